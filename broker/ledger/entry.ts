@@ -1,0 +1,116 @@
+/**
+ * Ledger entries: the statements the broker makes about requests, in the order it made them. An entry is
+ * serialised once, to the bytes that are stored; these are never re-serialised afterwards. Field names follow
+ * audit.k8s.io/v1 where the same thing is meant. Nothing secret enters one: no token, no body, no header.
+ */
+import type { AgentTag } from '../../shared/agent-tag.ts'
+import type { RequestInfo } from '../../shared/kubernetes/request-info.ts'
+import type { Reason } from '../../shared/reasons.ts'
+
+/** A serialised entry may not be longer: the bundle format of C2SP tlog-tiles has 16-bit lengths. */
+export const MAX_ENTRY_BYTES = 65_535
+
+/** Effect of policy on a request. */
+export type Effect = 'allow' | 'hold' | 'deny'
+
+/** Who acts, as far as the broker has verified it. */
+export interface SubjectRecord {
+  readonly type: 'serviceAccount' | 'person'
+  /** Kubernetes user name, or the person's name. */
+  readonly name: string
+  readonly namespace?: string
+  readonly podName?: string
+  readonly podUid?: string
+}
+
+/** The request, as it was decided on. */
+export interface RequestRecord extends RequestInfo {
+  readonly method: string
+  readonly path: string
+  readonly query: string
+  readonly contentType: string
+  readonly bodySha256: string
+  readonly bodyBytes: number
+  readonly userAgent: string
+}
+
+/** The decision, and why. */
+export interface DecisionRecord {
+  readonly effect: Effect
+  /** Ids of the rules that decided. */
+  readonly rules: readonly string[]
+  readonly policyDigest: string
+  /** One plain sentence. */
+  readonly explanation: string
+  /** Set when the request was refused. */
+  readonly reason?: Reason
+}
+
+/** What a request was approved by. */
+export interface ApprovalRecord {
+  readonly id: string
+  readonly reviewer: string
+  readonly reason: string
+}
+
+/** Written before the request has any effect, or, for a refusal, as its only trace. */
+export interface IntentEntry {
+  readonly kind: 'intent'
+  readonly requestId: string
+  readonly cluster: string
+  readonly subject: SubjectRecord
+  /** Name the policy knows the process by; see docs/architecture.md. */
+  readonly agent: string
+  readonly tag: AgentTag
+  readonly request: RequestRecord
+  readonly decision: DecisionRecord
+  readonly approval?: ApprovalRecord
+  /** What acts upstream; absent when nothing was forwarded. */
+  readonly credential?: { readonly mode: 'impersonation'; readonly user: string }
+}
+
+/** Written when the request is over. */
+export interface OutcomeEntry {
+  readonly kind: 'outcome'
+  readonly requestId: string
+  readonly cluster: string
+  /** HTTP status of the answer; 0 when there was none. */
+  readonly status: number
+  readonly bytesToClient: number
+  readonly bytesToServer: number
+  readonly durationMs: number
+  /** Why the answer is not the API server's, or not complete. */
+  readonly reason?: Reason | 'client_left' | 'stream_broken' | 'broker_restarted'
+}
+
+/** A request that could not be read, from a caller that could. */
+export interface RefusalEntry {
+  readonly kind: 'refusal'
+  readonly requestId: string
+  readonly cluster: string
+  readonly subject: SubjectRecord
+  readonly reason: Reason
+  readonly detail: string
+}
+
+/** A held request changed its state. */
+export interface ApprovalEntry {
+  readonly kind: 'approval'
+  readonly requestId: string
+  readonly cluster: string
+  readonly from: string
+  readonly to: string
+  readonly actor: string
+  readonly reason: string
+}
+
+/** Something about the broker itself: it started, a sidecar registered its key, somebody read the audit. */
+export interface SystemEntry {
+  readonly kind: 'system'
+  readonly event: 'broker_started' | 'sidecar_registered' | 'audit_read'
+  readonly actor: string
+  readonly detail: Readonly<Record<string, string | number>>
+}
+
+/** Any entry. */
+export type Entry = IntentEntry | OutcomeEntry | RefusalEntry | ApprovalEntry | SystemEntry

@@ -1,0 +1,271 @@
+/**
+ * Every way in which a part of Nestgate says no: a closed set of codes, each with the HTTP status it
+ * travels under and one sentence. A refusal is a value, never an exception; only the HTTP edge turns it
+ * into an answer. docs/errors.md lists them all, and a test keeps the two equal.
+ */
+
+/** What a code stands for. */
+export interface ReasonInfo {
+  /** HTTP status of the answer. */
+  readonly status: number
+  /** What was refused, as one sentence without a full stop; details of the case are added behind it. */
+  readonly sentence: string
+  /** What the reader can do about it; shown in docs/errors.md. */
+  readonly remedy: string
+}
+
+export const REASONS = {
+  // the request line and its headers
+  path_ambiguous: {
+    status: 400,
+    sentence: 'the request path can be read in more than one way',
+    remedy:
+      'send the path in its plain form: no empty or dot segments, no encoded slash, backslash, percent or control characters',
+  },
+  path_unknown: {
+    status: 404,
+    sentence: 'there is nothing at this address',
+    remedy: 'cluster requests begin with /clusters/NAME/, the API with /v1/',
+  },
+  method_unsupported: {
+    status: 405,
+    sentence: 'the method is not one that the Kubernetes API has a verb for',
+    remedy: 'use GET, HEAD, POST, PUT, PATCH or DELETE',
+  },
+  header_invalid: {
+    status: 400,
+    sentence: 'a header is repeated or malformed',
+    remedy: 'send each of our headers and the Authorization header at most once',
+  },
+  body_too_large: {
+    status: 413,
+    sentence: 'the request body is larger than the API server accepts',
+    remedy: 'keep request bodies under 3 MiB, the API server’s own limit',
+  },
+  body_invalid: {
+    status: 400,
+    sentence: 'the request body is not what this address expects',
+    remedy: 'send a JSON body with the documented fields',
+  },
+  upgrade_unsupported: {
+    status: 400,
+    sentence: 'the upgrade asks for a protocol that is not forwarded',
+    remedy: 'use websocket or SPDY/3.1, as kubectl does',
+  },
+  cluster_unknown: {
+    status: 404,
+    sentence: 'no cluster of this name is registered with the broker',
+    remedy: 'add the cluster to the broker’s configuration, or correct the name',
+  },
+  // who is calling
+  credentials_missing: {
+    status: 401,
+    sentence: 'the request carries no credentials',
+    remedy: 'sidecars send their projected token, people their own token, as Authorization: Bearer',
+  },
+  credentials_invalid: {
+    status: 401,
+    sentence: 'the credentials are not valid here',
+    remedy: 'check issuer, audience and expiry of the token',
+  },
+  sidecar_key_unknown: {
+    status: 401,
+    sentence: 'the sidecar has no key registered for this pod',
+    remedy: 'the sidecar registers its key again by itself; no action is needed',
+  },
+  agent_tag_invalid: {
+    status: 401,
+    sentence:
+      'the tag that names the calling process is missing, stale or not signed by this pod’s sidecar',
+    remedy: 'check the clocks of node and broker; tags live 60 seconds',
+  },
+  role_missing: {
+    status: 403,
+    sentence: 'the caller’s roles do not include this',
+    remedy: 'ask for the role named in the message in the broker’s configuration',
+  },
+  caller_unidentified: {
+    status: 403,
+    sentence: 'the process that made this request could not be named',
+    remedy: 'keep the connection open until the answer arrives',
+  },
+  caller_shared: {
+    status: 403,
+    sentence: 'more than one process holds the connection of this request',
+    remedy: 'open the connection in the process that uses it, and do not hand it on',
+  },
+  caller_not_accepted: {
+    status: 403,
+    sentence: 'the process was identified less precisely than the broker accepts',
+    remedy: 'see acceptVerdicts in docs/configuration.md',
+  },
+  // the decision
+  policy_denied: {
+    status: 403,
+    sentence: 'policy denies this request',
+    remedy: 'the message names the rule; ask its owner',
+  },
+  policy_no_match: {
+    status: 403,
+    sentence: 'no policy rule allows this request',
+    remedy: 'add a rule that allows or holds it',
+  },
+  // the hold
+  approval_denied: {
+    status: 403,
+    sentence: 'a reviewer denied this request',
+    remedy: 'read the reviewer’s reason in the message',
+  },
+  approval_expired: {
+    status: 403,
+    sentence: 'nobody decided on this request in time',
+    remedy: 'send it again while a reviewer is at hand',
+  },
+  approval_cancelled: {
+    status: 403,
+    sentence: 'the request was withdrawn before anybody decided',
+    remedy: 'send it again',
+  },
+  approval_mismatch: {
+    status: 403,
+    sentence: 'the request is not the one that was approved',
+    remedy: 'send exactly the approved request, from the same process',
+  },
+  approval_spent: {
+    status: 409,
+    sentence: 'the approval was used already',
+    remedy: 'one approval is good for one request: send it again to ask anew',
+  },
+  approval_not_pending: {
+    status: 409,
+    sentence: 'the request is not waiting for a decision any more',
+    remedy: 'look at its state with nestgate approvals show',
+  },
+  self_approval: {
+    status: 403,
+    sentence: 'a request must be decided by somebody other than its requester',
+    remedy: 'ask another reviewer',
+  },
+  request_unknown: {
+    status: 404,
+    sentence: 'there is no such request, or it is not yours',
+    remedy: 'check the id',
+  },
+  approval_required: {
+    status: 403,
+    sentence: 'this request needs approval, and the caller cannot wait for it',
+    remedy: 'call through a sidecar, which waits',
+  },
+  // missing dependencies: nothing was forwarded
+  broker_unavailable: {
+    status: 503,
+    sentence: 'the broker cannot be reached, so nothing was forwarded',
+    remedy: 'check the broker; the request can be sent again',
+  },
+  broker_lost: {
+    status: 503,
+    sentence: 'the connection to the broker broke before it answered, so the outcome is unknown',
+    remedy: 'look the request up in the audit before sending it again',
+  },
+  sidecar_busy: {
+    status: 503,
+    sentence: 'the sidecar has reached a limit',
+    remedy: 'send fewer requests at once; the limits are in docs/configuration.md',
+  },
+  ledger_unavailable: {
+    status: 503,
+    sentence: 'the ledger cannot be written, so nothing was forwarded',
+    remedy: 'check the broker’s disk; the request can be sent again',
+  },
+  identity_unavailable: {
+    status: 503,
+    sentence: 'the token cannot be checked because the cluster does not answer',
+    remedy: 'check the cluster’s API server and the broker’s access to it',
+  },
+  upstream_unavailable: {
+    status: 502,
+    sentence: 'the cluster’s API server did not answer',
+    remedy: 'check the API server and the network between it and the broker',
+  },
+  upstream_invalid: {
+    status: 502,
+    sentence: 'the cluster’s API server answered with something that is not passed on',
+    remedy: 'see the message; redirects and unasked upgrades are refused',
+  },
+  shutting_down: {
+    status: 503,
+    sentence: 'this replica is shutting down',
+    remedy: 'send the request again',
+  },
+  internal: {
+    status: 500,
+    sentence: 'an unexpected fault ended the request',
+    remedy: 'the log of the process has the details under the request id',
+  },
+  // admission: what the webhook refuses
+  review_invalid: {
+    status: 400,
+    sentence: 'the body is not an AdmissionReview for a pod',
+    remedy: 'only the API server should call this address; check the webhook configuration',
+  },
+  review_too_large: {
+    status: 413,
+    sentence: 'the AdmissionReview is too large',
+    remedy: 'pods are limited to about 3 MiB by the API server itself',
+  },
+  host_network: {
+    status: 403,
+    sentence: 'a pod on the host network shares its loopback with the node',
+    remedy: 'remove spec.hostNetwork',
+  },
+  host_pid: {
+    status: 403,
+    sentence: 'a pod in the host’s process namespace sees the processes of the node',
+    remedy: 'remove spec.hostPID',
+  },
+  host_ipc: {
+    status: 403,
+    sentence: 'a pod in the host’s IPC namespace shares memory with the node',
+    remedy: 'remove spec.hostIPC',
+  },
+  reserved_name: {
+    status: 403,
+    sentence: 'the pod uses a name that Nestgate reserves',
+    remedy: 'rename or remove what the message names',
+  },
+  token_audience: {
+    status: 403,
+    sentence: 'the pod projects a token for the broker, which only the sidecar may hold',
+    remedy: 'remove the projection',
+  },
+  token_secret: {
+    status: 403,
+    sentence: 'the pod refers to a service-account token Secret',
+    remedy: 'remove the reference; API access goes through localhost:8001',
+  },
+} as const satisfies Record<string, ReasonInfo>
+
+/** A reason code. */
+export type Reason = keyof typeof REASONS
+
+/** A refusal: why, and what about this case a reader should know (never a token, body or secret). */
+export interface Refusal {
+  readonly refused: Reason
+  readonly detail?: string
+}
+
+/** Makes a refusal. */
+export function refuse(reason: Reason, detail?: string): Refusal {
+  return detail === undefined ? { refused: reason } : { refused: reason, detail }
+}
+
+/** Whether a step's result is a refusal. */
+export function isRefusal(value: object | undefined): value is Refusal {
+  return value !== undefined && 'refused' in value
+}
+
+/** The refusal as one line of text: sentence, then detail. */
+export function refusalText(refusal: Refusal): string {
+  const { sentence } = REASONS[refusal.refused]
+  return refusal.detail === undefined ? sentence : `${sentence}: ${refusal.detail}`
+}

@@ -1,0 +1,42 @@
+/** The end of a process: on SIGTERM or SIGINT everything that was opened is closed, last opened first, within a bound. */
+import type { Logger } from './log.ts'
+import { messageOf } from './errors.ts'
+
+/** How long closing may take before the process ends anyway, in milliseconds; below Kubernetes' default grace of 30 s. */
+const SHUTDOWN_LIMIT_MS = 20_000
+
+/** Closes what it was made for; settles when done. */
+export type Closer = () => Promise<void> | void
+
+/**
+ * Runs `closers` in reverse order at the first SIGTERM or SIGINT, then exits 0; exits 1 if a closer fails
+ * or the time runs out.
+ */
+export function closeOnSignal(log: Logger, closers: readonly Closer[]): void {
+  let closing = false
+  const close = (signal: NodeJS.Signals): void => {
+    if (closing) return
+    closing = true
+    log.info({ signal }, 'shutting down')
+    setTimeout(() => {
+      log.error('shutdown took too long')
+      process.exit(1)
+    }, SHUTDOWN_LIMIT_MS).unref()
+    void runAll(log, closers).then((clean) => process.exit(clean ? 0 : 1))
+  }
+  process.on('SIGTERM', close)
+  process.on('SIGINT', close)
+}
+
+async function runAll(log: Logger, closers: readonly Closer[]): Promise<boolean> {
+  let clean = true
+  for (const closer of closers.toReversed()) {
+    try {
+      await closer()
+    } catch (error) {
+      clean = false
+      log.error({ error: messageOf(error) }, 'closing failed')
+    }
+  }
+  return clean
+}
