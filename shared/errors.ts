@@ -2,7 +2,13 @@
 
 /** Codes of the faults that other code tells apart. */
 export type FaultCode =
-  'config_invalid' | 'store_failed' | 'store_closed' | 'broker_protocol' | 'upgrade_failed'
+  | 'config_invalid'
+  | 'store_failed'
+  | 'store_closed'
+  | 'broker_protocol'
+  | 'upgrade_failed'
+  | 'identity_empty'
+  | 'client_left'
 
 /** A fault with a code; `cause` keeps what was caught. Its message names no secret. */
 export class Fault extends Error {

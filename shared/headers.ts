@@ -11,6 +11,8 @@ export const AGENT_HEADER = 'nestgate-agent'
 export const HOLD_HEADER = 'nestgate-hold'
 /** Sent by a sidecar with the repeat of a held request: the id under which it was approved. */
 export const REQUEST_HEADER = 'nestgate-request'
+/** Sent by a sidecar with calls to `/v1`: the cluster its token belongs to. */
+export const CLUSTER_HEADER = 'nestgate-cluster'
 /** Answered by the broker when a request is held: its id. The body is a `HeldRequest` (see wire.ts). */
 export const HELD_HEADER = 'nestgate-held'
 /** Answered by the broker on everything: the request's id. */

@@ -1,0 +1,93 @@
+/** The broker's configuration: one frozen object, read and checked before anything starts (shared/config.ts). */
+import { z } from 'zod'
+import { VERDICTS } from '../shared/agent-tag.ts'
+import { integer, port, readConfig } from '../shared/config.ts'
+import type { ConfigSource, EnvTable } from '../shared/config.ts'
+import { LOG_LEVELS } from '../shared/log.ts'
+
+/** Longest life of a held request that nobody decides on, in seconds: a day. */
+const MAX_PENDING_S = 86_400
+const DEFAULT_PENDING_S = 900
+
+const text = z.string().min(1)
+
+const clusterSchema = z.strictObject({
+  /** Name in `/clusters/NAME/`: a DNS label. */
+  name: z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, 'expected a DNS label'),
+  /** The API server's address. */
+  server: z.url({ protocol: /^https$/, error: 'expected an https URL' }),
+  /** Certificates that the API server's own must be signed by, PEM. Nothing else is trusted. */
+  caFile: text,
+  /** What the broker itself is there: a service account that may only impersonate. Read again when the file changes. */
+  credential: z.union([
+    z.strictObject({ tokenFile: text }),
+    z.strictObject({ certFile: text, keyFile: text }),
+  ]),
+  /** How sidecars' projected tokens are checked: against the issuer's published keys, or by asking the API server. */
+  serviceAccountTokens: z.discriminatedUnion('verify', [
+    z.strictObject({ verify: z.literal('jwks'), issuer: text }),
+    z.strictObject({ verify: z.literal('tokenReview') }),
+  ]),
+})
+
+const personSchema = z.strictObject({
+  name: text,
+  roles: z.array(z.enum(['reviewer', 'auditor', 'admin'])).min(1),
+  /** SHA-256 of the person's token, hex; `nestgate token new` makes both. */
+  tokenSha256: z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hex digits'),
+})
+
+const schema = z.strictObject({
+  listen: z.strictObject({ host: text.default('0.0.0.0'), port: port.default(8443) }).prefault({}),
+  /** Certificate chain and key of the broker's own address, PEM. Both are read again when they change. */
+  tls: z.strictObject({ certFile: text, keyFile: text }),
+  /** Folder of the ledger and the held requests; must exist, and belong to one broker alone. */
+  dataDir: text,
+  policyFile: text,
+  clusters: z.array(clusterSchema).min(1),
+  people: z.array(personSchema).default([]),
+  /** Verdicts of caller identification that are let through to policy. */
+  acceptVerdicts: z.array(z.enum(VERDICTS)).default(['exclusive']),
+  approvals: z
+    .strictObject({ pendingSeconds: integer(1, MAX_PENDING_S).default(DEFAULT_PENDING_S) })
+    .prefault({}),
+  log: z.strictObject({ level: z.enum(LOG_LEVELS).default('info') }).prefault({}),
+})
+
+const checked = schema.superRefine((config, context) => {
+  for (const key of ['clusters', 'people'] as const) {
+    const seen = new Set<string>()
+    for (const [index, { name }] of config[key].entries()) {
+      if (seen.has(name)) {
+        context.addIssue({
+          code: 'custom',
+          path: [key, index, 'name'],
+          message: `${name} is there twice`,
+        })
+      }
+      seen.add(name)
+    }
+  }
+})
+
+const ENV: EnvTable = {
+  LISTEN_HOST: 'listen.host',
+  LISTEN_PORT: 'listen.port',
+  TLS_CERT_FILE: 'tls.certFile',
+  TLS_KEY_FILE: 'tls.keyFile',
+  DATA_DIR: 'dataDir',
+  POLICY_FILE: 'policyFile',
+  LOG_LEVEL: 'log.level',
+}
+
+/** The broker's configuration. */
+export type BrokerConfig = Readonly<z.infer<typeof schema>>
+/** One cluster of it. */
+export type ClusterConfig = z.infer<typeof clusterSchema>
+/** One person of it. */
+export type PersonConfig = z.infer<typeof personSchema>
+
+/** Reads the broker's configuration. @throws ConfigError naming every problem */
+export function readBrokerConfig(source: ConfigSource): BrokerConfig {
+  return readConfig<z.infer<typeof schema>>(checked, ENV, source)
+}

@@ -1,0 +1,257 @@
+/**
+ * Projected service-account tokens of a cluster's sidecars: audience `nestgate-broker`, bound to a pod.
+ * Checked against the issuer's published keys (jose), or by the cluster's TokenReview where these cannot be
+ * read. Attacker-controlled until verified; nothing of a token is logged or kept but its digest.
+ */
+import { createHash } from 'node:crypto'
+import { createLocalJWKSet, decodeJwt, errors, jwtVerify } from 'jose'
+import type { JWTPayload } from 'jose'
+import { z } from 'zod'
+import { BROKER_AUDIENCE } from '../../shared/agent-tag.ts'
+import { refuse } from '../../shared/reasons.ts'
+import type { Refusal } from '../../shared/reasons.ts'
+import type { ClusterConnection } from '../credentials/connection.ts'
+
+/** The pod that a verified token belongs to. */
+export interface PodIdentity {
+  readonly cluster: string
+  readonly namespace: string
+  readonly serviceAccount: string
+  readonly podName: string
+  readonly podUid: string
+}
+
+/** Verifies tokens of one cluster. */
+export interface TokenVerifier {
+  /** @returns `identity_unavailable` when the cluster could not be asked, `credentials_invalid` for any fault of the token */
+  verify(token: string): Promise<PodIdentity | Refusal>
+}
+
+/** What a way of checking found. `expiresAtMs` bounds how long the finding may be kept. */
+interface Finding {
+  readonly identity: PodIdentity
+  readonly expiresAtMs: number
+}
+
+type Check = (token: string) => Promise<Finding | Refusal>
+
+/** Longest token that is looked at, in characters. */
+const MAX_TOKEN_LENGTH = 8192
+/** Verified tokens kept by digest. */
+const MAX_CACHED_TOKENS = 10_000
+/** A TokenReview's yes is kept this long, in milliseconds: kube-apiserver keeps its own for 10 s. */
+const REVIEW_CACHE_MS = 10_000
+/** A token verified by key is looked at again after this long, in milliseconds, so that a removed key ends it. */
+const KEY_CACHE_MS = 60_000
+/** An unknown key id makes the key set be fetched again at most this often, in milliseconds. */
+const JWKS_COOLDOWN_MS = 10_000
+/** The key set is fetched again after this long, in milliseconds. */
+const JWKS_MAX_AGE_MS = 300_000
+const CLOCK_TOLERANCE_S = 10
+/** Longest wait for the cluster's word on a token, in milliseconds. */
+const ANSWER_TIMEOUT_MS = 5_000
+/** What Kubernetes signs service-account tokens with. */
+const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'ES256', 'ES384', 'ES512']
+
+const podClaims = z.object({
+  exp: z.number(),
+  'kubernetes.io': z.object({
+    namespace: z.string().min(1),
+    pod: z.object({ name: z.string().min(1), uid: z.string().min(1) }),
+    serviceaccount: z.object({ name: z.string().min(1), uid: z.string().min(1) }),
+  }),
+})
+
+const jwksSchema = z.object({ keys: z.array(z.looseObject({ kty: z.string() })) })
+
+const reviewSchema = z.object({
+  status: z.object({
+    authenticated: z.boolean().optional(),
+    audiences: z.array(z.string()).optional(),
+    user: z
+      .object({ username: z.string(), extra: z.record(z.string(), z.array(z.string())).optional() })
+      .optional(),
+  }),
+})
+
+/** Keeps findings by the token's digest, never longer than they hold. */
+export function createTokenVerifier(check: Check, now: () => number): TokenVerifier {
+  const found = new Map<string, Finding>()
+  return {
+    async verify(token): Promise<PodIdentity | Refusal> {
+      if (token.length > MAX_TOKEN_LENGTH)
+        return refuse('credentials_invalid', 'the token is too long')
+      const digest = createHash('sha256').update(token).digest('base64')
+      const cached = found.get(digest)
+      if (cached !== undefined && cached.expiresAtMs > now()) return cached.identity
+      found.delete(digest)
+      const finding = await check(token)
+      if ('refused' in finding) return finding
+      if (found.size >= MAX_CACHED_TOKENS) dropOldest(found)
+      found.set(digest, finding)
+      return finding.identity
+    },
+  }
+}
+
+/** Checks tokens against the keys that the cluster publishes at `/openid/v1/jwks`. */
+export function checkByKeys(
+  connection: ClusterConnection,
+  issuer: string,
+  now: () => number,
+): Check {
+  const keySource = createKeySource(connection, now)
+  const check = async (token: string, refresh: boolean): Promise<Finding | Refusal> => {
+    const keys = await keySource.get(refresh)
+    if (keys === undefined)
+      return refuse('identity_unavailable', "the issuer's keys could not be fetched")
+    try {
+      const { payload } = await jwtVerify(token, keys, {
+        issuer,
+        audience: BROKER_AUDIENCE,
+        algorithms: ALGORITHMS,
+        clockTolerance: CLOCK_TOLERANCE_S,
+        requiredClaims: ['exp', 'iat', 'sub'],
+        currentDate: new Date(now()),
+      })
+      return findingOf(payload, connection.name, now)
+    } catch (error) {
+      if (error instanceof errors.JWKSNoMatchingKey && !refresh) return check(token, true)
+      return refuse(
+        'credentials_invalid',
+        error instanceof errors.JOSEError ? error.code : 'not a token',
+      )
+    }
+  }
+  return (token) => check(token, false)
+}
+
+function findingOf(payload: JWTPayload, cluster: string, now: () => number): Finding | Refusal {
+  const claims = podClaims.safeParse(payload)
+  if (!claims.success) return refuse('credentials_invalid', 'the token is not bound to a pod')
+  const { namespace, pod, serviceaccount } = claims.data['kubernetes.io']
+  return {
+    identity: {
+      cluster,
+      namespace,
+      serviceAccount: serviceaccount.name,
+      podName: pod.name,
+      podUid: pod.uid,
+    },
+    expiresAtMs: Math.min(claims.data.exp * 1000, now() + KEY_CACHE_MS),
+  }
+}
+
+type LocalKeys = ReturnType<typeof createLocalJWKSet>
+
+/** The issuer's keys: one fetch in flight, kept for minutes, fetched anew for an unknown key id but not more often than the cooldown. */
+function createKeySource(
+  connection: ClusterConnection,
+  now: () => number,
+): { get(refresh: boolean): Promise<LocalKeys | undefined> } {
+  let keys: LocalKeys | undefined
+  let fetchedAt = Number.NEGATIVE_INFINITY
+  let pending: Promise<void> | undefined
+  const fetchKeys = async (): Promise<void> => {
+    const answer = await getJson(connection, 'GET', '/openid/v1/jwks')
+    const parsed = answer === undefined ? undefined : jwksSchema.safeParse(answer)
+    if (parsed?.success !== true) return
+    keys = createLocalJWKSet({ keys: parsed.data.keys })
+    fetchedAt = now()
+  }
+  return {
+    async get(refresh): Promise<LocalKeys | undefined> {
+      const age = now() - fetchedAt
+      if (age > JWKS_MAX_AGE_MS || (refresh && age > JWKS_COOLDOWN_MS)) {
+        pending ??= fetchKeys().finally(() => {
+          pending = undefined
+        })
+        await pending
+      }
+      return keys
+    },
+  }
+}
+
+/** Checks tokens by asking the API server (authentication.k8s.io/v1 TokenReview). */
+export function checkByReview(connection: ClusterConnection, now: () => number): Check {
+  return async (token) => {
+    const review = {
+      apiVersion: 'authentication.k8s.io/v1',
+      kind: 'TokenReview',
+      spec: { token, audiences: [BROKER_AUDIENCE] },
+    }
+    const answer = await getJson(
+      connection,
+      'POST',
+      '/apis/authentication.k8s.io/v1/tokenreviews',
+      review,
+    )
+    const parsed = answer === undefined ? undefined : reviewSchema.safeParse(answer)
+    if (parsed?.success !== true)
+      return refuse('identity_unavailable', 'the token could not be reviewed')
+    const { status } = parsed.data
+    if (status.authenticated !== true || status.audiences?.includes(BROKER_AUDIENCE) !== true) {
+      return refuse('credentials_invalid', 'the cluster does not accept the token')
+    }
+    const identity = reviewedPod(connection.name, status.user)
+    if (identity === undefined)
+      return refuse('credentials_invalid', 'the token is not bound to a pod')
+    return { identity, expiresAtMs: Math.min(expiryOf(token), now() + REVIEW_CACHE_MS) }
+  }
+}
+
+function reviewedPod(
+  cluster: string,
+  user: z.infer<typeof reviewSchema>['status']['user'],
+): PodIdentity | undefined {
+  const [, namespace, serviceAccount] =
+    /^system:serviceaccount:([^:]+):([^:]+)$/.exec(user?.username ?? '') ?? []
+  const podName = user?.extra?.['authentication.kubernetes.io/pod-name']?.[0]
+  const podUid = user?.extra?.['authentication.kubernetes.io/pod-uid']?.[0]
+  if (namespace === undefined || serviceAccount === undefined) return undefined
+  if (podName === undefined || podUid === undefined) return undefined
+  return { cluster, namespace, serviceAccount, podName, podUid }
+}
+
+/** When a token says that it ends; the cluster has verified that it is not over yet. */
+function expiryOf(token: string): number {
+  try {
+    return (decodeJwt(token).exp ?? 0) * 1000
+  } catch {
+    return 0
+  }
+}
+
+/** A JSON answer of the cluster, in the broker's own name; undefined for anything but a 2xx with JSON. */
+async function getJson(
+  connection: ClusterConnection,
+  method: 'GET' | 'POST',
+  path: string,
+  body?: object,
+): Promise<unknown> {
+  try {
+    const answer = await connection.requests.request({
+      method,
+      path,
+      headers: {
+        ...(await connection.authenticate()),
+        accept: 'application/json',
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+      },
+      body: body === undefined ? null : JSON.stringify(body),
+      headersTimeout: ANSWER_TIMEOUT_MS,
+      bodyTimeout: ANSWER_TIMEOUT_MS,
+    })
+    if (answer.statusCode >= 200 && answer.statusCode < 300) return await answer.body.json()
+    await answer.body.dump()
+  } catch {
+    // a cluster that does not answer is told by the caller, as identity_unavailable
+  }
+  return undefined
+}
+
+function dropOldest(map: Map<string, Finding>): void {
+  const oldest = map.keys().next()
+  if (oldest.done !== true) map.delete(oldest.value)
+}

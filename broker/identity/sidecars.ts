@@ -1,0 +1,191 @@
+/**
+ * Sidecars: who is behind a request that comes out of a pod. The bearer token says which pod it is (verified
+ * by service-account-tokens.ts), the key registered for that pod vouches for the agent tag, and the tag names
+ * the process. Keys live in memory: after a restart a sidecar is told `sidecar_key_unknown` and registers again.
+ */
+import type { IncomingHttpHeaders } from 'node:http'
+import { calculateJwkThumbprint, EmbeddedJWK, errors, importJWK, jwtVerify } from 'jose'
+import type { CryptoKey, JWTVerifyOptions } from 'jose'
+import { z } from 'zod'
+import {
+  agentTagSchema,
+  BROKER_AUDIENCE,
+  PROOF_TYPE,
+  TAG_MAX_AGE_S,
+  TAG_TYPE,
+} from '../../shared/agent-tag.ts'
+import type { AgentTag } from '../../shared/agent-tag.ts'
+import { AGENT_HEADER, bearerToken, CLUSTER_HEADER, countHeader } from '../../shared/headers.ts'
+import { isRefusal, refuse } from '../../shared/reasons.ts'
+import type { Refusal } from '../../shared/reasons.ts'
+import type { PodIdentity, TokenVerifier } from './service-account-tokens.ts'
+
+/** A request's origin: pod and process. */
+export interface Caller {
+  readonly pod: PodIdentity
+  readonly tag: AgentTag
+}
+
+/** The headers of a message, as Node parsed them and as they came. */
+export interface MessageHeaders {
+  readonly headers: IncomingHttpHeaders
+  readonly rawHeaders: readonly string[]
+}
+
+/** See the head of the file. */
+export interface Sidecars {
+  /** The pod behind a call to `/v1`, whose cluster the sidecar names in `Nestgate-Cluster`. */
+  authenticate(message: MessageHeaders): Promise<PodIdentity | Refusal>
+  /** Pod and process behind a request to `/clusters/NAME/`. */
+  identify(cluster: string, message: MessageHeaders): Promise<Caller | Refusal>
+  /** Makes the key of `proof` the pod's own, in place of any earlier one. */
+  register(
+    message: MessageHeaders,
+    proof: string,
+  ): Promise<{ podUid: string; keyId: string } | Refusal>
+}
+
+interface RegisteredKey {
+  readonly keyId: string
+  readonly key: CryptoKey
+}
+
+interface VerifiedTag {
+  readonly tag: AgentTag
+  readonly keyId: string
+  readonly expiresAtMs: number
+}
+
+/** Keys kept; the one longest unused goes first, and its sidecar registers again. */
+const MAX_KEYS = 50_000
+const MAX_TAGS = 50_000
+const MAX_TAG_LENGTH = 8192
+const CLOCK_TOLERANCE_S = 5
+/** Digits of a container id that are shown, as `crictl` shows them. */
+const CONTAINER_PREFIX = 13
+const ALGORITHMS = ['EdDSA', 'Ed25519']
+
+const publicKeySchema = z.strictObject({
+  kty: z.literal('OKP'),
+  crv: z.literal('Ed25519'),
+  x: z.string(),
+  alg: z.enum(['EdDSA', 'Ed25519']).optional(),
+  use: z.literal('sig').optional(),
+  kid: z.string().optional(),
+})
+
+/** @param verifiers - one for each registered cluster, by name */
+export function createSidecars(deps: {
+  readonly verifiers: ReadonlyMap<string, TokenVerifier>
+  readonly now: () => number
+}): Sidecars {
+  const { verifiers, now } = deps
+  const keys = new Map<string, RegisteredKey>()
+  const tags = new Map<string, VerifiedTag>()
+  const podOf = (cluster: string, message: MessageHeaders): Promise<PodIdentity | Refusal> =>
+    verifyBearer(verifiers.get(cluster), message)
+  const claims = (typ: string): JWTVerifyOptions => ({
+    typ,
+    audience: BROKER_AUDIENCE,
+    algorithms: ALGORITHMS,
+    maxTokenAge: TAG_MAX_AGE_S,
+    clockTolerance: CLOCK_TOLERANCE_S,
+    currentDate: new Date(now()),
+  })
+  const verifyTag = async (jws: string, own: RegisteredKey): Promise<AgentTag | Refusal> => {
+    const known = tags.get(jws)
+    if (known?.keyId === own.keyId && known.expiresAtMs > now()) return known.tag
+    tags.delete(jws)
+    try {
+      const { payload } = await jwtVerify(jws, own.key, claims(TAG_TYPE))
+      const parsed = agentTagSchema.safeParse(payload['tag'])
+      if (!parsed.success)
+        return refuse('agent_tag_invalid', 'the tag does not have the expected form')
+      const expiresAtMs = ((payload.iat ?? 0) + TAG_MAX_AGE_S) * 1000
+      keep(tags, jws, { tag: parsed.data, keyId: own.keyId, expiresAtMs }, MAX_TAGS)
+      return parsed.data
+    } catch (error) {
+      return refuse('agent_tag_invalid', joseCode(error))
+    }
+  }
+  return {
+    authenticate: (message) => podOf(String(message.headers[CLUSTER_HEADER] ?? ''), message),
+    async identify(cluster, message): Promise<Caller | Refusal> {
+      const pod = await podOf(cluster, message)
+      if (isRefusal(pod)) return pod
+      const jws = message.headers[AGENT_HEADER]
+      if (typeof jws !== 'string' || countHeader(message.rawHeaders, AGENT_HEADER) !== 1) {
+        return refuse('agent_tag_invalid', 'there is not exactly one tag')
+      }
+      if (jws.length > MAX_TAG_LENGTH) return refuse('agent_tag_invalid', 'the tag is too long')
+      const own = keys.get(keyName(pod))
+      if (own === undefined) return refuse('sidecar_key_unknown')
+      const tag = await verifyTag(jws, own)
+      return isRefusal(tag) ? tag : { pod, tag }
+    },
+    async register(message, proof): Promise<{ podUid: string; keyId: string } | Refusal> {
+      const pod = await podOf(String(message.headers[CLUSTER_HEADER] ?? ''), message)
+      if (isRefusal(pod)) return pod
+      const own = await provenKey(proof, claims(PROOF_TYPE))
+      if (isRefusal(own)) return own
+      keep(keys, keyName(pod), own, MAX_KEYS)
+      return { podUid: pod.podUid, keyId: own.keyId }
+    },
+  }
+}
+
+/** A pod's uid is unique in its cluster only. */
+function keyName(pod: PodIdentity): string {
+  return `${pod.cluster}/${pod.podUid}`
+}
+
+async function verifyBearer(
+  verifier: TokenVerifier | undefined,
+  message: MessageHeaders,
+): Promise<PodIdentity | Refusal> {
+  if (verifier === undefined) return refuse('cluster_unknown')
+  const lines = countHeader(message.rawHeaders, 'authorization')
+  if (lines === 0) return refuse('credentials_missing')
+  if (lines > 1) return refuse('header_invalid', 'there is more than one Authorization header')
+  const token = bearerToken(message.headers)
+  return token === undefined ? refuse('credentials_missing') : verifier.verify(token)
+}
+
+/** The key in a proof of possession, once the proof's signature is that key's own. */
+async function provenKey(
+  proof: string,
+  options: JWTVerifyOptions,
+): Promise<RegisteredKey | Refusal> {
+  try {
+    const { protectedHeader } = await jwtVerify(proof, EmbeddedJWK, options)
+    const jwk = publicKeySchema.safeParse(protectedHeader.jwk)
+    if (!jwk.success)
+      return refuse('body_invalid', 'the proof does not carry an Ed25519 public key')
+    const { kty, crv, x } = jwk.data
+    const key = await importJWK({ kty, crv, x }, 'EdDSA')
+    if (key instanceof Uint8Array)
+      return refuse('body_invalid', 'the proof does not carry a public key')
+    return { keyId: await calculateJwkThumbprint({ kty, crv, x }), key }
+  } catch (error) {
+    return refuse('body_invalid', `the proof of possession is not valid: ${joseCode(error)}`)
+  }
+}
+
+function joseCode(error: unknown): string {
+  return error instanceof errors.JOSEError ? error.code : 'not a signed token'
+}
+
+/** Sets an entry as the youngest, dropping the oldest where the map is full. */
+function keep<T>(map: Map<string, T>, name: string, value: T, limit: number): void {
+  map.delete(name)
+  const oldest = map.size >= limit ? map.keys().next() : undefined
+  if (oldest?.done === false) map.delete(oldest.value)
+  map.set(name, value)
+}
+
+/** Name by which policy and audit know a process that no operator has registered: container and executable, nothing it could set. */
+export function unregisteredName(tag: AgentTag): string {
+  const container = tag.verified?.containerId?.slice(0, CONTAINER_PREFIX) ?? 'no-container'
+  const exe = tag.verified?.exe?.split('/').at(-1) ?? 'unknown'
+  return `unregistered/${container}/${exe}`
+}
