@@ -53,7 +53,9 @@ function importRules(): object[] {
         .flat()
         .filter((pattern) => pattern.startsWith(`${folder}/`)),
     )
-    for (const home of own) blocks.push({ files: [home], rules: rule(home) })
+    // A single file's block comes after those of patterns that cover it, or they would take its exception back.
+    const patternsFirst = [...own].sort((a, b) => Number(b.includes('*')) - Number(a.includes('*')))
+    for (const home of patternsFirst) blocks.push({ files: [home], rules: rule(home) })
   }
   return blocks
 }
