@@ -68,9 +68,7 @@ const reviewSchema = z.object({
   status: z.object({
     authenticated: z.boolean().optional(),
     audiences: z.array(z.string()).optional(),
-    user: z
-      .object({ username: z.string(), extra: z.record(z.string(), z.array(z.string())).optional() })
-      .optional(),
+    user: z.unknown(),
   }),
 })
 
@@ -201,17 +199,25 @@ export function checkByReview(connection: ClusterConnection, now: () => number):
   }
 }
 
-function reviewedPod(
-  cluster: string,
-  user: z.infer<typeof reviewSchema>['status']['user'],
-): PodIdentity | undefined {
-  const [, namespace, serviceAccount] =
-    /^system:serviceaccount:([^:]+):([^:]+)$/.exec(user?.username ?? '') ?? []
-  const podName = user?.extra?.['authentication.kubernetes.io/pod-name']?.[0]
-  const podUid = user?.extra?.['authentication.kubernetes.io/pod-uid']?.[0]
+const EXTRA_PREFIX = 'authentication.kubernetes.io'
+const userSchema = z.object({
+  username: z.templateLiteral([z.literal('system:serviceaccount:'), z.string()]),
+  extra: z.object({
+    [`${EXTRA_PREFIX}/pod-name`]: z.array(z.string().min(1)).length(1),
+    [`${EXTRA_PREFIX}/pod-uid`]: z.array(z.string().min(1)).length(1),
+  }),
+})
+
+function reviewedPod(cluster: string, user: unknown): PodIdentity | undefined {
+  const parsed = userSchema.safeParse(user)
+  if (!parsed.success) return undefined
+  const [, , namespace, serviceAccount] = parsed.data.username.split(':')
+  const [podName] = parsed.data.extra[`${EXTRA_PREFIX}/pod-name`]
+  const [podUid] = parsed.data.extra[`${EXTRA_PREFIX}/pod-uid`]
   if (namespace === undefined || serviceAccount === undefined) return undefined
-  if (podName === undefined || podUid === undefined) return undefined
-  return { cluster, namespace, serviceAccount, podName, podUid }
+  return podName === undefined || podUid === undefined
+    ? undefined
+    : { cluster, namespace, serviceAccount, podName, podUid }
 }
 
 /** When a token says that it ends; the cluster has verified that it is not over yet. */
