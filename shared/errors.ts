@@ -7,6 +7,7 @@ export type FaultCode =
   | 'store_closed'
   | 'broker_protocol'
   | 'upgrade_failed'
+  | 'patch_invalid'
   | 'identity_empty'
   | 'client_left'
 

@@ -47,6 +47,11 @@ export const REASONS = {
     sentence: 'the request body is not what this address expects',
     remedy: 'send a JSON body with the documented fields',
   },
+  query_invalid: {
+    status: 400,
+    sentence: 'the query is not what this address expects',
+    remedy: 'use the parameters of docs/api.md, each at most once',
+  },
   upgrade_unsupported: {
     status: 400,
     sentence: 'the upgrade asks for a protocol that is not forwarded',
@@ -150,6 +155,11 @@ export const REASONS = {
     status: 404,
     sentence: 'there is no such request, or it is not yours',
     remedy: 'check the id',
+  },
+  approvals_full: {
+    status: 503,
+    sentence: 'too many requests wait for approval already, so nothing was forwarded',
+    remedy: 'wait until a reviewer has decided on some, or withdraw them',
   },
   approval_required: {
     status: 403,

@@ -23,6 +23,8 @@ export interface RequestTarget {
 
 /** Characters that stand for themselves in a path segment (RFC 3986 pchar, without `;`). */
 const PLAIN = /^[A-Za-z0-9\-._~!$&'()*+,=:@]$/
+/** What may stand in a segment as sent: pchar with percent escapes. */
+const SEGMENT_TEXT = /^[A-Za-z0-9\-._~!$&'()*+,=:@%]*$/
 /** In a query these stand for themselves or are read alike by Go and by WHATWG parsers. */
 const QUERY_TEXT = /^[A-Za-z0-9\-._~!$'()*,:@/?%+=&[\]{}"|^`<>]*$/
 
@@ -53,6 +55,8 @@ function parseSegments(rawPath: string): readonly string[] | Refusal {
   if (trimmed === '') return []
   const segments: string[] = []
   for (const part of trimmed.split('/')) {
+    if (!SEGMENT_TEXT.test(part))
+      return refuse('path_ambiguous', 'a character is not percent-encoded')
     const decoded = decode(part)
     if (decoded === undefined) return refuse('path_ambiguous', 'a percent escape is broken')
     const problem = segmentProblem(decoded)
@@ -72,10 +76,8 @@ function segmentProblem(segment: string): string | undefined {
   return undefined
 }
 
-/** Percent-decoding to UTF-8; undefined where an escape is broken, the result is not UTF-8, or raw bytes are not ASCII. */
+/** Percent-decoding to UTF-8; undefined where an escape is broken or the result is not UTF-8. */
 function decode(part: string): string | undefined {
-   
-  if (!/^[\u0021-\u007e]*$/.test(part) && part !== '') return undefined
   try {
     return decodeURIComponent(part)
   } catch {
@@ -97,12 +99,8 @@ function parseQuery(query: string): readonly (readonly [string, string])[] | Ref
   for (const pair of query.split('&')) {
     if (pair === '') continue
     const at = pair.indexOf('=')
-    const key = decode(
-      (at === -1 ? pair : pair.slice(0, at)).replaceAll('+', ' ').replaceAll(' ', '%20'),
-    )
-    const value = decode(
-      (at === -1 ? '' : pair.slice(at + 1)).replaceAll('+', ' ').replaceAll(' ', '%20'),
-    )
+    const key = decode((at === -1 ? pair : pair.slice(0, at)).replaceAll('+', '%20'))
+    const value = decode((at === -1 ? '' : pair.slice(at + 1)).replaceAll('+', '%20'))
     if (key === undefined || value === undefined)
       return refuse('path_ambiguous', 'a percent escape in the query is broken')
     parameters.push([key, value])

@@ -38,6 +38,8 @@ const NON_RESOURCE: Omit<RequestInfo, 'verb'> = {
   name: '',
 }
 const NAMESPACE_SUBRESOURCES: ReadonlySet<string> = new Set(['status', 'finalize'])
+/** List options that the API server reads as numbers (meta/v1 ListOptions). */
+const NUMERIC_OPTIONS = ['limit', 'timeoutSeconds']
 /** Verbs that older paths name in the path itself: `/api/v1/watch/pods`. */
 const PATH_VERBS: ReadonlySet<string> = new Set(['proxy', 'watch'])
 const LONG_RUNNING_SUBRESOURCES: ReadonlySet<string> = new Set([
@@ -128,15 +130,20 @@ function first(target: RequestTarget, key: string): string | undefined {
   return target.parameters.find(([name]) => name === key)?.[1]
 }
 
-/** The name that an exact `metadata.name` field selector pins a list or watch to. */
+/**
+ * The name that an exact `metadata.name` field selector pins a list or watch to. When the API server cannot
+ * parse the list options it takes no name from them; neither is one taken here.
+ */
 function nameFromSelector(target: RequestTarget): string {
-  const selector = first(target, 'fieldSelector') ?? ''
-  const exact = selector.split(',').flatMap((term) => {
-    const match = /^metadata\.name==?(.*)$/.exec(term)
-    return match?.[1] === undefined ? [] : [match[1].replaceAll(/\\([,=\\])/g, '$1')]
-  })
-  const [name] = exact
-  return name !== undefined && PATH_NAME.test(name) ? name : ''
+  if (NUMERIC_OPTIONS.some((key) => !/^(?:-?\d+)?$/.test(first(target, key) ?? ''))) return ''
+  const terms = (first(target, 'fieldSelector') ?? '')
+    .split(/(?<!\\),/)
+    .filter((term) => term !== '')
+  const parsed = terms.map((term) => /^([^=!]+)(==|=|!=)([^=]*)$/.exec(term))
+  if (parsed.includes(null)) return ''
+  const exact = parsed.find((term) => term?.[1] === 'metadata.name' && term[2] !== '!=')
+  const name = exact?.[3]?.replaceAll(/\\([,=\\])/g, '$1') ?? ''
+  return PATH_NAME.test(name) ? name : ''
 }
 
 /** Whether the API server treats the request as long-running (controlplane/apiserver/config.go): no deadline applies. */
