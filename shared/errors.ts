@@ -8,6 +8,7 @@ export type FaultCode =
   | 'broker_protocol'
   | 'upgrade_failed'
   | 'patch_invalid'
+  | 'certificate_invalid'
   | 'identity_empty'
   | 'client_left'
 

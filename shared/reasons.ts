@@ -223,6 +223,11 @@ export const REASONS = {
     sentence: 'the AdmissionReview is too large',
     remedy: 'pods are limited to about 3 MiB by the API server itself',
   },
+  webhook_not_ready: {
+    status: 503,
+    sentence: 'the webhook does not know yet which form of sidecar the cluster can run',
+    remedy: 'check that it reaches the API server, or set sidecar.mode; the pod can be created again',
+  },
   host_network: {
     status: 403,
     sentence: 'a pod on the host network shares its loopback with the node',

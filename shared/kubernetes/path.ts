@@ -50,9 +50,8 @@ export function parseTarget(raw: string): RequestTarget | Refusal {
 }
 
 function parseSegments(rawPath: string): readonly string[] | Refusal {
-  const trimmed =
-    rawPath.length > 1 && rawPath.endsWith('/') ? rawPath.slice(1, -1) : rawPath.slice(1)
-  if (trimmed === '') return []
+  if (rawPath === '/') return []
+  const trimmed = rawPath.endsWith('/') ? rawPath.slice(1, -1) : rawPath.slice(1)
   const segments: string[] = []
   for (const part of trimmed.split('/')) {
     if (!SEGMENT_TEXT.test(part))
