@@ -1,0 +1,147 @@
+/**
+ * The webhook's configuration: one YAML file, overridden by `NESTGATE_` variables. All of it is the
+ * operator's; a pod's author can change none of it.
+ */
+import { z } from 'zod'
+import { BROKER_AUDIENCE } from '../shared/agent-tag.ts'
+import { integer, port, readConfig } from '../shared/config.ts'
+import type { ConfigSource, EnvTable } from '../shared/config.ts'
+import { LOG_LEVELS } from '../shared/log.ts'
+import { QUANTITY } from './quantity.ts'
+
+/** Shortest life of a projected token that the API server accepts, in seconds. */
+const MIN_TOKEN_LIFE_S = 600
+/** Longest life of a projected token that the API server accepts, in seconds. */
+const MAX_TOKEN_LIFE_S = 2 ** 32
+
+const file = z.string().min(1)
+const httpsUrl = z.url({ protocol: /^https$/, error: 'expected an https URL' })
+const amount = z.string().regex(QUANTITY, 'expected a quantity, such as 100m or 64Mi')
+const requestsSchema = z.strictObject({
+  cpu: amount.default('10m'),
+  memory: amount.default('64Mi'),
+})
+const limitsSchema = z.strictObject({
+  cpu: amount.default('500m'),
+  memory: amount.default('192Mi'),
+})
+
+const listenSchema = z.strictObject({
+  /** Address to listen on. Default: all. */
+  host: z.string().min(1).default('0.0.0.0'),
+  /** Default 9443. 0 takes any free port. */
+  port: port.default(9443),
+})
+
+/** Both files are read again when they change. */
+const tlsSchema = z.strictObject({
+  /** PEM file of the serving certificate and its chain. */
+  certFile: file,
+  /** PEM file of the certificate's private key. */
+  keyFile: file,
+})
+
+const sidecarSchema = z.strictObject({
+  /** Image of the sidecar, best by digest. */
+  image: z.string().min(1),
+  /** Pull policy of that image. Default `IfNotPresent`. */
+  imagePullPolicy: z.enum(['IfNotPresent', 'Always', 'Never']).default('IfNotPresent'),
+  /**
+   * `native`: an init container that keeps running, for clusters whose nodes are all 1.29 or later;
+   * `container`: the first ordinary container, for older ones (Jobs with it do not end by themselves). Default
+   * `auto`: native where the API server is 1.32 or later, so that no supported node is too old for it.
+   */
+  mode: z.enum(['native', 'container', 'auto']).default('auto'),
+  /** Base URL of the broker, as pods reach it. */
+  brokerUrl: httpsUrl,
+  /** Name under which the broker knows this cluster. */
+  cluster: z.string().regex(/^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$/, 'expected a lower-case name'),
+  /** PEM file of the CA certificates that sidecars trust for the broker, and nothing but certificates. Read again when it changes. */
+  brokerCaFile: file,
+  /** The sidecar's resources; always set, because quotas refuse pods without. */
+  resources: z
+    .strictObject({ requests: requestsSchema.prefault({}), limits: limitsSchema.prefault({}) })
+    .prefault({}),
+})
+
+const tokensSchema = z.strictObject({
+  /**
+   * Audiences that this cluster's API server accepts (its `--api-audiences`, else its issuer). Volumes with a
+   * token for one of them are removed from pods; managed clusters have issuers of their own: add yours.
+   */
+  apiAudiences: z
+    .array(z.string().min(1))
+    .min(1)
+    .default([
+      'https://kubernetes.default.svc',
+      'https://kubernetes.default.svc.cluster.local',
+      'https://kubernetes.default',
+      'kubernetes.default.svc',
+      'kubernetes.default.svc.cluster.local',
+      'kubernetes.default',
+    ])
+    .refine((list) => !list.includes(BROKER_AUDIENCE), `must not hold ${BROKER_AUDIENCE}`),
+  /** Life of the sidecar's token, in seconds; the kubelet renews it in time. Default 3600. */
+  expirationSeconds: integer(MIN_TOKEN_LIFE_S, MAX_TOKEN_LIFE_S).default(3600),
+})
+
+/** How to ask the API server for its version; used with mode `auto` only. */
+const kubernetesSchema = z.strictObject({
+  /** Base URL of the API server. */
+  server: httpsUrl.default('https://kubernetes.default.svc'),
+  /** PEM file of its CA. */
+  caFile: file.default('/var/run/secrets/kubernetes.io/serviceaccount/ca.crt'),
+  /** File with a token for it; needs no rights beyond discovery. */
+  tokenFile: file.default('/var/run/secrets/kubernetes.io/serviceaccount/token'),
+})
+
+const logSchema = z.strictObject({
+  /** Default `info`: one line for each review. */
+  level: z.enum(LOG_LEVELS).default('info'),
+})
+
+/** The configuration file of the webhook. */
+export const configSchema = z.strictObject({
+  /** Where to listen. */
+  listen: listenSchema.prefault({}),
+  /** The serving certificate. */
+  tls: tlsSchema,
+  /** What is injected. */
+  sidecar: sidecarSchema,
+  /** Which tokens go, and how long ours lives. */
+  tokens: tokensSchema.prefault({}),
+  /** The cluster's API server. */
+  kubernetes: kubernetesSchema.prefault({}),
+  /** Logging. */
+  log: logSchema.prefault({}),
+})
+
+/** See {@link configSchema}. */
+export type Config = z.infer<typeof configSchema>
+
+const ENV: EnvTable = {
+  LISTEN_HOST: 'listen.host',
+  LISTEN_PORT: 'listen.port',
+  TLS_CERT_FILE: 'tls.certFile',
+  TLS_KEY_FILE: 'tls.keyFile',
+  SIDECAR_IMAGE: 'sidecar.image',
+  SIDECAR_IMAGE_PULL_POLICY: 'sidecar.imagePullPolicy',
+  SIDECAR_MODE: 'sidecar.mode',
+  BROKER_URL: 'sidecar.brokerUrl',
+  CLUSTER: 'sidecar.cluster',
+  BROKER_CA_FILE: 'sidecar.brokerCaFile',
+  TOKEN_EXPIRATION_SECONDS: 'tokens.expirationSeconds',
+  KUBERNETES_SERVER: 'kubernetes.server',
+  KUBERNETES_CA_FILE: 'kubernetes.caFile',
+  KUBERNETES_TOKEN_FILE: 'kubernetes.tokenFile',
+  LOG_LEVEL: 'log.level',
+}
+
+/**
+ * Reads the webhook's configuration.
+ *
+ * @throws ConfigError naming every problem
+ */
+export function readWebhookConfig(source: ConfigSource): Readonly<Config> {
+  return readConfig(configSchema, ENV, source)
+}

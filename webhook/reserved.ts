@@ -1,0 +1,148 @@
+/**
+ * Names that Nestgate reserves in a pod. What carries one is either what the webhook would write itself, as a
+ * pod has it that was injected before, or it is refused: an injector that skips what is "already there"
+ * lets the author bring a sidecar of their own. Nothing of the author's is ever merged into ours.
+ */
+import { isDeepStrictEqual } from 'node:util'
+import { posix } from 'node:path'
+import { isRecord } from '../shared/config.ts'
+import { refuse } from '../shared/reasons.ts'
+import type { Refusal } from '../shared/reasons.ts'
+import type { JsonObject } from './patch.ts'
+import { valueAt } from './patch.ts'
+import { allContainers } from './pod.ts'
+import type { PlacedContainer, Pod } from './pod.ts'
+import { sameQuantity } from './quantity.ts'
+import {
+  KUBECONFIG_PATH,
+  KUBECONFIG_VOLUME,
+  SIDECAR_NAME,
+  TOKEN_VOLUME,
+  kubeconfigMount,
+  kubeconfigVolume,
+  sidecarContainer,
+  tokenVolume,
+} from './sidecar-spec.ts'
+import type { InjectionSettings, Profile } from './sidecar-spec.ts'
+
+/** A mount path without repeated slashes, dots and the `/run` alias, so that one place has one spelling. */
+export function plainPath(path: string): string {
+  const plain = posix.normalize(`/${path}`).replace(/^\/+/, '/').replace(/\/$/, '')
+  return plain.startsWith('/run/') ? `/var${plain}` : plain
+}
+
+/** Whether a mount path is `folder` or lies in it. */
+export function isWithin(path: string, folder: string): boolean {
+  const plain = plainPath(path)
+  return plain === folder || plain.startsWith(`${folder}/`)
+}
+
+/** Refuses reserved names that hold anything but our own; undefined where all is well. */
+export function checkReserved(
+  raw: JsonObject,
+  pod: Pod,
+  settings: InjectionSettings,
+  profile: Profile,
+): Refusal | undefined {
+  return (
+    checkSidecars(raw, pod, settings, profile) ??
+    checkVolume(raw, pod, TOKEN_VOLUME, tokenVolume(settings)) ??
+    checkVolume(raw, pod, KUBECONFIG_VOLUME, kubeconfigVolume()) ??
+    checkMounts(raw, pod)
+  )
+}
+
+function reserved(path: string, what: string): Refusal {
+  return refuse('reserved_name', `${path} ${what}`)
+}
+
+function checkSidecars(
+  raw: JsonObject,
+  pod: Pod,
+  settings: InjectionSettings,
+  profile: Profile,
+): Refusal | undefined {
+  const home = settings.mode === 'native' ? 'initContainers' : 'containers'
+  const [first, second] = allContainers(pod).filter(isSidecar)
+  if (first === undefined) return undefined
+  if (second !== undefined) return reserved(containerPath(second), `is a second ${SIDECAR_NAME}`)
+  if (first.list !== home)
+    return reserved(containerPath(first), `is named ${SIDECAR_NAME}, which belongs in ${home}`)
+  const theirs = valueAt(raw, ['spec', first.list, first.index])
+  const difference = sidecarDifference(theirs, sidecarContainer(settings, profile))
+  if (difference === undefined) return undefined
+  return reserved(`${containerPath(first)}.${difference}`, 'is not what Nestgate injects')
+}
+
+/** Whether a container carries the sidecar's name. */
+export function isSidecar(placed: PlacedContainer): boolean {
+  return placed.container.name === SIDECAR_NAME
+}
+
+/** A container's place in the way error messages of the API server name it. */
+export function containerPath(placed: PlacedContainer): string {
+  return `spec.${placed.list}[${placed.index}]`
+}
+
+/**
+ * Name of a field in which a sidecar differs from ours, or undefined. Tolerated is only what the API server
+ * and its admission plugins write: resources beside ours (LimitRanger), `resizePolicy` (defaulted from 1.27
+ * on), the pull policy `Always` (AlwaysPullImages), the default `procMount`.
+ */
+function sidecarDifference(theirs: unknown, ours: JsonObject): string | undefined {
+  if (!isRecord(theirs)) return 'name'
+  const names = new Set([...Object.keys(ours), ...Object.keys(theirs)])
+  return [...names].find((name) => !sameField(name, theirs[name] ?? undefined, ours[name]))
+}
+
+function sameField(name: string, theirs: unknown, ours: unknown): boolean {
+  if (name === 'resizePolicy') return true
+  if (name === 'resources') return sameResources(theirs, ours)
+  if (name === 'imagePullPolicy' && theirs === 'Always') return true
+  if (name === 'securityContext' && isRecord(theirs) && isRecord(ours))
+    return isDeepStrictEqual({ procMount: 'Default', ...theirs }, { procMount: 'Default', ...ours })
+  return isDeepStrictEqual(theirs, ours)
+}
+
+/** Whether each amount of ours is there; what is beside them is the cluster's business. */
+function sameResources(theirs: unknown, ours: unknown): boolean {
+  if (!isRecord(theirs) || !isRecord(ours)) return false
+  if (Object.keys(theirs).some((kind) => !Object.hasOwn(ours, kind))) return false
+  return Object.entries(ours).every(([kind, amounts]) =>
+    Object.entries(isRecord(amounts) ? amounts : {}).every(([name, amount]) =>
+      sameQuantity(valueAt(theirs, [kind, name]), amount),
+    ),
+  )
+}
+
+function checkVolume(
+  raw: JsonObject,
+  pod: Pod,
+  name: string,
+  ours: JsonObject,
+): Refusal | undefined {
+  const places = pod.spec.volumes.flatMap((volume, index) => (volume.name === name ? [index] : []))
+  const [first, second] = places
+  if (first === undefined) return undefined
+  const path = `spec.volumes[${second ?? first}]`
+  if (second !== undefined) return reserved(path, `is a second ${name}`)
+  if (isDeepStrictEqual(valueAt(raw, ['spec', 'volumes', first]), ours)) return undefined
+  return reserved(path, `is named ${name} and is not what Nestgate injects`)
+}
+
+function checkMounts(raw: JsonObject, pod: Pod): Refusal | undefined {
+  for (const placed of allContainers(pod)) {
+    if (isSidecar(placed)) continue
+    for (const [index, mount] of placed.container.volumeMounts.entries()) {
+      const path = `${containerPath(placed)}.volumeMounts[${index}]`
+      if (mount.name === TOKEN_VOLUME)
+        return reserved(path, `mounts ${TOKEN_VOLUME}, which only the sidecar may`)
+      const ours = mount.name === KUBECONFIG_VOLUME
+      if (!ours && !isWithin(mount.mountPath ?? '', KUBECONFIG_PATH)) continue
+      const theirs = valueAt(raw, ['spec', placed.list, placed.index, 'volumeMounts', index])
+      if (!isDeepStrictEqual(theirs, kubeconfigMount()))
+        return reserved(path, `uses ${ours ? KUBECONFIG_VOLUME : KUBECONFIG_PATH}`)
+    }
+  }
+  return undefined
+}

@@ -1,0 +1,168 @@
+/**
+ * The HTTPS edge: the only file that knows express. `POST /mutate` hands the body to the review and writes its
+ * answer; a refusal or fault becomes a `Status` with its 4xx or 5xx, and the API server, told to fail closed,
+ * creates no pod. Bodies are bounded before they are read.
+ */
+import { createServer } from 'node:https'
+import type { Server } from 'node:https'
+import express from 'express'
+import type { ErrorRequestHandler, Express, Request, Response } from 'express'
+import { isRecord } from '../shared/config.ts'
+import { Fault, messageOf } from '../shared/errors.ts'
+import type { Logger } from '../shared/log.ts'
+import { isRefusal, refuse } from '../shared/reasons.ts'
+import type { Refusal } from '../shared/reasons.ts'
+import { statusAnswer } from '../shared/status.ts'
+import type { KeyPair } from './certificates.ts'
+import { reviewPod } from './review.ts'
+import type { InjectionSettings } from './sidecar-spec.ts'
+
+/** Largest AdmissionReview, in bytes: a pod of the API server's 3 MiB, with the rest of the request and escapes. */
+export const MAX_REVIEW_BYTES = 8 * 1024 * 1024
+/** How long one request may take to arrive, in milliseconds; the API server itself waits 30 s at most. */
+const REQUEST_LIMIT_MS = 30_000
+/** How long headers may take, in milliseconds. */
+const HEADERS_LIMIT_MS = 5_000
+/** How long an idle connection is kept, in milliseconds; longer than the 90 s after which the API server drops it. */
+const KEEP_ALIVE_MS = 120_000
+/** Most connections at once; an API server opens a few, each may hold one review in memory. */
+const MAX_CONNECTIONS = 256
+/** Oldest TLS version that is spoken. */
+const MIN_TLS = 'TLSv1.2'
+
+/** What the server works with. */
+export interface ServerDeps {
+  readonly log: Logger
+  /** The settings of a review now, or undefined while the webhook is not ready. */
+  readonly settings: () => InjectionSettings | undefined
+  readonly keyPair: KeyPair
+  /** Milliseconds on a monotonic clock. */
+  readonly clock: () => number
+}
+
+/** A running server. */
+export interface WebhookServer {
+  /** The port it listens on. */
+  readonly port: number
+  /** Serves new connections with another certificate; open ones keep theirs. */
+  readonly useKeyPair: (keyPair: KeyPair) => void
+  /** Stops listening and settles when the reviews under way are answered. */
+  readonly close: () => Promise<void>
+}
+
+/** Starts the server. Rejects where the address cannot be had. */
+export async function startServer(
+  deps: ServerDeps,
+  listen: { readonly host: string; readonly port: number },
+): Promise<WebhookServer> {
+  const { keyPair } = deps
+  const server = createServer({ ...keyPair, minVersion: MIN_TLS }, createApp(deps))
+  server.requestTimeout = REQUEST_LIMIT_MS
+  server.headersTimeout = HEADERS_LIMIT_MS
+  server.keepAliveTimeout = KEEP_ALIVE_MS
+  server.maxConnections = MAX_CONNECTIONS
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(listen.port, listen.host, resolve)
+  })
+  server.on('error', (error) => {
+    deps.log.error({ error: messageOf(error) }, 'the server failed')
+  })
+  return {
+    port: portOf(server),
+    useKeyPair: (pair) => {
+      server.setSecureContext({ ...pair, minVersion: MIN_TLS })
+    },
+    close: () => closeServer(server),
+  }
+}
+
+function portOf(server: Server): number {
+  const address = server.address()
+  if (address === null || typeof address === 'string')
+    throw new Fault('config_invalid', 'the server listens on no port')
+  return address.port
+}
+
+function closeServer(server: Server): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.close((error) => {
+      if (error === undefined) resolve()
+      else reject(error)
+    })
+    server.closeIdleConnections()
+  })
+}
+
+function createApp(deps: ServerDeps): Express {
+  const app = express()
+  app.disable('x-powered-by')
+  app.disable('etag')
+  app.get('/healthz', (_request, response) => {
+    response.type('text/plain').send('ok')
+  })
+  app.get('/readyz', (_request, response) => {
+    if (deps.settings() === undefined) sendRefusal(response, notReady())
+    else response.type('text/plain').send('ok')
+  })
+  app.post(
+    '/mutate',
+    // Parsed by us, so that every body but a good one gets the same kind of answer.
+    express.raw({ type: 'application/json', limit: MAX_REVIEW_BYTES, inflate: false }),
+    (request, response) => {
+      mutate(deps, request, response)
+    },
+  )
+  app.use((_request, response) => {
+    sendRefusal(response, refuse('path_unknown', 'the webhook answers POST /mutate'))
+  })
+  app.use(onError(deps.log))
+  return app
+}
+
+function mutate(deps: ServerDeps, request: Request, response: Response): void {
+  const start = deps.clock()
+  const settings = deps.settings()
+  const body: unknown = request.body
+  let result
+  if (settings === undefined) result = notReady()
+  else if (!(body instanceof Uint8Array))
+    result = refuse('review_invalid', 'no body of type application/json')
+  else result = reviewPod(body, settings)
+  if (isRefusal(result)) {
+    deps.log.warn({ reason: result.refused, detail: result.detail }, 'refused a request')
+    sendRefusal(response, result)
+    return
+  }
+  const { body: answer, ...facts } = result
+  response.type('application/json').send(answer)
+  const ms = Math.round((deps.clock() - start) * 1000) / 1000
+  deps.log.info({ ...facts, ms }, 'reviewed a pod')
+}
+
+function notReady(): Refusal {
+  return refuse('webhook_not_ready')
+}
+
+function sendRefusal(response: Response, refusal: Refusal): void {
+  const { status, contentType, body } = statusAnswer(refusal)
+  response.status(status).type(contentType).send(body)
+}
+
+/** Errors of the body reader carry a 4xx; everything else is a fault, and its message stays in the log. */
+function onError(log: Logger): ErrorRequestHandler {
+  return (error: unknown, _request, response, next) => {
+    const status = isRecord(error) ? error['status'] : undefined
+    let refusal = refuse('internal')
+    if (status === 413) {
+      refusal = refuse('review_too_large', `more than ${MAX_REVIEW_BYTES} bytes`)
+      // The rest of the body is not waited for.
+      response.set('connection', 'close')
+    } else if (typeof status === 'number' && status >= 400 && status < 500) {
+      refusal = refuse('review_invalid', 'the body could not be read')
+    }
+    log.warn({ reason: refusal.refused, error: messageOf(error) }, 'a request failed')
+    if (response.headersSent) next(error)
+    else sendRefusal(response, refusal)
+  }
+}

@@ -1,0 +1,121 @@
+/** Puts the parts of the webhook together: files and their watches, the cluster's version, the server. */
+import { performance } from 'node:perf_hooks'
+import { messageOf } from '../shared/errors.ts'
+import type { Logger } from '../shared/log.ts'
+import { expiryOf, loadCaCertificates, loadKeyPair } from './certificates.ts'
+import { learnMode } from './cluster-version.ts'
+import type { Config } from './config.ts'
+import { startServer } from './server.ts'
+import type { WebhookServer } from './server.ts'
+import type { InjectionSettings, SidecarMode } from './sidecar-spec.ts'
+import { watchFiles } from './watched-files.ts'
+
+/** What a running webhook needs from outside. */
+export interface WebhookDeps {
+  readonly log: Logger
+  /** How often certificates are read again, in milliseconds; see watched-files.ts for the default. */
+  readonly fileCheckMs?: number
+  /** Time between two questions for the cluster's version, in milliseconds; see cluster-version.ts for the default. */
+  readonly retryMs?: number
+}
+
+/** A running webhook. */
+export interface Webhook {
+  readonly port: number
+  readonly close: () => Promise<void>
+}
+
+/**
+ * Starts the webhook. It listens when this settles; it is ready when the cluster's version is known too.
+ *
+ * @throws Fault `certificate_invalid`, or the system's error, where a file or the address is not usable
+ */
+export async function startWebhook(config: Config, deps: WebhookDeps): Promise<Webhook> {
+  const { log } = deps
+  const failed = (files: readonly string[], error: unknown): void => {
+    log.error({ files, error: messageOf(error) }, 'files cannot be used; the ones before stay')
+  }
+  const interval = deps.fileCheckMs === undefined ? {} : { intervalMs: deps.fileCheckMs }
+  let brokerCaPem: string
+  const ca = await watchFiles({
+    files: [config.sidecar.brokerCaFile],
+    load: ([text = '']) => loadCaCertificates(text),
+    changed: (value) => {
+      brokerCaPem = value
+      log.info('took a new CA for the broker')
+    },
+    failed,
+    ...interval,
+  })
+  brokerCaPem = ca.first
+  let server: WebhookServer | undefined
+  const keyPair = await watchFiles({
+    files: [config.tls.certFile, config.tls.keyFile],
+    load: ([cert = '', key = '']) => loadKeyPair(cert, key),
+    changed: (pair) => {
+      server?.useKeyPair(pair)
+      log.info({ expires: expiryOf(pair.cert) }, 'took a new certificate')
+    },
+    failed,
+    ...interval,
+  })
+  const stopping = new AbortController()
+  const mode = modeSource(config, deps, stopping.signal)
+  const settings = (): InjectionSettings | undefined => settingsOf(config, brokerCaPem, mode())
+  const clock = (): number => performance.now()
+  const stopWatches = (): void => {
+    stopping.abort()
+    ca.stop()
+    keyPair.stop()
+  }
+  try {
+    server = await startServer({ log, settings, keyPair: keyPair.first, clock }, config.listen)
+  } catch (error) {
+    stopWatches()
+    throw error
+  }
+  const { port, close } = server
+  log.info({ port, expires: expiryOf(keyPair.first.cert) }, 'listening')
+  return {
+    port,
+    close: () => {
+      stopWatches()
+      return close()
+    },
+  }
+}
+
+/** The mode now: as configured, or as learnt in the background. */
+function modeSource(
+  config: Config,
+  deps: WebhookDeps,
+  signal: AbortSignal,
+): () => SidecarMode | undefined {
+  const { mode: configured } = config.sidecar
+  if (configured !== 'auto') return () => configured
+  let learnt: SidecarMode | undefined
+  void learnMode(config.kubernetes, { ...deps, signal }).then((mode) => {
+    learnt = mode
+  })
+  return () => learnt
+}
+
+function settingsOf(
+  config: Config,
+  brokerCaPem: string,
+  mode: SidecarMode | undefined,
+): InjectionSettings | undefined {
+  if (mode === undefined) return undefined
+  const { image, imagePullPolicy, brokerUrl, cluster, resources } = config.sidecar
+  return {
+    mode,
+    image,
+    imagePullPolicy,
+    brokerUrl,
+    cluster,
+    brokerCaPem,
+    resources: { requests: { ...resources.requests }, limits: { ...resources.limits } },
+    tokenExpirationSeconds: config.tokens.expirationSeconds,
+    apiAudiences: config.tokens.apiAudiences,
+  }
+}

@@ -1,0 +1,89 @@
+/**
+ * Files that change under a running process: certificates that are renewed, a Secret volume whose `..data` link
+ * is swapped. They are read again at an interval and compared by content: no file events, which neither
+ * symlink swaps nor every volume driver deliver. What does not pass the check never replaces what did.
+ */
+import { readFile } from 'node:fs/promises'
+import { codeOf } from '../shared/errors.ts'
+
+/** How often files are read again, in milliseconds; a renewed certificate overlaps the old one by days. */
+export const FILE_CHECK_INTERVAL_MS = 10_000
+
+/** What a watch is made for. */
+export interface WatchedFiles<T> {
+  readonly files: readonly string[]
+  /** Makes a value of the files' texts, in the order of `files`; throws where they are not right, or not right together. */
+  readonly load: (texts: readonly string[]) => T
+  /** Called with each new value after the first. */
+  readonly changed: (value: T) => void
+  /** Called with what went wrong; the value before stays. Texts of the files are never in it. */
+  readonly failed: (files: readonly string[], error: unknown) => void
+  /** See {@link FILE_CHECK_INTERVAL_MS}, the default. */
+  readonly intervalMs?: number
+}
+
+/** A running watch. */
+export interface Watch<T> {
+  /** The value at the start. */
+  readonly first: T
+  /** Ends the watch; a reading under way reports nothing any more. */
+  readonly stop: () => void
+}
+
+/**
+ * Reads files and watches them.
+ *
+ * @throws what reading or `load` throws the first time: a process starts with good files or not at all
+ */
+export async function watchFiles<T>(options: WatchedFiles<T>): Promise<Watch<T>> {
+  const { files, load } = options
+  let texts = await readAll(files)
+  const first = load(texts)
+  let stopped = false
+  let complaint = ''
+  const check = async (): Promise<void> => {
+    try {
+      const now = await readAll(files)
+      if (stopped) return
+      if (now.some((text, index) => text !== texts[index])) {
+        const value = load(now)
+        texts = now
+        options.changed(value)
+      }
+      complaint = ''
+    } catch (error) {
+      // A broken file is told once, not at every reading.
+      if (!stopped && complaint !== String(error)) options.failed(files, error)
+      complaint = String(error)
+    }
+  }
+  let timer: NodeJS.Timeout
+  const schedule = (): void => {
+    timer = setTimeout(() => {
+      void check().then(() => {
+        if (!stopped) schedule()
+      })
+    }, options.intervalMs ?? FILE_CHECK_INTERVAL_MS)
+    timer.unref()
+  }
+  schedule()
+  return {
+    first,
+    stop: () => {
+      stopped = true
+      clearTimeout(timer)
+    },
+  }
+}
+
+async function readAll(files: readonly string[]): Promise<readonly string[]> {
+  return Promise.all(
+    files.map(async (file) => {
+      try {
+        return await readFile(file, 'utf8')
+      } catch (error) {
+        throw new Error(`${file}: ${codeOf(error) ?? 'cannot be read'}`, { cause: error })
+      }
+    }),
+  )
+}
