@@ -76,7 +76,7 @@ export function readPolicy(
   if (document.errors.length > 0) {
     return { problems: document.errors.map((error) => error.message.split('\n')[0] ?? error.code) }
   }
-  const parsed = fileSchema.safeParse(document.toJS({ maxAliasCount: 0 }))
+  const parsed = fileSchema.safeParse(plainValue(document))
   if (!parsed.success) {
     return {
       problems: parsed.error.issues.map(
@@ -92,6 +92,15 @@ export function readPolicy(
   )
   if (problems.length > 0) return { problems }
   return { rules: parsed.data.rules, digest: createHash('sha256').update(text).digest('hex') }
+}
+
+/** The document as plain values; undefined, which no schema accepts, where it has aliases. */
+function plainValue(document: Document): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 0 })
+  } catch {
+    return undefined
+  }
 }
 
 /** What the schema cannot say. */
