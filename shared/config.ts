@@ -17,6 +17,11 @@ export interface ConfigSource {
   readonly env: Readonly<Record<string, string | undefined>>
 }
 
+/** The source of a process's own start: its arguments and its environment. */
+export function commandLine(): ConfigSource {
+  return { argv: process.argv.slice(2), env: process.env }
+}
+
 /** Environment variable (without prefix) to the dotted key that it sets. */
 export type EnvTable = Readonly<Record<string, string>>
 

@@ -68,7 +68,7 @@ const reviewSchema = z.object({
   status: z.object({
     authenticated: z.boolean().optional(),
     audiences: z.array(z.string()).optional(),
-    user: z.unknown(),
+    user: z.unknown().optional(),
   }),
 })
 

@@ -195,7 +195,7 @@ describe('readPolicy', () => {
     ['nothing', '', ''],
     [
       'an alias bomb',
-      `${HEAD}${'- &a {id: a, match: {verbs: [get], resources: [x]}, effect: allow}\n- *a\n'}`,
+      HEAD + '- &a {id: a, match: {verbs: [get], resources: [x]}, effect: allow}\n- *a\n',
       '',
     ],
   ]

@@ -1,0 +1,267 @@
+/**
+ * The last step of a request: to the API server and back, streaming, with back-pressure. Everything has been
+ * decided and identified before; nothing here changes who acts. No byte of the answer goes out before
+ * `evidence` (the intent) is durable. Redirects are not passed on (CVE-2022-3172, CVE-2020-8559), nor anything
+ * under our own header names.
+ */
+import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
+import { pipeline } from 'node:stream/promises'
+import type { Duplex } from 'node:stream'
+import type { Dispatcher } from 'undici'
+import { Fault } from '../../shared/errors.ts'
+import { isHopByHop, REQUEST_ID_HEADER } from '../../shared/headers.ts'
+import { refuse } from '../../shared/reasons.ts'
+import type { Refusal } from '../../shared/reasons.ts'
+import { requestUpgrade, responseHead, splice, switchingHead } from '../../shared/upgrade.ts'
+import type { OutcomeEntry } from '../ledger/entry.ts'
+
+/** What is sent upstream. */
+export interface Outgoing {
+  readonly requestId: string
+  readonly method: string
+  /** Canonical path with query. */
+  readonly path: string
+  readonly headers: Record<string, string>
+  readonly body: Buffer
+  readonly longRunning: boolean
+}
+
+/** How it ended: for the ledger's outcome. */
+export type ForwardOutcome = Pick<
+  OutcomeEntry,
+  'status' | 'bytesToClient' | 'bytesToServer' | 'reason'
+>
+
+/** The answer could not begin: the caller refuses instead, and nothing was written to the client. */
+export interface NotAnswered {
+  readonly notAnswered: Refusal
+  readonly bytesToServer: number
+}
+
+const NOT_PASSED_ON: ReadonlySet<string> = new Set(['location', 'refresh', 'alt-svc'])
+
+/** Sends an ordinary request and streams its answer. Settles when the answer has ended or broken off; never rejects. */
+export function forwardRequest(
+  dispatcher: Dispatcher,
+  outgoing: Outgoing,
+  response: ServerResponse,
+  evidence: Promise<unknown>,
+): Promise<ForwardOutcome | NotAnswered> {
+  return new Promise((resolve) => {
+    const relay = new Relay(outgoing, response, evidence, resolve)
+    const { method, path, headers, body, longRunning } = outgoing
+    try {
+      dispatcher.dispatch(
+        {
+          method,
+          path,
+          headers,
+          body: body.length > 0 ? body : null,
+          ...(longRunning ? { headersTimeout: 0 } : {}),
+        },
+        relay,
+      )
+    } catch (error) {
+      relay.fail(error)
+    }
+  })
+}
+
+/** Carries one answer from undici to the client. */
+class Relay implements Dispatcher.DispatchHandler {
+  readonly #outgoing: Outgoing
+  readonly #response: ServerResponse
+  readonly #evidence: Promise<unknown>
+  readonly #resolve: (outcome: ForwardOutcome | NotAnswered) => void
+  #status = 0
+  #bytesToClient = 0
+  #settled = false
+  #refusal: Refusal | undefined
+
+  constructor(
+    outgoing: Outgoing,
+    response: ServerResponse,
+    evidence: Promise<unknown>,
+    resolve: (outcome: ForwardOutcome | NotAnswered) => void,
+  ) {
+    this.#outgoing = outgoing
+    this.#response = response
+    this.#evidence = evidence
+    this.#resolve = resolve
+  }
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    const response = this.#response
+    if (response.destroyed) {
+      controller.abort(new Fault('client_left', 'the client left'))
+      return
+    }
+    response.once('close', () => {
+      if (!response.writableFinished) controller.abort(new Fault('client_left', 'the client left'))
+    })
+    response.on('drain', () => {
+      controller.resume()
+    })
+  }
+
+  onResponseStart(
+    controller: Dispatcher.DispatchController,
+    status: number,
+    headers: IncomingHttpHeaders,
+  ): void {
+    if (status < 200) return
+    this.#status = status
+    if (isRedirect(status)) {
+      this.#abort(controller, refuse('upstream_invalid', `a redirect (${status})`))
+      return
+    }
+    controller.pause()
+    this.#evidence.then(
+      () => {
+        if (this.#settled) return
+        this.#response.writeHead(status, passedOn(headers, this.#outgoing.requestId))
+        if (this.#outgoing.longRunning) this.#response.flushHeaders()
+        controller.resume()
+      },
+      () => {
+        this.#abort(controller, refuse('ledger_unavailable'))
+      },
+    )
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#bytesToClient += chunk.length
+    if (!this.#response.write(chunk)) controller.pause()
+  }
+
+  onResponseEnd(): void {
+    // an answer without a body may end before its evidence is there
+    void this.#evidence.then(
+      () => {
+        this.#response.end()
+        this.#settle(this.#outcome())
+      },
+      () => {
+        this.#settle(this.#notAnswered(refuse('ledger_unavailable')))
+      },
+    )
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.fail(error)
+  }
+
+  /** The transport broke, or we broke it off. */
+  fail(error: unknown): void {
+    if (this.#refusal !== undefined) this.#settle(this.#notAnswered(this.#refusal))
+    else if (error instanceof Fault && error.code === 'client_left')
+      this.#settle(this.#outcome('client_left'))
+    else if (this.#response.headersSent) {
+      this.#response.destroy()
+      this.#settle(this.#outcome('stream_broken'))
+    } else this.#settle(this.#notAnswered(refuse('upstream_unavailable')))
+  }
+
+  #abort(controller: Dispatcher.DispatchController, refusal: Refusal): void {
+    this.#refusal = refusal
+    controller.abort(new Fault('upgrade_failed', refusal.refused))
+  }
+
+  #outcome(reason?: OutcomeEntry['reason']): ForwardOutcome {
+    const { body } = this.#outgoing
+    return {
+      status: this.#status,
+      bytesToClient: this.#bytesToClient,
+      bytesToServer: body.length,
+      ...(reason === undefined ? {} : { reason }),
+    }
+  }
+
+  #notAnswered(refusal: Refusal): NotAnswered {
+    return { notAnswered: refusal, bytesToServer: this.#outgoing.body.length }
+  }
+
+  #settle(outcome: ForwardOutcome | NotAnswered): void {
+    if (this.#settled) return
+    this.#settled = true
+    this.#resolve(outcome)
+  }
+}
+
+/**
+ * Sends a protocol upgrade and, once the server has switched, joins the two connections until both are closed.
+ * The caller must have made the intent durable. Never rejects.
+ */
+export async function forwardUpgrade(
+  dispatcher: Dispatcher,
+  outgoing: Outgoing,
+  protocol: string,
+  client: Duplex,
+): Promise<ForwardOutcome | NotAnswered> {
+  const left = new AbortController()
+  const leave = (): void => {
+    left.abort()
+  }
+  client.once('close', leave)
+  client.on('error', leave)
+  try {
+    const { method, path, headers } = outgoing
+    const answer = await requestUpgrade(dispatcher, {
+      method,
+      path,
+      headers,
+      protocol,
+      signal: left.signal,
+    })
+    if (answer.kind === 'upgraded') {
+      client.off('close', leave)
+      client.write(switchingHead({ ...answer.headers, [REQUEST_ID_HEADER]: outgoing.requestId }))
+      const { bytesToClient, bytesToServer } = await splice(client, answer.socket)
+      return { status: 101, bytesToClient, bytesToServer }
+    }
+    if (answer.status < 200 || isRedirect(answer.status)) {
+      answer.body.destroy()
+      return {
+        notAnswered: refuse('upstream_invalid', `status ${answer.status} to an upgrade`),
+        bytesToServer: 0,
+      }
+    }
+    const passed = passedOn(answer.headers, outgoing.requestId)
+    delete passed['content-length']
+    client.write(responseHead(answer.status, '', { ...passed, connection: 'close' }))
+    let bytesToClient = 0
+    answer.body.on('data', (chunk: Buffer) => (bytesToClient += chunk.length))
+    await pipeline(answer.body, client)
+    return { status: answer.status, bytesToClient, bytesToServer: 0 }
+  } catch {
+    if (left.signal.aborted)
+      return { status: 0, bytesToClient: 0, bytesToServer: 0, reason: 'client_left' }
+    return { notAnswered: refuse('upstream_unavailable'), bytesToServer: 0 }
+  } finally {
+    client.off('close', leave)
+  }
+}
+
+/** A redirect that a client might follow; 304 is an answer. */
+function isRedirect(status: number): boolean {
+  return status >= 300 && status < 400 && status !== 304
+}
+
+function passedOn(
+  headers: IncomingHttpHeaders,
+  requestId: string,
+): Record<string, string | string[]> {
+  const passed: Record<string, string | string[]> = {}
+  for (const [name, value] of Object.entries(headers)) {
+    if (
+      value === undefined ||
+      isHopByHop(name) ||
+      name.startsWith('nestgate-') ||
+      NOT_PASSED_ON.has(name)
+    )
+      continue
+    passed[name] = value
+  }
+  passed[REQUEST_ID_HEADER] = requestId
+  return passed
+}

@@ -1,0 +1,93 @@
+/** The hold: storing a request that waits for a person, and letting exactly that request through once it is approved. */
+import { resourcePath } from '../../shared/kubernetes/request-info.ts'
+import { isRefusal, refuse } from '../../shared/reasons.ts'
+import type { Refusal } from '../../shared/reasons.ts'
+import type { HeldRequest } from '../../shared/wire.ts'
+import type { Claim, HoldFacts } from '../approvals/approvals.ts'
+import { requestDigest } from '../approvals/digest.ts'
+import { userName } from '../credentials/impersonation.ts'
+import { unregisteredName } from '../identity/sidecars.ts'
+import type { ApprovalRecord, Entry, IntentEntry } from '../ledger/entry.ts'
+import { policyVerb } from '../policy/decide.ts'
+import type { StoredApproval } from '../store/store.ts'
+import type { Exchange } from './serve.ts'
+
+/** What the gateway asks of approvals. */
+export interface GatewayApprovals {
+  hold(facts: HoldFacts, entries: readonly Entry[]): Promise<StoredApproval | Refusal>
+  claim(claim: Claim): Promise<StoredApproval | Refusal>
+  finish(id: string, result: 'SUCCEEDED' | 'FAILED' | 'UNKNOWN'): Promise<void>
+}
+
+/** Stores a request that policy holds. Its intent goes to the ledger in the same transaction. */
+export async function holdRequest(
+  approvals: GatewayApprovals,
+  exchange: Exchange,
+  intent: IntentEntry,
+): Promise<HeldRequest | Refusal> {
+  const { requestId, connection, caller, parsed, body, decision } = exchange
+  const { instanceId } = caller.tag
+  if (instanceId === undefined)
+    return refuse('caller_unidentified', 'a held request needs a process that can claim it')
+  const { method, path, query, info } = parsed
+  const stored = await approvals.hold(
+    {
+      id: requestId,
+      digest: digestOf(exchange),
+      cluster: connection.name,
+      method,
+      path,
+      query,
+      verb: policyVerb(info),
+      resource:
+        info.apiGroup === '' ? resourcePath(info) : `${resourcePath(info)}.${info.apiGroup}`,
+      namespace: info.namespace,
+      name: info.name,
+      subject: userName(caller.pod),
+      agent: unregisteredName(caller.tag),
+      tag: caller.tag,
+      rules: [...decision.rules],
+      bodySha256: body.sha256,
+      bodyBytes: body.bytes.length,
+      instanceId,
+      podUid: caller.pod.podUid,
+    },
+    [intent],
+  )
+  if (isRefusal(stored)) return stored
+  const { id, state, expiresAt } = stored
+  return { id, state, expiresAt }
+}
+
+/** Claims the approval of a request that is sent again: same digest, same process, once. */
+export async function claimApproval(
+  approvals: GatewayApprovals,
+  exchange: Exchange,
+  id: string,
+): Promise<ApprovalRecord | Refusal> {
+  const { instanceId } = exchange.caller.tag
+  const { podUid } = exchange.caller.pod
+  if (instanceId === undefined)
+    return refuse('caller_unidentified', 'only the process that asked may claim')
+  const claimed = await approvals.claim({ id, digest: digestOf(exchange), instanceId, podUid })
+  if (isRefusal(claimed)) return claimed
+  return { id, reviewer: claimed.reviewer ?? '', reason: claimed.reason ?? '' }
+}
+
+function digestOf({ client, connection, caller, parsed, body }: Exchange): string {
+  const { verified } = caller.tag
+  return requestDigest({
+    cluster: connection.name,
+    method: parsed.method,
+    path: parsed.path,
+    query: parsed.query,
+    contentType: client.request.headers['content-type'] ?? '',
+    bodySha256: body.sha256,
+    identity: {
+      podUid: caller.pod.podUid,
+      containerId: verified?.containerId ?? '',
+      uid: verified?.uid ?? -1,
+      exe: verified?.exe ?? '',
+    },
+  })
+}

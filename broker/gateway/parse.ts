@@ -1,0 +1,69 @@
+/**
+ * A request to `/clusters/NAME/…`, read from its raw line: which cluster, and what Kubernetes would take it
+ * for. Everything here is attacker-controlled; what comes out can be read one way only.
+ */
+import type { IncomingMessage } from 'node:http'
+import {
+  isConnect,
+  isLongRunning,
+  isRead,
+  readRequestInfo,
+} from '../../shared/kubernetes/request-info.ts'
+import type { RequestInfo } from '../../shared/kubernetes/request-info.ts'
+import { parseTarget } from '../../shared/kubernetes/path.ts'
+import { isRefusal, refuse } from '../../shared/reasons.ts'
+import type { Refusal } from '../../shared/reasons.ts'
+import { upgradeProtocol } from '../../shared/upgrade.ts'
+
+/** Prefix of every cluster's path. */
+export const CLUSTERS_PREFIX = '/clusters/'
+const CLUSTER_TARGET = /^\/clusters\/([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(\/[^]*|\?[^]*)?$/
+
+/** A request that was understood. */
+export interface ParsedRequest {
+  readonly method: string
+  /** Canonical path and raw query, as forwarded. */
+  readonly path: string
+  readonly query: string
+  readonly parameters: readonly (readonly [string, string])[]
+  readonly info: RequestInfo
+  readonly read: boolean
+  readonly longRunning: boolean
+  /** Set for a protocol upgrade. */
+  readonly protocol: string | undefined
+}
+
+/** The cluster named in a raw request target, and the rest of it; undefined where there is none. */
+export function splitTarget(
+  url: string,
+): { readonly cluster: string; readonly rest: string } | undefined {
+  const [, cluster, rest = '/'] = CLUSTER_TARGET.exec(url) ?? []
+  if (cluster === undefined) return undefined
+  return { cluster, rest: rest.startsWith('?') ? `/${rest}` : rest }
+}
+
+/** Reads a request. @param rest - the cluster's own part of the raw target */
+export function parseRequest(
+  request: IncomingMessage,
+  rest: string,
+  upgrading: boolean,
+): ParsedRequest | Refusal {
+  const method = request.method ?? ''
+  const target = parseTarget(rest)
+  if (isRefusal(target)) return target
+  const info = readRequestInfo(method, target)
+  if (isRefusal(info)) return info
+  const protocol = upgrading ? upgradeProtocol(request.headers) : undefined
+  if (upgrading && (protocol === undefined || !isConnect(info)))
+    return refuse('upgrade_unsupported')
+  return {
+    method,
+    path: target.path,
+    query: target.query,
+    parameters: target.parameters,
+    info,
+    read: protocol === undefined && isRead(info),
+    longRunning: isLongRunning(info),
+    protocol,
+  }
+}

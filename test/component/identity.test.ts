@@ -1,0 +1,284 @@
+import { expect } from 'chai'
+import { afterEach, beforeEach, describe, it } from 'mocha'
+import { openConnection } from '../../broker/credentials/connection.ts'
+import type { ClusterConnection } from '../../broker/credentials/connection.ts'
+import {
+  checkByKeys,
+  checkByReview,
+  createTokenVerifier,
+} from '../../broker/identity/service-account-tokens.ts'
+import { createSidecars } from '../../broker/identity/sidecars.ts'
+import type { MessageHeaders, Sidecars } from '../../broker/identity/sidecars.ts'
+import { makeSidecarKey, TAG } from '../support/sidecar-keys.ts'
+import { POD, startUpstream } from '../support/upstream.ts'
+import type { Upstream } from '../support/upstream.ts'
+
+function message(headers: Record<string, string>): MessageHeaders {
+  return { headers, rawHeaders: Object.entries(headers).flat() }
+}
+
+const bearer = (token: string, more: Record<string, string> = {}): MessageHeaders =>
+  message({ authorization: `Bearer ${token}`, 'nestgate-cluster': 'test', ...more })
+
+describe('identity of sidecars', () => {
+  let upstream: Upstream
+  let connection: ClusterConnection
+  let nowMs: number
+  const now = (): number => nowMs
+
+  beforeEach(async () => {
+    nowMs = Date.now()
+    upstream = await startUpstream()
+    connection = await openConnection(
+      {
+        name: 'test',
+        server: upstream.url,
+        caFile: upstream.caFile,
+        credential: { tokenFile: upstream.tokenFile },
+        serviceAccountTokens: { verify: 'tokenReview' },
+      },
+      now,
+    )
+  })
+
+  afterEach(async () => {
+    await connection.close()
+    await upstream.close()
+  })
+
+  const checks = {
+    keys: () => checkByKeys(connection, upstream.issuer, now),
+    review: () => checkByReview(connection, now),
+  }
+  const EXPECTED = { cluster: 'test', ...POD }
+
+  for (const [way, makeCheck] of Object.entries(checks)) {
+    describe(`by ${way}`, () => {
+      it('names the pod of a good token', async () => {
+        const verifier = createTokenVerifier(makeCheck(), now)
+        expect(await verifier.verify(await upstream.token())).to.deep.equal(EXPECTED)
+      })
+
+      const BAD: readonly (readonly [string, Record<string, unknown>])[] = [
+        ['for another audience', { aud: ['https://kubernetes.default.svc'] }],
+        ['without an audience', { aud: undefined }],
+        ['that is over', { exp: 1000 }],
+        [
+          'that is not bound to a pod',
+          {
+            'kubernetes.io': { namespace: 'agents', serviceaccount: { name: 'worker', uid: 'u' } },
+          },
+        ],
+      ]
+      for (const [what, claims] of BAD) {
+        it(`refuses a token ${what}`, async () => {
+          const verifier = createTokenVerifier(makeCheck(), now)
+          expect(await verifier.verify(await upstream.token(claims))).to.have.property(
+            'refused',
+            'credentials_invalid',
+          )
+        })
+      }
+
+      it('refuses garbage, oversize and alg none', async () => {
+        const verifier = createTokenVerifier(makeCheck(), now)
+        const [, payload = ''] = (await upstream.token()).split('.')
+        const none = `${Buffer.from('{"alg":"none"}').toString('base64url')}.${payload}.`
+        for (const token of ['x', 'a.b.c', none, 'x'.repeat(10_000)]) {
+          expect(await verifier.verify(token), token.slice(0, 20)).to.have.property(
+            'refused',
+            'credentials_invalid',
+          )
+        }
+      })
+
+      it('says that the cluster cannot be asked, rather than that the token is bad', async () => {
+        upstream.identityUp = false
+        const verifier = createTokenVerifier(makeCheck(), now)
+        expect(await verifier.verify(await upstream.token())).to.have.property(
+          'refused',
+          'identity_unavailable',
+        )
+      })
+    })
+  }
+
+  it('refuses a token of another issuer, and one that does not say until when', async () => {
+    const verifier = createTokenVerifier(checks.keys(), now)
+    for (const claims of [{ iss: 'https://evil' }, { exp: undefined }, { sub: undefined }]) {
+      expect(await verifier.verify(await upstream.token(claims))).to.have.property(
+        'refused',
+        'credentials_invalid',
+      )
+    }
+  })
+
+  it('learns a new key at once, and asks for unknown ones only once in a while', async () => {
+    const verifier = createTokenVerifier(checks.keys(), now)
+    await verifier.verify(await upstream.token())
+    await upstream.rotateKey()
+    nowMs += 11_000
+    expect(await verifier.verify(await upstream.token())).to.deep.equal(EXPECTED)
+    const fetches = upstream.jwksFetches
+    const stranger = await startUpstream()
+    try {
+      for (let i = 0; i < 5; i += 1) {
+        await stranger.rotateKey()
+        await stranger.rotateKey()
+        await stranger.rotateKey()
+        expect(await verifier.verify(await stranger.token())).to.have.property(
+          'refused',
+          'credentials_invalid',
+        )
+      }
+    } finally {
+      await stranger.close()
+    }
+    expect(upstream.jwksFetches).to.equal(fetches)
+  })
+
+  it('remembers a good token, but never past its end', async () => {
+    const verifier = createTokenVerifier(checks.review(), now)
+    const exp = Math.floor(nowMs / 1000) + 3
+    const token = await upstream.token({ exp })
+    expect(await verifier.verify(token)).to.deep.equal(EXPECTED)
+    upstream.identityUp = false
+    expect(await verifier.verify(token)).to.deep.equal(EXPECTED)
+    nowMs = exp * 1000 + 1
+    expect(await verifier.verify(token)).to.have.property('refused', 'identity_unavailable')
+  })
+
+  describe('keys and tags', () => {
+    let sidecars: Sidecars
+
+    beforeEach(() => {
+      const verifier = createTokenVerifier(checks.keys(), now)
+      sidecars = createSidecars({ verifiers: new Map([['test', verifier]]), now })
+    })
+
+    it('names pod and process of a tag signed with the registered key', async () => {
+      const key = await makeSidecarKey()
+      const token = await upstream.token()
+      expect(await sidecars.register(bearer(token), await key.proof())).to.include({
+        podUid: POD.podUid,
+      })
+      const tagged = bearer(token, { 'nestgate-agent': await key.tag() })
+      expect(await sidecars.identify('test', tagged)).to.deep.equal({ pod: EXPECTED, tag: TAG })
+    })
+
+    it('does not know a key before it is registered', async () => {
+      const key = await makeSidecarKey()
+      const tagged = bearer(await upstream.token(), { 'nestgate-agent': await key.tag() })
+      expect(await sidecars.identify('test', tagged)).to.deep.equal({
+        refused: 'sidecar_key_unknown',
+      })
+    })
+
+    it('refuses a tag of another pod’s sidecar', async () => {
+      const [mine, theirs] = [await makeSidecarKey(), await makeSidecarKey()]
+      const other = {
+        namespace: 'agents',
+        pod: { name: 'p2', uid: 'uid-2' },
+        serviceaccount: { name: 'worker', uid: 's' },
+      }
+      await sidecars.register(bearer(await upstream.token()), await mine.proof())
+      await sidecars.register(
+        bearer(await upstream.token({ 'kubernetes.io': other })),
+        await theirs.proof(),
+      )
+      const tagged = bearer(await upstream.token(), { 'nestgate-agent': await theirs.tag() })
+      expect(await sidecars.identify('test', tagged)).to.have.property(
+        'refused',
+        'agent_tag_invalid',
+      )
+    })
+
+    it('refuses a tag of a key that was replaced, although it had been believed', async () => {
+      const [first, second] = [await makeSidecarKey(), await makeSidecarKey()]
+      const token = await upstream.token()
+      await sidecars.register(bearer(token), await first.proof())
+      const tagged = bearer(token, { 'nestgate-agent': await first.tag() })
+      expect(await sidecars.identify('test', tagged)).to.have.property('tag')
+      await sidecars.register(bearer(token), await second.proof())
+      expect(await sidecars.identify('test', tagged)).to.have.property(
+        'refused',
+        'agent_tag_invalid',
+      )
+    })
+
+    it('refuses a tag that is a minute old, although it had been believed', async () => {
+      const key = await makeSidecarKey()
+      const token = await upstream.token()
+      await sidecars.register(bearer(token), await key.proof())
+      const tagged = bearer(token, { 'nestgate-agent': await key.tag() })
+      expect(await sidecars.identify('test', tagged)).to.have.property('tag')
+      nowMs += 66_000
+      expect(await sidecars.identify('test', tagged)).to.have.property(
+        'refused',
+        'agent_tag_invalid',
+      )
+    })
+
+    it('refuses tags of another audience, type, form or age', async () => {
+      const key = await makeSidecarKey()
+      const token = await upstream.token()
+      await sidecars.register(bearer(token), await key.proof())
+      const nowS = Math.floor(nowMs / 1000)
+      const bad = [
+        await key.tag(TAG, {}, { aud: 'other' }),
+        await key.tag(TAG, { typ: 'JWT' }),
+        await key.proof(),
+        await key.tag({ ...TAG, verdict: 'certain' }),
+        await key.tag({ ...TAG, admin: true }),
+        await key.tag(TAG, {}, { iat: nowS - 300 }),
+        await key.tag(TAG, {}, { iat: nowS + 300 }),
+        await key.tag(TAG, {}, { iat: undefined }),
+        'x',
+      ]
+      for (const [index, tag] of bad.entries()) {
+        const found = await sidecars.identify('test', bearer(token, { 'nestgate-agent': tag }))
+        expect(found, String(index)).to.have.property('refused', 'agent_tag_invalid')
+      }
+    })
+
+    it('refuses headers that are there twice or not at all', async () => {
+      const token = await upstream.token()
+      const twice = {
+        headers: { authorization: `Bearer ${token}` },
+        rawHeaders: ['Authorization', 'a', 'authorization', 'b'],
+      }
+      expect(await sidecars.identify('test', twice)).to.have.property('refused', 'header_invalid')
+      expect(await sidecars.identify('test', message({}))).to.have.property(
+        'refused',
+        'credentials_missing',
+      )
+      expect(await sidecars.identify('test', bearer(token))).to.have.property(
+        'refused',
+        'agent_tag_invalid',
+      )
+      expect(await sidecars.identify('other', bearer(token))).to.have.property(
+        'refused',
+        'cluster_unknown',
+      )
+    })
+
+    it('registers only a key whose possession is proved', async () => {
+      const [mine, other] = [await makeSidecarKey(), await makeSidecarKey()]
+      const token = await upstream.token()
+      const bad = [
+        await mine.proof({ jwk: other.jwk }),
+        await mine.proof({}, { aud: 'other' }),
+        await mine.proof({}, { iat: Math.floor(nowMs / 1000) - 300 }),
+        await mine.tag(),
+        await mine.proof({ jwk: undefined }),
+        'x',
+      ]
+      for (const [index, proof] of bad.entries()) {
+        expect(await sidecars.register(bearer(token), proof), String(index)).to.have.property(
+          'refused',
+          'body_invalid',
+        )
+      }
+    })
+  })
+})

@@ -1,0 +1,175 @@
+/**
+ * A stand-in for an API server, as witness of what reaches one: a real HTTPS server that records every request
+ * and answers by the test's own handler. It also issues projected service-account tokens, publishes their keys
+ * and reviews them, so that the broker's identity code runs unchanged against it.
+ */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:https'
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Duplex } from 'node:stream'
+import { exportJWK, generateKeyPair, jwtVerify, SignJWT } from 'jose'
+import type { JWTPayload } from 'jose'
+import { BROKER_AUDIENCE } from '../../shared/agent-tag.ts'
+import { makeCertificates } from './certificates.ts'
+
+/** A request as it arrived. */
+export interface Seen {
+  readonly method: string
+  readonly url: string
+  readonly headers: IncomingHttpHeaders
+  readonly rawHeaders: readonly string[]
+  readonly body: string
+}
+
+/** See the head of the file. */
+export interface Upstream {
+  readonly url: string
+  readonly caFile: string
+  readonly tokenFile: string
+  readonly issuer: string
+  readonly seen: Seen[]
+  /** Answers requests that are not about tokens; the default says 200 `{}`. */
+  onRequest: (request: IncomingMessage, response: ServerResponse, body: string) => void
+  onUpgrade: (request: IncomingMessage, socket: Duplex) => void
+  /** When false, the key set and token reviews answer 503. */
+  identityUp: boolean
+  /** Requests for the key set so far. */
+  jwksFetches: number
+  /** A projected token; `claims` replace or remove (undefined) the usual ones. */
+  token(claims?: Readonly<Record<string, unknown>>): Promise<string>
+  /** Signs with a new key from here on, published under a new id. */
+  rotateKey(): Promise<void>
+  close(): Promise<void>
+}
+
+/** The pod that tokens are bound to unless a test says otherwise. */
+export const POD = {
+  namespace: 'agents',
+  serviceAccount: 'worker',
+  podName: 'pod-1',
+  podUid: 'uid-1',
+} as const
+
+const ISSUER = 'https://kubernetes.default.svc.cluster.local'
+
+/** Starts one on a free loopback port. */
+export async function startUpstream(): Promise<Upstream> {
+  const dir = await mkdtemp(join(tmpdir(), 'nestgate-upstream-'))
+  const { ca, cert, key } = makeCertificates({ hosts: ['127.0.0.1', 'localhost'] })
+  const caFile = join(dir, 'ca.crt')
+  const tokenFile = join(dir, 'token')
+  await writeFile(caFile, ca)
+  await writeFile(tokenFile, 'the-brokers-own-token\n')
+  let keyNumber = 0
+  let pair = await generateKeyPair('RS256')
+  const published: object[] = []
+  const publish = async (): Promise<void> => {
+    keyNumber += 1
+    published.push({
+      ...(await exportJWK(pair.publicKey)),
+      kid: `key-${keyNumber}`,
+      alg: 'RS256',
+      use: 'sig',
+    })
+  }
+  await publish()
+
+  const answerIdentity = async (url: string, body: string): Promise<object | undefined> => {
+    if (url === '/openid/v1/jwks') {
+      upstream.jwksFetches += 1
+      return { keys: published }
+    }
+    if (url !== '/apis/authentication.k8s.io/v1/tokenreviews') return undefined
+    const { spec } = JSON.parse(body) as { spec: { token: string; audiences: string[] } }
+    try {
+      const { payload } = await jwtVerify(spec.token, pair.publicKey, { audience: spec.audiences })
+      return reviewed(payload, spec.audiences)
+    } catch {
+      return { status: { authenticated: false, error: 'invalid' } }
+    }
+  }
+
+  const server = createServer({ cert, key }, (request, response) => {
+    void handle(request, response)
+  })
+  const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const chunks: Buffer[] = []
+    for await (const chunk of request) chunks.push(chunk as Buffer)
+    const body = Buffer.concat(chunks).toString()
+    const { method = '', url = '', headers, rawHeaders } = request
+    const identity = await answerIdentity(url, body)
+    if (identity !== undefined) {
+      response.writeHead(upstream.identityUp ? 200 : 503, { 'content-type': 'application/json' })
+      response.end(JSON.stringify(identity))
+      return
+    }
+    upstream.seen.push({ method, url, headers, rawHeaders, body })
+    upstream.onRequest(request, response, body)
+  }
+  server.on('upgrade', (request: IncomingMessage, socket: Duplex) => {
+    const { method = '', url = '', headers, rawHeaders } = request
+    upstream.seen.push({ method, url, headers, rawHeaders, body: '' })
+    upstream.onUpgrade(request, socket)
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const address = server.address()
+  const port = typeof address === 'object' ? (address?.port ?? 0) : 0
+
+  const upstream: Upstream = {
+    url: `https://127.0.0.1:${port}`,
+    caFile,
+    tokenFile,
+    issuer: ISSUER,
+    seen: [],
+    identityUp: true,
+    jwksFetches: 0,
+    onRequest: (_request, response) =>
+      response.writeHead(200, { 'content-type': 'application/json' }).end('{}'),
+    onUpgrade: (_request, socket) => socket.destroy(),
+    token: async (claims = {}) => {
+      const nowS = Math.floor(Date.now() / 1000)
+      const payload: Record<string, unknown> = {
+        iss: ISSUER,
+        aud: [BROKER_AUDIENCE],
+        sub: `system:serviceaccount:${POD.namespace}:${POD.serviceAccount}`,
+        iat: nowS,
+        exp: nowS + 600,
+        'kubernetes.io': {
+          namespace: POD.namespace,
+          pod: { name: POD.podName, uid: POD.podUid },
+          serviceaccount: { name: POD.serviceAccount, uid: 'sa-uid' },
+        },
+        ...claims,
+      }
+      for (const [name, value] of Object.entries(payload))
+        if (value === undefined) Reflect.deleteProperty(payload, name)
+      return new SignJWT(payload)
+        .setProtectedHeader({ alg: 'RS256', kid: `key-${keyNumber}` })
+        .sign(pair.privateKey)
+    },
+    rotateKey: async () => {
+      pair = await generateKeyPair('RS256')
+      await publish()
+    },
+    close: async () => {
+      server.closeAllConnections()
+      await new Promise((resolve) => server.close(resolve))
+      await rm(dir, { recursive: true })
+    },
+  }
+  return upstream
+}
+
+function reviewed(payload: JWTPayload, audiences: readonly string[]): object {
+  const pod = payload['kubernetes.io'] as { pod?: { name: string; uid: string } } | undefined
+  const extra =
+    pod?.pod === undefined
+      ? {}
+      : {
+          'authentication.kubernetes.io/pod-name': [pod.pod.name],
+          'authentication.kubernetes.io/pod-uid': [pod.pod.uid],
+        }
+  return { status: { authenticated: true, audiences, user: { username: payload.sub, extra } } }
+}
