@@ -37,6 +37,11 @@ export const REASONS = {
     sentence: 'a header is repeated or malformed',
     remedy: 'send each of our headers and the Authorization header at most once',
   },
+  host_not_local: {
+    status: 403,
+    sentence: 'the request was not addressed to the loopback address, as a program of the pod would',
+    remedy: 'call http://localhost:8001 from inside the pod; web pages of other sites are refused',
+  },
   body_too_large: {
     status: 413,
     sentence: 'the request body is larger than the API server accepts',
@@ -177,6 +182,11 @@ export const REASONS = {
     sentence: 'the connection to the broker broke before it answered, so the outcome is unknown',
     remedy: 'look the request up in the audit before sending it again',
   },
+  token_unavailable: {
+    status: 503,
+    sentence: 'the sidecar has no token to speak to the broker with, so nothing was forwarded',
+    remedy: 'check the projected token volume of the sidecar; the request can be sent again',
+  },
   sidecar_busy: {
     status: 503,
     sentence: 'the sidecar has reached a limit',
@@ -226,7 +236,8 @@ export const REASONS = {
   webhook_not_ready: {
     status: 503,
     sentence: 'the webhook does not know yet which form of sidecar the cluster can run',
-    remedy: 'check that it reaches the API server, or set sidecar.mode; the pod can be created again',
+    remedy:
+      'check that it reaches the API server, or set sidecar.mode; the pod can be created again',
   },
   host_network: {
     status: 403,
