@@ -1,0 +1,238 @@
+/**
+ * The end-to-end suite on a real Kubernetes: `npm run e2e`. Finds or starts a cluster (scripts/cluster.ts),
+ * builds the images, installs Nestgate as docs/installation.md says, runs test/e2e with mocha, and takes away
+ * what it brought. On failure the logs are in build/e2e-logs. Arguments go to mocha (`-- --grep exec`);
+ * `--keep` first leaves everything up.
+ */
+import { createHash, randomBytes } from 'node:crypto'
+import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseDocument } from 'yaml'
+import {
+  collectLogs,
+  kubectl,
+  kubectls,
+  loadImage,
+  minorVersion,
+  openCluster,
+  tryKubectl,
+} from './cluster.ts'
+import type { Cluster } from './cluster.ts'
+import { buildImage, ROOT, stageImage } from './image.ts'
+import { attempt, eventually, run } from './run.ts'
+
+const WORK = join(ROOT, 'build', 'e2e')
+const LOGS = join(ROOT, 'build', 'e2e-logs')
+const SYSTEM = 'nestgate-system'
+const VOLUME = 'nestgate-e2e-data'
+export const IMAGE = 'nestgate:e2e'
+export const AGENTS_IMAGE = 'nestgate-agents:e2e'
+/** From here on policy/v1 has PodDisruptionBudget. */
+const DISRUPTION_BUDGET_MINOR = 21
+
+/** What the tests are told, as JSON in the file that NESTGATE_E2E names. */
+export interface E2eFacts {
+  readonly kubeconfig: string
+  readonly kubectl: string
+  readonly root: string
+  readonly agentsImage: string
+  readonly caFile: string
+  readonly reviewerToken: string
+  readonly auditorToken: string
+  /** The cluster's own audit log, where it can be read. */
+  readonly clusterAuditLog?: string
+}
+
+interface Person {
+  readonly name: string
+  readonly roles: readonly string[]
+  readonly token: string
+}
+
+const PEOPLE: readonly Person[] = [
+  { name: 'rita', roles: ['reviewer'], token: randomBytes(32).toString('base64url') },
+  { name: 'otto', roles: ['auditor'], token: randomBytes(32).toString('base64url') },
+]
+
+/** Builds both images and brings them to the cluster. */
+async function bringImages(cluster: Cluster): Promise<void> {
+  const archive = join(WORK, 'nestgate.tar')
+  await buildImage(IMAGE, join(ROOT, 'Dockerfile'), await stageImage(), archive)
+  await loadImage(cluster, archive)
+  const context = join(WORK, 'agents')
+  mkdirSync(context, { recursive: true })
+  const { oldest, newest } = kubectls()
+  cpSync(oldest, join(context, 'kubectl-old'), { dereference: true })
+  cpSync(newest, join(context, 'kubectl-new'), { dereference: true })
+  cpSync(join(ROOT, 'test', 'e2e', 'agents'), join(context, 'agents'), { recursive: true })
+  const agents = join(WORK, 'agents.tar')
+  await buildImage(AGENTS_IMAGE, join(ROOT, 'test', 'e2e', 'agents.Dockerfile'), context, agents)
+  await loadImage(cluster, agents)
+}
+
+/** Changes the copy of manifests/install as a user would: image, people, policy, and what an old cluster lacks. */
+function adaptInstall(install: string, minor: number): void {
+  const edit = (
+    name: string,
+    change: (document: ReturnType<typeof parseDocument>) => void,
+  ): void => {
+    const file = join(install, name)
+    const document = parseDocument(readFileSync(file, 'utf8'))
+    change(document)
+    writeFileSync(file, String(document))
+  }
+  edit('kustomization.yaml', (document) => {
+    document.setIn(['images', 0, 'newTag'], IMAGE.split(':')[1])
+    if (minor < DISRUPTION_BUDGET_MINOR) document.delete('components')
+  })
+  edit('broker.yaml', (document) => {
+    const people = PEOPLE.map(({ name, roles, token }) => ({
+      name,
+      roles,
+      tokenSha256: createHash('sha256').update(token).digest('hex'),
+    }))
+    document.set('people', people)
+  })
+  cpSync(join(ROOT, 'test', 'e2e', 'policy.yaml'), join(install, 'policy.yaml'))
+}
+
+/** The volume of the broker, on a cluster of the scripts' own, which has no storage class. */
+async function offerVolume(cluster: Cluster): Promise<void> {
+  if (cluster.dir === undefined) return
+  const path = join(cluster.dir, 'e2e-data')
+  rmSync(path, { recursive: true, force: true })
+  mkdirSync(path)
+  chmodSync(path, 0o777)
+  const volume = {
+    apiVersion: 'v1',
+    kind: 'PersistentVolume',
+    metadata: { name: VOLUME },
+    spec: {
+      capacity: { storage: '1Gi' },
+      accessModes: ['ReadWriteOnce'],
+      storageClassName: '',
+      claimRef: { namespace: SYSTEM, name: 'data-nestgate-broker-0' },
+      hostPath: { path },
+    },
+  }
+  await kubectl(cluster, ['apply', '-f', '-'], { input: JSON.stringify(volume) })
+}
+
+/** Installs, with the very commands of docs/installation.md. @returns the folder of certificates */
+async function install(cluster: Cluster): Promise<string> {
+  const manifests = join(WORK, 'manifests')
+  rmSync(manifests, { recursive: true, force: true })
+  cpSync(join(ROOT, 'manifests'), manifests, { recursive: true })
+  const folder = join(manifests, 'install')
+  rmSync(join(folder, 'tls'), { recursive: true, force: true })
+  await run('node', [join(ROOT, 'cli', 'main.ts'), 'certificates', '--out', join(folder, 'tls')])
+  adaptInstall(folder, await minorVersion(cluster))
+  await offerVolume(cluster)
+  await kubectl(cluster, ['apply', '-k', folder])
+  for (const what of ['statefulset/nestgate-broker', 'deployment/nestgate-webhook']) {
+    await kubectl(cluster, ['-n', SYSTEM, 'rollout', 'status', what, '--timeout=120s'])
+  }
+  await webhookAnswers(cluster)
+  return join(folder, 'tls')
+}
+
+/** Ready pods are reached only once kube-proxy has their addresses: a dry run asks the way that counts. */
+async function webhookAnswers(cluster: Cluster): Promise<void> {
+  const namespace = {
+    apiVersion: 'v1',
+    kind: 'Namespace',
+    metadata: { name: 'nestgate-e2e-probe', labels: { 'nestgate.dev/inject': 'enabled' } },
+  }
+  await kubectl(cluster, ['apply', '-f', '-'], { input: JSON.stringify(namespace) })
+  const pod = {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name: 'probe', namespace: 'nestgate-e2e-probe' },
+    spec: { containers: [{ name: 'probe', image: AGENTS_IMAGE }] },
+  }
+  await eventually('an injected pod', 60_000, async () => {
+    const args = ['create', '--dry-run=server', '-o', 'json', '-f', '-']
+    const said = await kubectl(cluster, args, { input: JSON.stringify(pod) })
+    return said.includes('nestgate-sidecar') ? true : undefined
+  })
+  await kubectl(cluster, ['delete', 'namespace', 'nestgate-e2e-probe', '--wait=false'])
+}
+
+/** Removes from a cluster that goes on what was brought to it. */
+async function uninstall(cluster: Cluster): Promise<void> {
+  const quiet = ['--ignore-not-found', '--timeout=90s']
+  const namespaces = ['e2e-agents', 'e2e-plain', 'e2e-other', 'nestgate-e2e-probe']
+  await tryKubectl(cluster, ['delete', 'namespace', ...namespaces, ...quiet])
+  await tryKubectl(cluster, ['delete', '-k', join(WORK, 'manifests', 'install'), ...quiet])
+  await tryKubectl(cluster, ['delete', 'persistentvolume', VOLUME, ...quiet])
+}
+
+async function runTests(
+  cluster: Cluster,
+  tls: string,
+  mochaArgs: readonly string[],
+): Promise<number> {
+  const facts: E2eFacts = {
+    kubeconfig: cluster.kubeconfig,
+    kubectl: cluster.kubectl,
+    root: ROOT,
+    agentsImage: AGENTS_IMAGE,
+    caFile: join(tls, 'ca.crt'),
+    reviewerToken: PEOPLE[0]?.token ?? '',
+    auditorToken: PEOPLE[1]?.token ?? '',
+    ...clusterAuditLog(cluster),
+  }
+  const file = join(WORK, 'facts.json')
+  writeFileSync(file, JSON.stringify(facts), { mode: 0o600 })
+  const args = ['test/e2e/**/*.test.ts', '--timeout', '180000', '--slow', '60000', ...mochaArgs]
+  const { code } = await attempt('mocha', args, {
+    cwd: ROOT,
+    env: { NESTGATE_E2E: file, PATH: `${ROOT}/node_modules/.bin:${process.env['PATH'] ?? ''}` },
+    show: true,
+  })
+  return code
+}
+
+function clusterAuditLog(cluster: Cluster): { clusterAuditLog?: string } {
+  const given = process.env['NESTGATE_CLUSTER_AUDIT_LOG']
+  if (given !== undefined) return { clusterAuditLog: given }
+  if (cluster.dir !== undefined)
+    return { clusterAuditLog: join(cluster.dir, 'logs', 'audit.jsonl') }
+  console.error('e2e: NESTGATE_CLUSTER_AUDIT_LOG is not set: the tests that read it will fail')
+  return {}
+}
+
+async function main(): Promise<number> {
+  const keep = process.argv[2] === '--keep'
+  const mochaArgs = process.argv.slice(keep ? 3 : 2)
+  rmSync(LOGS, { recursive: true, force: true })
+  mkdirSync(WORK, { recursive: true })
+  const dir = process.env['NESTGATE_CLUSTER_DIR'] ?? join(tmpdir(), 'nestgate-cluster')
+  const step = (what: string): void => {
+    console.log(`e2e: ${what}`)
+  }
+  step('finding or starting a cluster')
+  const cluster = await openCluster({ node: true, dir })
+  let code = 1
+  try {
+    await uninstall(cluster)
+    step('building and loading the images')
+    await bringImages(cluster)
+    step('installing')
+    const tls = await install(cluster)
+    step('running the suite')
+    code = await runTests(cluster, tls, mochaArgs)
+  } finally {
+    if (code !== 0) await collectLogs(cluster, [SYSTEM, 'e2e-agents'], LOGS)
+    if (!keep) {
+      step('taking away what was brought')
+      if (cluster.owned) await cluster.stop()
+      else await uninstall(cluster)
+    }
+  }
+  if (code !== 0) console.error(`e2e: failed; logs are in ${LOGS}`)
+  return code
+}
+
+if (import.meta.main) process.exitCode = await main()

@@ -1,0 +1,388 @@
+/**
+ * What the end-to-end tests share: the cluster, the two pods of agents, the broker as people reach it, and the
+ * audit. Everything here is done with the tools that users have: kubectl and `nestgate`.
+ */
+import { spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { Agent, request } from 'undici'
+import { auditPageSchema } from '../../shared/wire.ts'
+import type { AuditEvent } from '../../shared/wire.ts'
+import { kubectl, tryKubectl } from '../../scripts/cluster.ts'
+import type { E2eFacts } from '../../scripts/e2e.ts'
+import { attempt, eventually } from '../../scripts/run.ts'
+import type { Ran } from '../../scripts/run.ts'
+import type { Report, Task } from './agents/run.ts'
+
+export const NAMESPACE = 'e2e-agents'
+export const PLAIN_NAMESPACE = 'e2e-plain'
+export const OTHER_NAMESPACE = 'e2e-other'
+export const SYSTEM_NAMESPACE = 'nestgate-system'
+
+const factsFile = process.env['NESTGATE_E2E']
+if (factsFile === undefined) throw new Error('run this suite with npm run e2e')
+/** What scripts/e2e.ts set up. */
+export const facts = JSON.parse(readFileSync(factsFile, 'utf8')) as E2eFacts
+
+/** kubectl as the cluster's administrator. */
+export function admin(args: readonly string[], input?: string): Promise<string> {
+  return kubectl(facts, args, input === undefined ? {} : { input })
+}
+
+/** Creates or changes objects as the administrator. */
+export async function apply(...objects: object[]): Promise<void> {
+  const list = { apiVersion: 'v1', kind: 'List', items: objects }
+  await admin(['apply', '-f', '-'], JSON.stringify(list))
+}
+
+/** A pod of agents, by profile: its name, and its containers. */
+export interface AgentPod {
+  readonly name: string
+  readonly profile: 'R' | 'P'
+  readonly containers: readonly string[]
+}
+
+/** All containers as one user that is not root. */
+export const RESTRICTED: AgentPod = {
+  name: 'agents-r',
+  profile: 'R',
+  containers: ['planner', 'scanner'],
+}
+/** Root beside another user. */
+export const PRIVILEGED: AgentPod = {
+  name: 'agents-p',
+  profile: 'P',
+  containers: ['planner', 'scanner'],
+}
+export const PODS = [RESTRICTED, PRIVILEGED] as const
+
+function agentContainer(name: string, runAsUser?: number): object {
+  const container = { name, image: facts.agentsImage, imagePullPolicy: 'IfNotPresent' }
+  return runAsUser === undefined ? container : { ...container, securityContext: { runAsUser } }
+}
+
+function namespaceObject(name: string, labels: object): object {
+  return { apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels } }
+}
+
+/** A pod of the service account `agent`, as its author writes it: nothing in it knows of Nestgate. */
+export function podObject(namespace: string, name: string, spec: object): object {
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name, namespace, labels: { app: name } },
+    spec: { serviceAccountName: 'agent', terminationGracePeriodSeconds: 1, ...spec },
+  }
+}
+
+const restrictedSpec = {
+  securityContext: { runAsUser: 1000, runAsGroup: 1000, runAsNonRoot: true },
+  containers: [agentContainer('planner'), agentContainer('scanner')],
+}
+const privilegedSpec = {
+  containers: [agentContainer('planner'), agentContainer('scanner', 1001)],
+}
+
+/** What lets `agent` do in a namespace what the default role `edit` does. */
+function accountObjects(namespace: string): readonly object[] {
+  return [
+    {
+      apiVersion: 'v1',
+      kind: 'ServiceAccount',
+      metadata: { name: 'agent', namespace },
+    },
+    {
+      apiVersion: 'rbac.authorization.k8s.io/v1',
+      kind: 'RoleBinding',
+      metadata: { name: 'agent-edits', namespace },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'edit' },
+      subjects: [{ kind: 'ServiceAccount', name: 'agent', namespace }],
+    },
+  ]
+}
+
+let prepared: Promise<void> | undefined
+
+/** Brings up the labelled namespace with both pods of agents and their target; once for the whole suite. */
+export function prepare(): Promise<void> {
+  prepared ??= bringUp()
+  return prepared
+}
+
+async function bringUp(): Promise<void> {
+  // As an overlay of manifests/namespace would: the label, and the right to act in it.
+  await apply(
+    namespaceObject(NAMESPACE, { 'nestgate.dev/inject': 'enabled' }),
+    namespaceObject(PLAIN_NAMESPACE, {}),
+    namespaceObject(OTHER_NAMESPACE, { 'nestgate.dev/inject': 'enabled' }),
+  )
+  await apply(
+    {
+      apiVersion: 'rbac.authorization.k8s.io/v1',
+      kind: 'RoleBinding',
+      metadata: { name: 'nestgate-impersonator', namespace: NAMESPACE },
+      roleRef: {
+        apiGroup: 'rbac.authorization.k8s.io',
+        kind: 'ClusterRole',
+        name: 'nestgate-impersonator',
+      },
+      subjects: [{ kind: 'ServiceAccount', name: 'nestgate-broker', namespace: SYSTEM_NAMESPACE }],
+    },
+    ...accountObjects(NAMESPACE),
+    ...accountObjects(PLAIN_NAMESPACE),
+    ...accountObjects(OTHER_NAMESPACE),
+  )
+  const target = { ...agentContainer('web'), command: ['node', '/agents/target.ts'] }
+  await apply(
+    podObject(NAMESPACE, 'target', { ...restrictedSpec, containers: [target] }),
+    podObject(NAMESPACE, RESTRICTED.name, restrictedSpec),
+    podObject(NAMESPACE, PRIVILEGED.name, privilegedSpec),
+    podObject(PLAIN_NAMESPACE, 'plain', restrictedSpec),
+    podObject(OTHER_NAMESPACE, 'stranger', restrictedSpec),
+    {
+      apiVersion: 'v1',
+      kind: 'Secret',
+      metadata: { name: 'password', namespace: NAMESPACE },
+      stringData: { password: 'hunter2' },
+    },
+  )
+  const wait = ['wait', '--for=condition=Ready', 'pod', '--all', '--timeout=120s']
+  for (const namespace of [NAMESPACE, PLAIN_NAMESPACE, OTHER_NAMESPACE]) {
+    await admin(['-n', namespace, ...wait])
+  }
+}
+
+/** Creates a ConfigMap as the administrator. */
+export function configMap(name: string, data: Record<string, string> = {}): Promise<void> {
+  return apply({
+    apiVersion: 'v1',
+    kind: 'ConfigMap',
+    metadata: { name, namespace: NAMESPACE },
+    data,
+  })
+}
+
+/** Whether a ConfigMap is there. */
+export async function configMapExists(name: string): Promise<boolean> {
+  const args = ['-n', NAMESPACE, 'get', 'configmap', name, '-o', 'name', '--ignore-not-found']
+  return (await admin(args)).trim() !== ''
+}
+
+/** Runs a program in a container, as a process that the container's own kubelet starts. */
+export function inPod(
+  pod: string,
+  container: string,
+  command: readonly string[],
+  namespace = NAMESPACE,
+): Promise<Ran> {
+  return tryKubectl(facts, ['-n', namespace, 'exec', pod, '-c', container, '--', ...command], {
+    timeoutMs: 170_000,
+  })
+}
+
+/** Runs one of test/e2e/agents in a container and reads the JSON that it prints. */
+export async function runAgent<T>(
+  pod: string,
+  container: string,
+  script: string,
+  args: readonly string[],
+  namespace = NAMESPACE,
+): Promise<T> {
+  const ran = await inPod(pod, container, ['node', `/agents/${script}`, ...args], namespace)
+  const line = ran.stdout.trim().split('\n').at(-1) ?? ''
+  try {
+    return JSON.parse(line) as T
+  } catch {
+    throw new Error(
+      `${script} in ${pod}/${container} ended with ${ran.code}: ${ran.stdout}${ran.stderr}`,
+    )
+  }
+}
+
+/** An agent in a container runs a command, as a child of its own. */
+export function agentRuns(pod: string, container: string, task: Task): Promise<Report> {
+  return runAgent<Report>(pod, container, 'run.ts', [JSON.stringify(task)])
+}
+
+/** A container of a pod, as the cluster knows it. */
+export interface PodFacts {
+  readonly uid: string
+  /** Container id without its runtime's prefix, by container name. */
+  readonly containerIds: Readonly<Record<string, string>>
+  readonly spec: { readonly containers: readonly { readonly name: string }[] }
+}
+
+/** Reads a pod's uid and container ids. */
+export async function podFacts(name: string, namespace = NAMESPACE): Promise<PodFacts> {
+  const pod = JSON.parse(await admin(['-n', namespace, 'get', 'pod', name, '-o', 'json'])) as {
+    metadata: { uid: string }
+    spec: PodFacts['spec']
+    status: { containerStatuses: { name: string; containerID: string }[] }
+  }
+  const ids = pod.status.containerStatuses.map(({ name: container, containerID }) => [
+    container,
+    containerID.replace(/^.*:\/\//, ''),
+  ])
+  return {
+    uid: pod.metadata.uid,
+    containerIds: Object.fromEntries(ids) as Record<string, string>,
+    spec: pod.spec,
+  }
+}
+
+/** A way from this machine to the broker's Service. */
+let forward: { child: ChildProcess; port: number } | undefined
+
+/** The broker's address as people reach it: through `kubectl port-forward`. */
+export async function brokerUrl(): Promise<string> {
+  if (forward?.child.exitCode === null) {
+    const { port } = forward
+    if (await answers(port)) return `https://localhost:${port}`
+  }
+  closeBroker()
+  return eventually('a way to the broker', 90_000, openForward)
+}
+
+async function openForward(): Promise<string | undefined> {
+  const args = ['--kubeconfig', facts.kubeconfig, '-n', SYSTEM_NAMESPACE, 'port-forward']
+  const child = spawn(facts.kubectl, [...args, 'service/nestgate-broker', ':8443'], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  const port = await new Promise<number>((resolve, reject) => {
+    let text = ''
+    child.stdout.setEncoding('utf8').on('data', (part: string) => {
+      text += part
+      const match = /127\.0\.0\.1:(\d+)/.exec(text)
+      if (match?.[1] !== undefined) resolve(Number(match[1]))
+    })
+    child.on('close', () => {
+      reject(new Error('kubectl port-forward ended'))
+    })
+  })
+  if (!(await answers(port))) {
+    child.kill()
+    return undefined
+  }
+  forward = { child, port }
+  return `https://localhost:${port}`
+}
+
+const dispatcher = new Agent({ connect: { ca: readFileSync(facts.caFile) }, pipelining: 0 })
+
+async function answers(port: number): Promise<boolean> {
+  try {
+    const url = `https://localhost:${port}/readyz`
+    const { statusCode, body } = await request(url, { dispatcher, headersTimeout: 5000 })
+    await body.dump()
+    return statusCode === 200
+  } catch {
+    return false
+  }
+}
+
+/** Ends the way to the broker. */
+export function closeBroker(): void {
+  forward?.child.kill()
+  forward = undefined
+}
+
+/** Runs `nestgate` as a person. */
+export async function nestgate(
+  person: 'reviewer' | 'auditor',
+  args: readonly string[],
+): Promise<Ran> {
+  const token = person === 'reviewer' ? facts.reviewerToken : facts.auditorToken
+  return attempt('node', [join(facts.root, 'cli', 'main.ts'), ...args], {
+    env: {
+      NESTGATE_BROKER_URL: await brokerUrl(),
+      NESTGATE_CA_FILE: facts.caFile,
+      NESTGATE_TOKEN: token,
+    },
+    timeoutMs: 60_000,
+  })
+}
+
+/** All ledger entries that match, newest first. */
+export async function audit(filter: Record<string, string>): Promise<readonly AuditEvent[]> {
+  const items: AuditEvent[] = []
+  let cursor: string | undefined
+  do {
+    const query = new URLSearchParams({ ...filter, limit: '1000' })
+    if (cursor !== undefined) query.set('cursor', cursor)
+    const { statusCode, body } = await request(
+      `${await brokerUrl()}/v1/audit/events?${query.toString()}`,
+      {
+        dispatcher,
+        headers: { authorization: `Bearer ${facts.auditorToken}` },
+      },
+    )
+    const text = await body.text()
+    if (statusCode !== 200) throw new Error(`audit answered ${statusCode}: ${text}`)
+    const page = auditPageSchema.parse(JSON.parse(text))
+    items.push(...page.items)
+    cursor = page.next
+  } while (cursor !== undefined)
+  return items
+}
+
+/** An intent of the ledger, as far as the tests look. */
+export interface Intent {
+  readonly requestId: string
+  readonly subject: { readonly name: string; readonly podUid: string }
+  readonly request: {
+    readonly verb: string
+    readonly resource: string
+    readonly subresource: string
+    readonly name: string
+    readonly namespace: string
+    readonly path: string
+  }
+  readonly decision: {
+    readonly effect: string
+    readonly rules: readonly string[]
+    readonly reason?: string
+  }
+  readonly approval?: { readonly reviewer: string; readonly reason: string }
+  readonly credential?: { readonly user: string }
+  readonly tag: {
+    readonly verdict: string
+    readonly verified?: {
+      readonly pid: number
+      readonly uid: number
+      readonly exe?: string
+      readonly containerId?: string
+      readonly ancestors: readonly { readonly pid: number }[]
+    }
+    readonly declared?: { readonly agentName?: string }
+  }
+}
+
+/** The intents of a pod, newest first. */
+export async function intents(podUid: string): Promise<readonly Intent[]> {
+  const events = await audit({ podUid, kind: 'intent' })
+  return events.map(({ entry }) => entry as unknown as Intent)
+}
+
+/** One line of the cluster's own audit log (audit.k8s.io/v1, level Metadata). */
+export interface ClusterAuditEvent {
+  readonly auditID: string
+  readonly stage: string
+  readonly verb: string
+  readonly requestURI: string
+  readonly user: { readonly username: string }
+  readonly impersonatedUser?: {
+    readonly username: string
+    readonly extra?: Readonly<Record<string, readonly string[]>>
+  }
+}
+
+/** What the cluster's audit log says of the broker's service account so far. */
+export function clusterAuditOfBroker(): readonly ClusterAuditEvent[] {
+  if (facts.clusterAuditLog === undefined) throw new Error('set NESTGATE_CLUSTER_AUDIT_LOG')
+  return readFileSync(facts.clusterAuditLog, 'utf8')
+    .split('\n')
+    .filter((line) => line.includes('system:serviceaccount:nestgate-system:nestgate-broker'))
+    .map((line) => JSON.parse(line) as ClusterAuditEvent)
+    .filter(({ user }) => user.username === 'system:serviceaccount:nestgate-system:nestgate-broker')
+}

@@ -1,0 +1,84 @@
+/**
+ * The two records side by side, after everything the other files did: the cluster's own audit log and our
+ * ledger. Each call that the cluster saw from the broker for a pod is one that the ledger announced, and
+ * the other way round. Mocha runs the files in alphabetical order, so this one is the last.
+ */
+import { expect } from 'chai'
+import { after, before, describe, it } from 'mocha'
+import { sleep } from '../../scripts/run.ts'
+import { audit, clusterAuditOfBroker, closeBroker, NAMESPACE, prepare } from './support.ts'
+import type { ClusterAuditEvent, Intent } from './support.ts'
+
+const REQUEST_ID = 'nestgate.dev/request-id'
+/** What the broker asks in its own name: whether a sidecar's token is good, and the issuer's keys. */
+const OWN_CALLS =
+  /^\/(apis\/authentication\.k8s\.io\/v1\/tokenreviews|openid\/v1\/jwks|\.well-known\/openid-configuration)/
+
+const idOf = ({ impersonatedUser }: ClusterAuditEvent): string | undefined =>
+  impersonatedUser?.extra?.[REQUEST_ID]?.[0]
+
+describe('the cluster’s own audit log', () => {
+  let calls: readonly ClusterAuditEvent[] = []
+  let forwarded = new Map<string, Intent>()
+  let outcomes = new Set<string>()
+
+  before(async () => {
+    await prepare()
+    await sleep(1500) // the API server writes its log in batches
+    const entries = await audit({ kind: 'intent' })
+    forwarded = new Map(
+      entries
+        .map(({ entry }) => entry as unknown as Intent)
+        .filter(({ credential }) => credential !== undefined)
+        .map((intent) => [intent.requestId, intent]),
+    )
+    outcomes = new Set((await audit({ kind: 'outcome' })).map(({ requestId }) => requestId ?? ''))
+    calls = clusterAuditOfBroker()
+  })
+  after(closeBroker)
+
+  it('has no call of the broker’s own but those that check sidecars’ tokens', () => {
+    const own = calls.filter(({ impersonatedUser }) => impersonatedUser === undefined)
+    const strange = own.filter(({ requestURI }) => !OWN_CALLS.test(requestURI))
+    expect(strange.map(({ verb, requestURI }) => `${verb} ${requestURI}`)).to.deep.equal([])
+  })
+
+  it('shows the pod’s service account and our request id for every forwarded call', () => {
+    const impersonated = calls.filter(({ impersonatedUser }) => impersonatedUser !== undefined)
+    expect(impersonated).to.have.length.greaterThan(50)
+    for (const call of impersonated) {
+      const what = `${call.verb} ${call.requestURI}`
+      expect(call.impersonatedUser?.username, what).to.match(
+        new RegExp(`^system:serviceaccount:(${NAMESPACE}|e2e-other|nestgate-e2e-probe):`),
+      )
+      expect(idOf(call), what).to.match(/^[0-9a-f-]{36}$/)
+      expect(call.auditID, what).to.equal(idOf(call))
+    }
+  })
+
+  it('has no call that the ledger lacks', () => {
+    const unknown = calls.filter((call) => {
+      const id = idOf(call)
+      return id !== undefined && !forwarded.has(id)
+    })
+    expect(unknown.map(({ verb, requestURI }) => `${verb} ${requestURI}`)).to.deep.equal([])
+  })
+
+  it('agrees with the ledger about who did what', () => {
+    for (const call of calls) {
+      const intent = forwarded.get(idOf(call) ?? '')
+      if (intent === undefined) continue
+      expect(call.impersonatedUser?.username).to.equal(intent.credential?.user)
+      expect(call.requestURI.split('?')[0]).to.equal(intent.request.path)
+      expect(call.verb, call.requestURI).to.equal(intent.request.verb)
+    }
+  })
+
+  it('has every call that the ledger says was forwarded and answered', () => {
+    const seen = new Set(calls.map(idOf))
+    const missing = [...forwarded.values()].filter(
+      ({ requestId }) => outcomes.has(requestId) && !seen.has(requestId),
+    )
+    expect(missing.map(({ request }) => `${request.verb} ${request.path}`)).to.deep.equal([])
+  })
+})
