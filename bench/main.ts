@@ -1,0 +1,142 @@
+/**
+ * The benchmark: `npm run bench [-- --rounds N] [--seconds N] [--connections 1,16,64]`. On the cluster of
+ * KUBECONFIG, or on a control plane that it starts (scripts/cluster.ts) and ends. Prints the table and writes
+ * docs/benchmarks.md. The load stays on the loopback and is bounded by rounds, seconds and connections.
+ */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpus, release, tmpdir, totalmem } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { kubectl, openCluster } from '../scripts/cluster.ts'
+import type { Cluster } from '../scripts/cluster.ts'
+import { ROOT } from '../scripts/image.ts'
+import { run } from '../scripts/run.ts'
+import type { LoadPlan, LoadResult } from './load.ts'
+import { page } from './report.ts'
+import type { Machine, MemorySample, Sample } from './report.ts'
+import { cleanCluster, openWays, prepareCluster, WORKLOADS } from './setup.ts'
+import type { Way } from './setup.ts'
+
+const WARMUP_MS = 1000
+const MAX_ROUNDS = 20
+const MAX_SECONDS = 60
+const MAX_CONNECTIONS = 512
+/** Ports of a control plane of its own, away from a cluster that may run beside it. */
+const OWN_PORTS = { CLUSTER_PORT: '16443', CLUSTER_ETCD_PORT: '12379' }
+
+function readArguments(): { rounds: number; seconds: number; connections: readonly number[] } {
+  const { values } = parseArgs({
+    options: {
+      rounds: { type: 'string', default: '3' },
+      seconds: { type: 'string', default: '5' },
+      connections: { type: 'string', default: '1,16,64' },
+    },
+  })
+  const whole = (name: string, text: string, max: number): number => {
+    const value = Number(text)
+    if (Number.isInteger(value) && value >= 1 && value <= max) return value
+    throw new Error(`--${name}: expected a whole number from 1 to ${max}, not ${text}`)
+  }
+  return {
+    rounds: whole('rounds', values.rounds, MAX_ROUNDS),
+    seconds: whole('seconds', values.seconds, MAX_SECONDS),
+    connections: values.connections
+      .split(',')
+      .map((text) => whole('connections', text, MAX_CONNECTIONS)),
+  }
+}
+
+async function measure(plan: LoadPlan): Promise<LoadResult> {
+  const file = join(import.meta.dirname, 'load.ts')
+  const said = await run('node', [file, JSON.stringify(plan)], {
+    timeoutMs: plan.durationMs + plan.warmupMs + 60_000,
+  })
+  const result = JSON.parse(said) as LoadResult
+  if (result.failures > 0 || result.requests === 0) {
+    throw new Error(`${plan.origin}${plan.path}: ${JSON.stringify(result)}`)
+  }
+  return result
+}
+
+async function machineOf(cluster: Cluster): Promise<Machine> {
+  const versions = JSON.parse(await kubectl(cluster, ['version', '-o', 'json'])) as {
+    clientVersion: { gitVersion: string }
+    serverVersion: { gitVersion: string }
+  }
+  const processors = cpus()
+  return {
+    cores: processors.length,
+    model: processors[0]?.model ?? 'unknown',
+    memoryGib: Math.round(totalmem() / 2 ** 30),
+    kernel: release(),
+    node: process.versions.node,
+    kubernetes: versions.serverVersion.gitVersion,
+    kubectl: versions.clientVersion.gitVersion,
+  }
+}
+
+async function measureAll(
+  ways: readonly Way[],
+  { rounds, seconds, connections }: ReturnType<typeof readArguments>,
+): Promise<{ samples: readonly Sample[]; memory: readonly MemorySample[] }> {
+  const samples: Sample[] = []
+  const memory: MemorySample[] = []
+  for (let round = 1; round <= rounds; round += 1) {
+    for (const workload of WORKLOADS) {
+      for (const count of connections) {
+        for (const way of ways) {
+          const result = await measure({
+            ...way.target,
+            path: workload.path,
+            connections: count,
+            warmupMs: WARMUP_MS,
+            durationMs: seconds * 1000,
+          })
+          samples.push({
+            workload: workload.name,
+            connections: count,
+            way: way.name,
+            round,
+            result,
+          })
+          const { p50, requestsPerSecond } = result
+          const figures = `p50 ${p50.toFixed(2)} ms, ${requestsPerSecond.toFixed(0)}/s`
+          console.error(
+            `round ${round}: ${workload.name}, ${count} connections, ${way.name}: ${figures}`,
+          )
+        }
+      }
+    }
+    for (const { processes } of ways) {
+      for (const { name, rss } of processes) memory.push({ process: name, mib: rss() })
+    }
+  }
+  return { samples, memory }
+}
+
+async function main(): Promise<void> {
+  const wish = readArguments()
+  const dir = join(tmpdir(), 'nestgate-bench-cluster')
+  const cluster = await openCluster({ node: false, dir, env: OWN_PORTS })
+  mkdirSync(join(ROOT, 'build'), { recursive: true })
+  // Below the project, where the compiled files find its packages.
+  const work = mkdtempSync(join(ROOT, 'build', 'bench-'))
+  let ways: readonly Way[] = []
+  try {
+    await prepareCluster(cluster)
+    ways = await openWays(cluster, work)
+    const { samples, memory } = await measureAll(ways, wish)
+    const { rounds, seconds } = wish
+    const text = page({ machine: await machineOf(cluster), rounds, seconds }, samples, memory)
+    const file = join(ROOT, 'docs', 'benchmarks.md')
+    writeFileSync(file, text)
+    console.log(readFileSync(file, 'utf8'))
+  } finally {
+    for (const { processes } of ways) for (const process of processes) await process.stop()
+    if (cluster.owned) await cluster.stop()
+    else await cleanCluster(cluster)
+    rmSync(work, { recursive: true, force: true })
+  }
+}
+
+await main()

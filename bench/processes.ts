@@ -1,0 +1,90 @@
+/** The processes that a benchmark measures: started here, watched for their memory, ended by their ids. */
+import { spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+
+/** How long a process may take to say that it is ready, in milliseconds. */
+const READY_LIMIT_MS = 60_000
+const SAID_LIMIT = 4000
+
+/** A process that is ready. */
+export interface Measured {
+  readonly name: string
+  readonly pid: number
+  /** The match of its ready line. */
+  readonly ready: RegExpExecArray
+  /** Resident memory now, in MiB. */
+  readonly rss: () => number
+  /** Ends it; settles when it is gone. */
+  readonly stop: () => Promise<void>
+}
+
+/**
+ * Starts a process and waits for a line that says it is ready.
+ *
+ * @throws an error with what it said, when it ends or takes too long
+ */
+export async function start(
+  name: string,
+  program: string,
+  args: readonly string[],
+  ready: RegExp,
+  env: Readonly<Record<string, string>> = {},
+): Promise<Measured> {
+  const child = spawn(program, args, {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const match = await readyLine(name, child, ready)
+  const pid = child.pid ?? 0
+  return {
+    name,
+    pid,
+    ready: match,
+    rss: () => residentMiB(pid),
+    stop: () =>
+      new Promise((resolve) => {
+        if (child.exitCode !== null || child.signalCode !== null) {
+          resolve()
+          return
+        }
+        child.once('close', () => {
+          resolve()
+        })
+        child.kill('SIGTERM')
+        setTimeout(() => child.kill('SIGKILL'), 15_000).unref()
+      }),
+  }
+}
+
+function readyLine(name: string, child: ChildProcess, ready: RegExp): Promise<RegExpExecArray> {
+  return new Promise((resolve, reject) => {
+    let said = ''
+    const stop = (why: string): void => {
+      child.kill('SIGKILL')
+      reject(new Error(`${name} ${why}:\n${said.slice(-SAID_LIMIT)}`))
+    }
+    const timer = setTimeout(() => {
+      stop('was not ready in time')
+    }, READY_LIMIT_MS)
+    const hear = (text: string): void => {
+      if (said.length < 1_000_000) said += text
+      const match = ready.exec(said)
+      if (match === null) return
+      clearTimeout(timer)
+      resolve(match)
+    }
+    child.stdout?.setEncoding('utf8').on('data', hear)
+    child.stderr?.setEncoding('utf8').on('data', hear)
+    child.once('error', reject)
+    child.once('close', () => {
+      clearTimeout(timer)
+      reject(new Error(`${name} ended:\n${said.slice(-SAID_LIMIT)}`))
+    })
+  })
+}
+
+function residentMiB(pid: number): number {
+  const kib = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]
+  return Number(kib) / 1024
+}

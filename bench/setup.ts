@@ -1,0 +1,269 @@
+/**
+ * What a benchmark runs on: objects in a real cluster, and the three ways to them. Nestgate's way is the whole
+ * of it, as installed: sidecar with caller identification, broker with token check, policy, durable ledger and
+ * impersonation; both processes run the compiled files, as the image does.
+ */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parse } from 'yaml'
+import { writeCertificates } from '../cli/certificates.ts'
+import { kubectl } from '../scripts/cluster.ts'
+import type { Cluster } from '../scripts/cluster.ts'
+import { ROOT } from '../scripts/image.ts'
+import { eventually, run } from '../scripts/run.ts'
+import { BROKER_AUDIENCE } from '../shared/agent-tag.ts'
+import type { LoadPlan } from './load.ts'
+import { start } from './processes.ts'
+import type { Measured } from './processes.ts'
+
+const NAMESPACE = 'nestgate-bench'
+const LISTED_OBJECTS = 100
+/** Text in each object, in bytes: a list of them is about the size of a list of small pods. */
+const OBJECT_BYTES = 800
+const CERTIFICATE_DAYS = 2
+const TOKEN_LIFE_S = 7200
+
+/** One way to the API server. */
+export interface Way {
+  readonly name: 'direct' | 'kubectl proxy' | 'nestgate'
+  readonly target: Pick<LoadPlan, 'origin' | 'tls'>
+  /** Processes between the client and the API server. */
+  readonly processes: readonly Measured[]
+}
+
+/** What is asked for. */
+export const WORKLOADS = [
+  {
+    name: 'get one ConfigMap',
+    path: `/api/v1/namespaces/${NAMESPACE}/configmaps/object-0`,
+  },
+  { name: `list ${LISTED_OBJECTS} ConfigMaps`, path: `/api/v1/namespaces/${NAMESPACE}/configmaps` },
+] as const
+
+/** Creates the objects that are read, the service accounts and their rights. */
+export async function prepareCluster(cluster: Cluster): Promise<void> {
+  const meta = (name: string): object => ({ name, namespace: NAMESPACE })
+  const rbac = 'rbac.authorization.k8s.io'
+  const subjects = (name: string): object[] => [
+    { kind: 'ServiceAccount', name, namespace: NAMESPACE },
+  ]
+  const objects: object[] = [
+    { apiVersion: 'v1', kind: 'Namespace', metadata: { name: NAMESPACE } },
+    ...['agent', 'broker'].map((name) => ({
+      apiVersion: 'v1',
+      kind: 'ServiceAccount',
+      metadata: meta(name),
+    })),
+    {
+      apiVersion: `${rbac}/v1`,
+      kind: 'RoleBinding',
+      metadata: meta('agent-views'),
+      roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: 'view' },
+      subjects: subjects('agent'),
+    },
+    {
+      apiVersion: `${rbac}/v1`,
+      kind: 'RoleBinding',
+      metadata: meta('broker-impersonates'),
+      roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: 'nestgate-impersonator' },
+      subjects: subjects('broker'),
+    },
+    {
+      apiVersion: `${rbac}/v1`,
+      kind: 'ClusterRoleBinding',
+      metadata: { name: NAMESPACE },
+      roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: 'nestgate-broker' },
+      subjects: subjects('broker'),
+    },
+    // Never scheduled: it is there for a token to be bound to.
+    {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: meta('agents'),
+      spec: {
+        serviceAccountName: 'agent',
+        schedulerName: 'none',
+        containers: [{ name: 'agent', image: 'none' }],
+      },
+    },
+    ...Array.from({ length: LISTED_OBJECTS }, (_, index) => ({
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: meta(`object-${index}`),
+      data: { text: 'x'.repeat(OBJECT_BYTES) },
+    })),
+  ]
+  await kubectl(cluster, ['apply', '-f', join(ROOT, 'manifests', 'base', 'rbac.yaml')])
+  await eventually('the objects', 60_000, async () => {
+    const list = { apiVersion: 'v1', kind: 'List', items: objects }
+    await kubectl(cluster, ['apply', '-f', '-'], { input: JSON.stringify(list) })
+    return true
+  })
+}
+
+/** Removes what {@link prepareCluster} made. */
+export async function cleanCluster(cluster: Cluster): Promise<void> {
+  await kubectl(cluster, ['delete', 'namespace', NAMESPACE, '--ignore-not-found', '--wait=false'])
+  await kubectl(cluster, ['delete', 'clusterrolebinding', NAMESPACE, '--ignore-not-found'])
+  await kubectl(cluster, [
+    'delete',
+    '--ignore-not-found',
+    '-f',
+    join(ROOT, 'manifests', 'base', 'rbac.yaml'),
+  ])
+}
+
+async function token(cluster: Cluster, account: string, spec: object): Promise<string> {
+  const request = {
+    apiVersion: 'authentication.k8s.io/v1',
+    kind: 'TokenRequest',
+    spec: { expirationSeconds: TOKEN_LIFE_S, ...spec },
+  }
+  const path = `/api/v1/namespaces/${NAMESPACE}/serviceaccounts/${account}/token`
+  const said = await kubectl(cluster, ['create', '--raw', path, '-f', '-'], {
+    input: JSON.stringify(request),
+  })
+  return (JSON.parse(said) as { status: { token: string } }).status.token
+}
+
+interface Kubeconfig {
+  readonly clusters: readonly { readonly cluster: Readonly<Record<string, string>> }[]
+  readonly users: readonly { readonly user: Readonly<Record<string, string>> }[]
+}
+
+/** Address, authority and client certificate of an administrator's kubeconfig. */
+function readKubeconfig(file: string): {
+  origin: string
+  tls: { ca: string; cert: string; key: string }
+} {
+  const config = parse(readFileSync(file, 'utf8')) as Kubeconfig
+  const cluster = config.clusters[0]?.cluster ?? {}
+  const user = config.users[0]?.user ?? {}
+  const pem = (from: Readonly<Record<string, string>>, key: string): string => {
+    const data = from[`${key}-data`]
+    if (data !== undefined) return Buffer.from(data, 'base64').toString()
+    const path = from[key]
+    if (path === undefined)
+      throw new Error(`${file} has no ${key}: the benchmark needs a client certificate`)
+    return readFileSync(path, 'utf8')
+  }
+  return {
+    origin: cluster['server'] ?? '',
+    tls: {
+      ca: pem(cluster, 'certificate-authority'),
+      cert: pem(user, 'client-certificate'),
+      key: pem(user, 'client-key'),
+    },
+  }
+}
+
+const POLICY = `apiVersion: nestgate.dev/v1alpha1
+kind: Policy
+rules:
+  - id: read
+    match:
+      verbs: [get, list, watch]
+      resources: ['*']
+    effect: allow
+  - id: no-secrets
+    match:
+      verbs: ['*']
+      resources: [secrets]
+    effect: deny
+  - id: changes-wait
+    match:
+      verbs: [create, update, patch, delete, deletecollection]
+      resources: ['*']
+    effect: hold
+`
+
+/** Starts `kubectl proxy`, the broker and the sidecar. */
+export async function openWays(cluster: Cluster, work: string): Promise<readonly Way[]> {
+  const { origin, tls } = readKubeconfig(cluster.kubeconfig)
+  const started: Measured[] = []
+  try {
+    const proxyArgs = ['--kubeconfig', cluster.kubeconfig, 'proxy', '--port=0']
+    const proxy = await start('kubectl proxy', cluster.kubectl, proxyArgs, /127\.0\.0\.1:(\d+)/)
+    started.push(proxy)
+    const nestgate = await startNestgate(cluster, work, origin, tls.ca, started)
+    return [
+      { name: 'direct', target: { origin, tls }, processes: [] },
+      {
+        name: 'kubectl proxy',
+        target: { origin: `http://127.0.0.1:${proxy.ready[1] ?? ''}` },
+        processes: [proxy],
+      },
+      nestgate,
+    ]
+  } catch (error) {
+    for (const process of started) await process.stop()
+    throw error
+  }
+}
+
+async function startNestgate(
+  cluster: Cluster,
+  work: string,
+  origin: string,
+  ca: string,
+  started: Measured[],
+): Promise<Way> {
+  const built = join(work, 'dist')
+  await run('npm', ['run', 'build', '--', '--outDir', built], { cwd: ROOT })
+  const file = (name: string, text: string): string => {
+    const path = join(work, name)
+    writeFileSync(path, text, { mode: 0o600 })
+    return path
+  }
+  const hosts = ['127.0.0.1']
+  const tls = join(work, 'tls')
+  writeCertificates({ dir: tls, brokerHosts: hosts, webhookHosts: hosts, days: CERTIFICATE_DAYS })
+  const boundTo = { kind: 'Pod', apiVersion: 'v1', name: 'agents' }
+  mkdirSync(join(work, 'data'))
+  const config = {
+    listen: { host: '127.0.0.1', port: 0 },
+    tls: { certFile: join(tls, 'broker.crt'), keyFile: join(tls, 'broker.key') },
+    dataDir: join(work, 'data'),
+    policyFile: file('policy.yaml', POLICY),
+    clusters: [
+      {
+        name: 'local',
+        server: origin,
+        caFile: file('cluster-ca.crt', ca),
+        credential: { tokenFile: file('broker-token', await token(cluster, 'broker', {})) },
+        serviceAccountTokens: { verify: 'tokenReview' },
+      },
+    ],
+    people: [],
+  }
+  const sidecarToken = await token(cluster, 'agent', {
+    audiences: [BROKER_AUDIENCE],
+    boundObjectRef: boundTo,
+  })
+  const args = ['--disable-sigusr1', join(built, 'broker', 'main.js'), '--config']
+  const listening = /"port":(\d+).*"msg":"listening"/
+  const broker = await start(
+    'broker',
+    'node',
+    [...args, file('broker.json', JSON.stringify(config))],
+    listening,
+  )
+  started.push(broker)
+  const sidecarArgs = ['--disable-sigusr1', join(built, 'sidecar', 'main.js')]
+  const sidecar = await start('sidecar', 'node', sidecarArgs, listening, {
+    NESTGATE_BROKER_URL: `https://127.0.0.1:${broker.ready[1] ?? ''}`,
+    NESTGATE_CLUSTER: 'local',
+    NESTGATE_BROKER_CA_FILE: join(tls, 'ca.crt'),
+    NESTGATE_TOKEN_FILE: file('sidecar-token', sidecarToken),
+    NESTGATE_LISTEN_PORT: '0',
+    // This machine has processes that are not the benchmark's, some perhaps not readable.
+    NESTGATE_CALLER_UNREADABLE: 'ignore',
+    NODE_ENV: 'production',
+  })
+  started.push(sidecar)
+  const address = `http://127.0.0.1:${sidecar.ready[1] ?? ''}`
+  await eventually('the sidecar’s registration', 30_000, async () => {
+    return (await fetch(`${address}/.nestgate/ready`)).status === 200 ? true : undefined
+  })
+  return { name: 'nestgate', target: { origin: address }, processes: [sidecar, broker] }
+}
