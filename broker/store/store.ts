@@ -24,7 +24,11 @@ export interface Transition {
   readonly reason?: string
   /** Milliseconds since the epoch. */
   readonly nowMs: number
+  /** New deadline of the new state, milliseconds since the epoch. */
+  readonly expiresAtMs?: number
   readonly entry: Entry
+  /** Further entries of the same transaction, after `entry`. */
+  readonly also?: readonly Entry[]
 }
 
 /** Conditions on ledger entries; all that are given must hold. */

@@ -1,0 +1,54 @@
+/**
+ * The digest that an approval is for: two requests have the same one only if the API server would do the
+ * same for the same process. The canonical form is a JSON array with fixed places, so that no choice of
+ * values in one place can look like another place's.
+ */
+import { createHash } from 'node:crypto'
+
+/** What is approved. */
+export interface DigestInput {
+  readonly cluster: string
+  /** HTTP method as sent. */
+  readonly method: string
+  /** Canonical path, as `parseTarget` gives it. */
+  readonly path: string
+  /** Decoded query pairs in the order sent, as `parseTarget` gives them. */
+  readonly query: readonly (readonly [string, string])[]
+  readonly contentType: string
+  /** Lower-case hex. */
+  readonly bodySha256: string
+  readonly identity: {
+    readonly podUid: string
+    readonly containerId: string | undefined
+    readonly uid: number | undefined
+    readonly exe: string | undefined
+  }
+}
+
+/** Names the canonical form; a changed form needs a new one. */
+const FORM = 'nestgate-request/1'
+/** A client's patience is no part of what it asks for: kubectl sends other values when it tries again. */
+const IGNORED_PARAMETER = 'timeout'
+
+/**
+ * The digest of a request, SHA-256 in lower-case hex. Query pairs are ordered by name; pairs of one name
+ * keep their order, because the API server reads the first and an approval of `a=1&a=2` is none of `a=2&a=1`.
+ */
+export function requestDigest(input: DigestInput): string {
+  const { cluster, method, path, contentType, bodySha256, identity } = input
+  const pairs = input.query
+    .filter(([name]) => name !== IGNORED_PARAMETER)
+    .toSorted(([a], [b]) => compare(a, b))
+  const form = [
+    FORM,
+    ...[cluster, method, path, pairs, contentType, bodySha256],
+    ...[identity.podUid, identity.containerId ?? null, identity.uid ?? null, identity.exe ?? null],
+  ]
+  return createHash('sha256').update(JSON.stringify(form)).digest('hex')
+}
+
+/** By UTF-16 code units; the sort is stable. */
+function compare(a: string, b: string): number {
+  if (a === b) return 0
+  return a < b ? -1 : 1
+}

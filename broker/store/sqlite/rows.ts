@@ -1,0 +1,131 @@
+/**
+ * Between the store's own types and rows. Rows are decoded with the schemas of the wire: a file that was
+ * tampered with, or half restored, becomes a fault and not a strange object.
+ */
+import { z } from 'zod'
+import { isRecord } from '../../../shared/config.ts'
+import { Fault } from '../../../shared/errors.ts'
+import { approvalSchema } from '../../../shared/wire.ts'
+import type { AuditEvent } from '../../../shared/wire.ts'
+import type { Entry } from '../../ledger/entry.ts'
+import { indexColumns } from '../../ledger/index-columns.ts'
+import { formatMicros, serializeEntry } from '../../ledger/serialize.ts'
+import type { StoredApproval, Transition } from '../store.ts'
+import type { Change, Leaf, NewApproval } from './messages.ts'
+
+/** All of a held request that its row's columns do not hold. */
+const factsSchema = approvalSchema
+  .omit({ id: true, state: true, expiresAt: true, reason: true, reviewer: true, createdAt: true })
+  .omit({ decidedAt: true })
+  .extend({ instanceId: z.string(), podUid: z.string() })
+
+const approvalRowSchema = z.object({
+  id: z.string(),
+  version: z.number(),
+  state: approvalSchema.shape.state,
+  created_at: z.string(),
+  expires_at: z.string(),
+  decided_at: z.string().nullable(),
+  reviewer: z.string().nullable(),
+  reason: z.string().nullable(),
+  facts: z.string(),
+})
+
+const eventRowSchema = z.object({
+  seq: z.number(),
+  time_us: z.number(),
+  kind: z.string(),
+  request_id: z.string().nullable(),
+  leaf: z.instanceof(Uint8Array),
+})
+
+const textDecoder = new TextDecoder('utf-8', { fatal: true })
+
+/** An entry as it is stored. @param timeUs - whole microseconds since the epoch */
+export function toLeaf(entry: Entry, timeUs: number): Leaf {
+  return {
+    timeUs,
+    kind: entry.kind,
+    columns: indexColumns(entry),
+    bytes: serializeEntry(entry, timeUs),
+  }
+}
+
+/** A held request as it is stored. */
+export function toNewApproval(approval: StoredApproval): NewApproval {
+  const { id, version, state, createdAt, expiresAt, ...rest } = approval
+  return { id, version, state, createdAt, expiresAt, facts: JSON.stringify(rest) }
+}
+
+/** A transition as it is stored: it counts as a decision when it names a reviewer. */
+export function toChange(transition: Transition): Change {
+  const { id, version, to, reviewer, reason, nowMs, expiresAtMs } = transition
+  return {
+    id,
+    version,
+    to,
+    reviewer: reviewer ?? null,
+    reason: reason ?? null,
+    decidedAt: reviewer === undefined ? null : new Date(nowMs).toISOString(),
+    expiresAt: expiresAtMs === undefined ? null : new Date(expiresAtMs).toISOString(),
+  }
+}
+
+/** Decodes a row of approvals. @throws {@link Fault} `store_failed` */
+export function fromApprovalRow(value: unknown): StoredApproval {
+  const row = decode(approvalRowSchema, value)
+  return {
+    ...decode(factsSchema, parseJson(row.facts)),
+    id: row.id,
+    version: row.version,
+    state: row.state,
+    createdAt: row.created_at,
+    expiresAt: row.expires_at,
+    ...(row.decided_at === null ? {} : { decidedAt: row.decided_at }),
+    ...(row.reviewer === null ? {} : { reviewer: row.reviewer }),
+    ...(row.reason === null ? {} : { reason: row.reason }),
+  }
+}
+
+/** Decodes a row of the ledger. @throws {@link Fault} `store_failed` */
+export function fromEventRow(value: unknown): AuditEvent {
+  const row = decode(eventRowSchema, value)
+  const entry = parseJson(textOf(row.leaf))
+  if (!isRecord(entry)) throw new Fault('store_failed', `ledger entry ${row.seq} is not an object`)
+  return {
+    seq: row.seq,
+    time: formatMicros(row.time_us),
+    kind: row.kind,
+    ...(row.request_id === null ? {} : { requestId: row.request_id }),
+    entry,
+  }
+}
+
+/** Decodes a list of rows. @throws {@link Fault} `store_failed` */
+export function fromRows<T>(value: unknown, fromRow: (row: unknown) => T): readonly T[] {
+  if (!Array.isArray(value)) throw new Fault('store_failed', 'expected rows')
+  return value.map((row) => fromRow(row))
+}
+
+function decode<T>(schema: z.ZodType<T>, value: unknown): T {
+  const result = schema.safeParse(value)
+  if (result.success) return result.data
+  const where = result.error.issues.map((issue) => issue.path.join('.')).join(', ')
+  throw new Fault('store_failed', `a stored row is not as expected in: ${where}`)
+}
+
+function textOf(bytes: Uint8Array): string {
+  try {
+    return textDecoder.decode(bytes)
+  } catch (error) {
+    throw new Fault('store_failed', 'a stored entry is not UTF-8', { cause: error })
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch (error) {
+    throw new Fault('store_failed', 'a stored value is not JSON', { cause: error })
+  }
+}
