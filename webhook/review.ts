@@ -17,6 +17,8 @@ import type { InjectionSettings, Profile } from './sidecar-spec.ts'
 
 /** Longest request uid that is echoed; the API server sends UUIDs. */
 const MAX_UID_LENGTH = 128
+/** Deepest nesting that is read; a pod has some 15 levels, and what is deeper could exhaust the stack. */
+const MAX_DEPTH = 100
 /** A namespace's name: a DNS label (RFC 1123). */
 const NAMESPACE = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/
 
@@ -85,12 +87,22 @@ function decode(body: Uint8Array): Review | Refusal {
     // The parser's own message would quote the body.
     return refuse('review_invalid', 'not JSON in UTF-8')
   }
+  if (isDeeperThan(value, MAX_DEPTH)) return refuse('review_invalid', 'nested too deeply')
   const review = reviewSchema.safeParse(value)
   if (!review.success) return refuse('review_invalid', issueText(review.error, []))
   const { uid, namespace, object } = review.data.request
   const pod = podSchema.safeParse(object)
   if (!pod.success) return refuse('review_invalid', issueText(pod.error, ['request', 'object']))
   return { uid, namespace, raw: object, pod: pod.data }
+}
+
+function isDeeperThan(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  if (levels === 0) return true
+  for (const inner of Object.values(value)) {
+    if (isDeeperThan(inner, levels - 1)) return true
+  }
+  return false
 }
 
 /** The first problem: where, and what was expected; never the value. */

@@ -27,6 +27,10 @@ const HEADERS_LIMIT_MS = 5_000
 const KEEP_ALIVE_MS = 120_000
 /** Most connections at once; an API server opens a few, each may hold one review in memory. */
 const MAX_CONNECTIONS = 256
+/** How long a request under way may hold up the end, in milliseconds; then its connection is cut. */
+const CLOSE_LIMIT_MS = 10_000
+/** How often idle connections are closed while the server ends, in milliseconds. */
+const CLOSE_CHECK_MS = 50
 /** Oldest TLS version that is spoken. */
 const MIN_TLS = 'TLSv1.2'
 
@@ -46,7 +50,7 @@ export interface WebhookServer {
   readonly port: number
   /** Serves new connections with another certificate; open ones keep theirs. */
   readonly useKeyPair: (keyPair: KeyPair) => void
-  /** Stops listening and settles when the reviews under way are answered. */
+  /** Stops listening and settles when the reviews under way are answered, after ten seconds at most. */
   readonly close: () => Promise<void>
 }
 
@@ -85,12 +89,20 @@ function portOf(server: Server): number {
 }
 
 function closeServer(server: Server): Promise<void> {
+  // A connection that was busy at first turns idle when its answer is out, and would be kept open from then on.
+  const idle = setInterval(() => {
+    server.closeIdleConnections()
+  }, CLOSE_CHECK_MS)
+  const limit = setTimeout(() => {
+    server.closeAllConnections()
+  }, CLOSE_LIMIT_MS)
   return new Promise((resolve, reject) => {
     server.close((error) => {
+      clearInterval(idle)
+      clearTimeout(limit)
       if (error === undefined) resolve()
       else reject(error)
     })
-    server.closeIdleConnections()
   })
 }
 

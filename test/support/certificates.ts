@@ -26,11 +26,13 @@ export interface Certificates {
  * @param options - `hosts`: DNS names and IP addresses that the certificate is for
  */
 export function makeCertificates(options: { readonly hosts: readonly string[] }): Certificates {
-  const authority = newCertificate('test CA', [
+  // A name of its own: clients that trust two CAs of one name try the wrong key.
+  const caName = `test CA ${forge.util.bytesToHex(forge.random.getBytesSync(8))}`
+  const authority = newCertificate(caName, [
     { name: 'basicConstraints', cA: true, critical: true },
     { name: 'keyUsage', keyCertSign: true, cRLSign: true, critical: true },
   ])
-  const subject = [{ name: 'commonName', value: 'test CA' }]
+  const subject = [{ name: 'commonName', value: caName }]
   authority.cert.setIssuer(subject)
   authority.cert.sign(authority.keys.privateKey, forge.md.sha256.create())
   const altNames = options.hosts.map((host) =>
