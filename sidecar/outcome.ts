@@ -1,0 +1,46 @@
+/**
+ * What came of one attempt to send a request to the broker, and which answers are the broker's own word to the
+ * sidecar rather than an answer for the client. An API server cannot speak in the broker's name: the broker removes
+ * all `Nestgate-` headers from what it passes on and sets its own.
+ */
+import type { IncomingHttpHeaders } from 'node:http'
+import { HELD_HEADER, REQUEST_ID_HEADER } from '../shared/headers.ts'
+import { isRequestId } from '../shared/request-id.ts'
+import { reasonInStatus } from '../shared/status.ts'
+
+/** The broker's own word, in full. */
+export interface Word {
+  readonly kind: 'word'
+  readonly status: number
+  readonly headers: IncomingHttpHeaders
+  readonly body: Buffer
+}
+
+/** See the head of the file. */
+export type Outcome =
+  /** The client has its answer, whole. */
+  | { readonly kind: 'done' }
+  /** The client left, or its connection broke while the answer was on its way. */
+  | { readonly kind: 'left' }
+  | Word
+  /** No answer came. `sent`: whether the broker may have got the request. */
+  | { readonly kind: 'failed'; readonly sent: boolean; readonly code: string | undefined }
+
+/** Whether an answer is (or may be) for the sidecar: then it is read in full and understood before anything is passed on. */
+export function isBrokersWord(status: number, headers: IncomingHttpHeaders): boolean {
+  return (
+    (status === 202 && headers[HELD_HEADER] !== undefined) ||
+    (status === 401 && headers[REQUEST_ID_HEADER] !== undefined)
+  )
+}
+
+/** The id under which a request is held, or undefined when it is not. */
+export function heldId({ status, headers }: Word): string | undefined {
+  const id = headers[HELD_HEADER]
+  return status === 202 && typeof id === 'string' && isRequestId(id) ? id : undefined
+}
+
+/** Whether the broker does not know this sidecar's key, which means that nothing was forwarded. */
+export function isKeyUnknown({ status, body }: Word): boolean {
+  return status === 401 && reasonInStatus(body.toString('utf8')) === 'sidecar_key_unknown'
+}

@@ -1,0 +1,221 @@
+/**
+ * THE WAY OF ONE REQUEST through the sidecar, top to bottom, in the order in which it happens:
+ *
+ *   screen → caller → body → tag → forward → hold → answer
+ *
+ * Each step returns a value or a refusal; the first refusal ends the way. An upgrade goes the same way without a body.
+ * Trust boundary: everything a client sends is untrusted; what identifies it is read from the kernel and signed here.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Duplex } from 'node:stream'
+import type { Dispatcher } from 'undici'
+import { messageOf } from '../shared/errors.ts'
+import { isRefusal, refuse } from '../shared/reasons.ts'
+import type { Refusal } from '../shared/reasons.ts'
+import { statusAnswer } from '../shared/status.ts'
+import { responseHead, takeSocket, upgradeProtocol } from '../shared/upgrade.ts'
+import type { Bodies, Body } from './body.ts'
+import { deliver, identifyCaller } from './deliver.ts'
+import type { DeliverDeps, Delivered } from './deliver.ts'
+import type { Forwarder } from './forward.ts'
+import { answerHeaders, requestHeaders } from './headers.ts'
+import type { Credentials } from './headers.ts'
+import type { Outcome, Word } from './outcome.ts'
+import { READY_PATH } from './ready.ts'
+import { screen, screenUpgrade } from './screen.ts'
+import { sendUpgrade, watchClient } from './upgrade.ts'
+
+/** Paths that the sidecar answers itself. */
+const OWN_PREFIX = '/.nestgate/'
+
+/** Methods that change nothing and may therefore be sent twice (RFC 9110, section 9.2.2). */
+const REPEATABLE: ReadonlySet<string> = new Set(['GET', 'HEAD'])
+
+/** What serving needs. */
+export interface RequestDeps extends DeliverDeps {
+  readonly bodies: Bodies
+  readonly forwarder: Forwarder
+  /** Connections to the broker for upgrades. */
+  readonly upgrades: Dispatcher
+  /** Host header of the broker. */
+  readonly brokerHost: string
+  /** What stands before each path: `/clusters/NAME`. */
+  readonly prefix: string
+}
+
+/** Serves one ordinary request. Never rejects; whatever goes wrong ends in an answer or a closed connection. */
+export async function serveRequest(
+  deps: RequestDeps,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  try {
+    await requestWay(deps, request, response)
+  } catch (error) {
+    if (!response.destroyed)
+      deps.log.error({ error: messageOf(error) }, 'a request ended in a fault')
+    if (response.headersSent) response.destroy()
+    else answerRefusal(response, refuse('internal'))
+  }
+}
+
+async function requestWay(
+  deps: RequestDeps,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  const refusal = screen(request)
+  if (refusal !== undefined) {
+    answerRefusal(response, refusal)
+    return
+  }
+  const { method = '', url = '' } = request
+  if (url.startsWith(OWN_PREFIX)) {
+    answerOwn(deps, url, response)
+    return
+  }
+  // Looked up before the body is read: a client that is quick to leave is still there now.
+  const caller = await identifyCaller(deps, request.socket)
+  if (isRefusal(caller)) {
+    answerRefusal(response, caller)
+    return
+  }
+  const body = await collect(deps, request, response)
+  if (body === undefined) return
+  if (isRefusal(body)) {
+    answerRefusal(response, body)
+    return
+  }
+  const gone = leavingOf(response)
+  const send = (credentials: Credentials): Promise<Outcome> =>
+    deps.forwarder.send(request, response, {
+      method,
+      target: deps.prefix + url,
+      headers: requestHeaders(request.headers, deps.brokerHost, credentials),
+      body: body.bytes,
+    })
+  const repeatable = REPEATABLE.has(method)
+  const { socket } = request
+  try {
+    const end = await deliver(deps, { socket, caller, repeatable, left: gone, send })
+    answerEnd(response, end)
+  } finally {
+    body.release()
+  }
+}
+
+/** Serves one request to switch protocols. Never rejects. */
+export async function serveUpgrade(
+  deps: RequestDeps,
+  request: IncomingMessage,
+  rawSocket: Duplex,
+  head: Buffer,
+): Promise<void> {
+  const socket = takeSocket(request, rawSocket, head)
+  const client = watchClient(socket)
+  try {
+    const protocol = upgradeProtocol(request.headers)
+    const refusal = screen(request) ?? screenUpgrade(request)
+    if (refusal !== undefined || protocol === undefined) {
+      writeRefusal(socket, refusal ?? refuse('upgrade_unsupported'))
+      return
+    }
+    const caller = await identifyCaller(deps, request.socket)
+    if (isRefusal(caller)) {
+      writeRefusal(socket, caller)
+      return
+    }
+    const { method = '', url = '' } = request
+    const send = (credentials: Credentials): Promise<Outcome> =>
+      sendUpgrade(deps.upgrades, client, {
+        method,
+        target: deps.prefix + url,
+        headers: requestHeaders(request.headers, deps.brokerHost, credentials),
+        protocol,
+      })
+    const { left } = client
+    const delivery = { socket: request.socket, caller, repeatable: false, left, send }
+    writeEnd(socket, await deliver(deps, delivery))
+  } catch (error) {
+    deps.log.error({ error: messageOf(error) }, 'an upgrade ended in a fault')
+    socket.destroy()
+  }
+}
+
+/** The body, or undefined when the client left in the middle of it. */
+async function collect(
+  { bodies }: RequestDeps,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<Body | Refusal | undefined> {
+  try {
+    return await bodies.collect(request)
+  } catch {
+    response.destroy()
+    return undefined
+  }
+}
+
+function leavingOf(response: ServerResponse): AbortSignal {
+  const gone = new AbortController()
+  if (response.destroyed) gone.abort()
+  response.once('close', () => {
+    if (!response.writableFinished) gone.abort()
+  })
+  return gone.signal
+}
+
+function answerOwn({ registration }: RequestDeps, url: string, response: ServerResponse): void {
+  if (url !== READY_PATH) answerRefusal(response, refuse('path_unknown'))
+  else if (registration.isReady()) response.writeHead(200).end('ready\n')
+  else answerRefusal(response, refuse('broker_unavailable', 'not registered yet'))
+}
+
+function answerEnd(response: ServerResponse, end: Delivered): void {
+  if (isRefusal(end)) answerRefusal(response, end)
+  else if (end.kind === 'word') answerWord(response, end)
+}
+
+function answerRefusal(response: ServerResponse, refusal: Refusal): void {
+  if (response.destroyed) return
+  const { status, contentType, body } = statusAnswer(refusal)
+  response
+    .writeHead(status, {
+      'content-type': contentType,
+      'content-length': Buffer.byteLength(body),
+      'cache-control': 'no-store',
+    })
+    .end(body)
+}
+
+/** The broker's answer that turned out to be for the client. */
+function answerWord(response: ServerResponse, { status, headers, body }: Word): void {
+  if (response.destroyed) return
+  response.writeHead(status, { ...answerHeaders(headers), 'content-length': body.length }).end(body)
+}
+
+function writeEnd(socket: Duplex, end: Delivered): void {
+  if (isRefusal(end)) writeRefusal(socket, end)
+  else if (end.kind === 'word') writeClosing(socket, end.status, contentTypeOf(end), end.body)
+  else if (end.kind === 'left') socket.destroy()
+}
+
+function writeRefusal(socket: Duplex, refusal: Refusal): void {
+  const { status, contentType, body } = statusAnswer(refusal)
+  writeClosing(socket, status, contentType, Buffer.from(body))
+}
+
+function contentTypeOf({ headers }: Word): string {
+  return headers['content-type'] ?? 'application/json'
+}
+
+function writeClosing(socket: Duplex, status: number, type: string, body: Buffer): void {
+  if (socket.destroyed) return
+  const headers = {
+    'content-type': type,
+    'content-length': String(body.length),
+    connection: 'close',
+  }
+  socket.write(responseHead(status, 'Refused', headers), 'latin1')
+  socket.end(body)
+}

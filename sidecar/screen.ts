@@ -1,0 +1,37 @@
+/**
+ * The first look at a request, before anything is looked up: what is malformed, and what did not come from a program
+ * of this pod that meant to call here. A web page that rebinds its name to the loopback address, or opens a WebSocket
+ * to it, is known by its Host and Origin. The path itself is judged by the broker.
+ */
+import type { IncomingMessage } from 'node:http'
+import { countHeader } from '../shared/headers.ts'
+import { refuse } from '../shared/reasons.ts'
+import type { Refusal } from '../shared/reasons.ts'
+
+/** `localhost`, `127.0.0.1` or `[::1]`, with or without a port. */
+const LOCAL_HOST = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?$/i
+const LOCAL_ORIGIN = /^https?:\/\/(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?$/i
+
+/** Why a request goes no further, or undefined when it may. */
+export function screen(request: IncomingMessage): Refusal | undefined {
+  const { url = '', method = '', rawHeaders, headers } = request
+  if (method === 'CONNECT') return refuse('method_unsupported', 'CONNECT')
+  if (!url.startsWith('/'))
+    return refuse('path_ambiguous', 'the target does not begin with a slash')
+  if (countHeader(rawHeaders, 'host') !== 1)
+    return refuse('header_invalid', 'the Host header must be there exactly once')
+  if (!LOCAL_HOST.test(headers.host ?? '')) return refuse('host_not_local')
+  if (countHeader(rawHeaders, 'origin') > 1) return refuse('header_invalid', 'Origin is repeated')
+  if (headers.origin !== undefined && !LOCAL_ORIGIN.test(headers.origin))
+    return refuse('host_not_local', 'the Origin is another site')
+  return undefined
+}
+
+/** Why an upgrade goes no further, beyond what {@link screen} says. */
+export function screenUpgrade(request: IncomingMessage): Refusal | undefined {
+  const { headers } = request
+  const length = headers['content-length']
+  if (headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0'))
+    return refuse('header_invalid', 'an upgrade has no body')
+  return undefined
+}
