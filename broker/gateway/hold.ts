@@ -3,21 +3,16 @@ import { resourcePath } from '../../shared/kubernetes/request-info.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import type { HeldRequest } from '../../shared/wire.ts'
-import type { Claim, HoldFacts } from '../approvals/approvals.ts'
+import type { Approvals } from '../approvals/approvals.ts'
 import { requestDigest } from '../approvals/digest.ts'
 import { userName } from '../credentials/impersonation.ts'
 import { unregisteredName } from '../identity/sidecars.ts'
-import type { ApprovalRecord, Entry, IntentEntry } from '../ledger/entry.ts'
+import type { ApprovalRecord, IntentEntry } from '../ledger/entry.ts'
 import { policyVerb } from '../policy/decide.ts'
-import type { StoredApproval } from '../store/store.ts'
 import type { Exchange } from './serve.ts'
 
 /** What the gateway asks of approvals. */
-export interface GatewayApprovals {
-  hold(facts: HoldFacts, entries: readonly Entry[]): Promise<StoredApproval | Refusal>
-  claim(claim: Claim): Promise<StoredApproval | Refusal>
-  finish(id: string, result: 'SUCCEEDED' | 'FAILED' | 'UNKNOWN'): Promise<void>
-}
+export type GatewayApprovals = Pick<Approvals, 'hold' | 'claim' | 'finish'>
 
 /** Stores a request that policy holds. Its intent goes to the ledger in the same transaction. */
 export async function holdRequest(
@@ -80,7 +75,7 @@ function digestOf({ client, connection, caller, parsed, body }: Exchange): strin
     cluster: connection.name,
     method: parsed.method,
     path: parsed.path,
-    query: parsed.query,
+    query: parsed.parameters,
     contentType: client.request.headers['content-type'] ?? '',
     bodySha256: body.sha256,
     identity: {

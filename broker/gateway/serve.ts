@@ -161,21 +161,28 @@ async function performApproved(
   exchange: Exchange,
   approval: ApprovalRecord,
 ): Promise<void> {
-  let status = 0
+  let fate: Fate = 'UNKNOWN'
   try {
-    status = await perform(deps, exchange, approval)
+    fate = fateOf(await perform(deps, exchange, approval))
   } finally {
-    const result = status === 0 ? 'UNKNOWN' : status < 400 ? 'SUCCEEDED' : 'FAILED'
-    await deps.approvals.finish(exchange.requestId, result)
+    await deps.approvals.finish(exchange.requestId, fate)
   }
 }
 
-/** Credential, intent, forward, respond, outcome. @returns the HTTP status of the answer; 0 when its fate is unknown */
+type Fate = 'SUCCEEDED' | 'FAILED' | 'UNKNOWN'
+
+/** What became of an approved request; unknown when it was sent and no answer came. */
+function fateOf({ status, reason }: ForwardOutcome): Fate {
+  if (status === 0 || reason === 'upstream_unavailable') return 'UNKNOWN'
+  return status < 400 ? 'SUCCEEDED' : 'FAILED'
+}
+
+/** Credential, intent, forward, respond, outcome. */
 async function perform(
   deps: GatewayDeps,
   exchange: Exchange,
   approval?: ApprovalRecord,
-): Promise<number> {
+): Promise<ForwardOutcome> {
   const { requestId, client, connection, caller, parsed } = exchange
   const headers = {
     ...requestHeaders(client.request),
@@ -188,11 +195,16 @@ async function perform(
     credential: { mode: 'impersonation', user: userName(caller.pod) },
   }
   const evidence = deps.store.append([intent])
+  // whoever needs the intent awaits it below; until then its failure must not count as nobody's
+  evidence.catch(() => undefined)
   if (!parsed.read) {
     try {
       await evidence
     } catch {
-      return answerRefusal(client, refuse('ledger_unavailable'), requestId)
+      return answerInstead(exchange, {
+        notAnswered: refuse('ledger_unavailable'),
+        bytesToServer: 0,
+      })
     }
   }
   const outgoing: Outgoing = {
@@ -206,7 +218,7 @@ async function perform(
   const result = await forward(exchange, outgoing, evidence)
   const outcome = 'notAnswered' in result ? answerInstead(exchange, result) : result
   await recordOutcome(deps, exchange, outcome)
-  return outcome.status
+  return outcome
 }
 
 function forward(
