@@ -32,7 +32,7 @@ const BROKER_ACTOR = 'nestgate-broker'
 const RECOVERY_PAGE = 10_000
 
 /** A request to be held; `id` is its request id, the one its ledger entries carry. */
-export type HeldFacts = Omit<
+export type HoldFacts = Omit<
   Approval,
   'state' | 'createdAt' | 'expiresAt' | 'decidedAt' | 'reason' | 'reviewer'
 > & {
@@ -61,7 +61,7 @@ export interface Review {
 /** The held requests. Every method rejects with a {@link Fault} when the store fails. */
 export interface Approvals {
   /** Stores a request with its entries and the one that it is now PENDING; refuses with `approvals_full`. */
-  hold(facts: HeldFacts, entries: readonly Entry[]): Promise<StoredApproval | Refusal>
+  hold(facts: HoldFacts, entries: readonly Entry[]): Promise<StoredApproval | Refusal>
   /** A pod's own request: at once when it is not PENDING, else when that changes, `waitMs` have passed, or `signal` aborts. */
   waitFor(
     id: string,
@@ -128,7 +128,7 @@ class HeldRequests implements Approvals {
     this.#timer.unref()
   }
 
-  async hold(facts: HeldFacts, entries: readonly Entry[]): Promise<StoredApproval | Refusal> {
+  async hold(facts: HoldFacts, entries: readonly Entry[]): Promise<StoredApproval | Refusal> {
     const pending = [...this.#open.values()].filter((one) => one.pending)
     const ofPod = pending.filter(({ podUid }) => podUid === facts.podUid).length
     if (ofPod >= MAX_PENDING_PER_POD || pending.length >= MAX_PENDING) {

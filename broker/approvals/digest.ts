@@ -17,11 +17,12 @@ export interface DigestInput {
   readonly contentType: string
   /** Lower-case hex. */
   readonly bodySha256: string
+  /** The asking process, in all that stays the same when the same program runs again in the same container. */
   readonly identity: {
     readonly podUid: string
-    readonly containerId: string | undefined
-    readonly uid: number | undefined
-    readonly exe: string | undefined
+    readonly containerId: string
+    readonly uid: number
+    readonly exe: string
   }
 }
 
@@ -42,7 +43,7 @@ export function requestDigest(input: DigestInput): string {
   const form = [
     FORM,
     ...[cluster, method, path, pairs, contentType, bodySha256],
-    ...[identity.podUid, identity.containerId ?? null, identity.uid ?? null, identity.exe ?? null],
+    ...[identity.podUid, identity.containerId, identity.uid, identity.exe],
   ]
   return createHash('sha256').update(JSON.stringify(form)).digest('hex')
 }

@@ -1,0 +1,59 @@
+/**
+ * The broker's own API: everything but `/clusters/`. All input is outside input; each route authenticates
+ * before it reads anything but the body, and the ledger records decisions and reads of the audit.
+ */
+import type { RequestListener } from 'node:http'
+import express from 'express'
+import { REQUEST_ID_HEADER } from '../../shared/headers.ts'
+import type { Logger } from '../../shared/log.ts'
+import { refuse } from '../../shared/reasons.ts'
+import { newRequestId } from '../../shared/request-id.ts'
+import type { Approvals } from '../approvals/approvals.ts'
+import type { PeopleAuthenticator } from '../identity/people.ts'
+import type { Store } from '../store/store.ts'
+import { answer, faultHandler } from './answers.ts'
+import { liveness, readiness } from './health.ts'
+import { peopleRoutes } from './people-routes.ts'
+import { sidecarRoutes } from './sidecar-routes.ts'
+import type { SidecarAuthenticator } from './sidecar-routes.ts'
+
+/** Longest body, in bytes: a registration or a reason. */
+const MAX_BODY_BYTES = 64 * 1024
+
+/** What the API needs. */
+export interface ApiDeps {
+  readonly approvals: Approvals
+  readonly store: Store
+  readonly people: PeopleAuthenticator
+  readonly sidecars: SidecarAuthenticator
+  readonly log: Logger
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
+}
+
+/** Makes the listener. It answers every request, also those to unknown addresses. */
+export function createApi(deps: ApiDeps): RequestListener {
+  const app = express()
+  app.disable('x-powered-by')
+  app.disable('etag')
+  app.set('query parser', false)
+  app.enable('case sensitive routing')
+  app.enable('strict routing')
+  app.use((_request, response, next) => {
+    response.setHeader(REQUEST_ID_HEADER, newRequestId(deps.now()))
+    response.setHeader('Cache-Control', 'no-store')
+    response.setHeader('X-Content-Type-Options', 'nosniff')
+    next()
+  })
+  const json = express.json({ limit: MAX_BODY_BYTES, strict: true, inflate: false })
+  app.get('/healthz', liveness(deps.store))
+  app.get('/readyz', readiness(deps.store))
+  app.use('/v1', sidecarRoutes(deps, json), peopleRoutes(deps, json))
+  app.use((_request, response) => {
+    answer(response, refuse('path_unknown'))
+  })
+  app.use(faultHandler(deps.log))
+  return (request, response) => {
+    app(request, response)
+  }
+}
