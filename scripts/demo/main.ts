@@ -190,8 +190,8 @@ async function startSidecar(stage: Stage, broker: Broker, tokens: DemoTokens): P
     NESTGATE_TOKEN_FILE: tokenFile,
     NESTGATE_LISTEN_PORT: String(port),
     NESTGATE_LOG_LEVEL: 'warn',
-    // on a workstation other people's processes may not be looked into; in a pod that would be refused
-    ...(process.getuid?.() === 0 ? {} : { NESTGATE_CALLER_UNREADABLE: 'ignore' }),
+    // on a workstation there are processes that may not be looked into; in a pod such a caller is refused
+    NESTGATE_CALLER_UNREADABLE: 'ignore',
   }
   const child = startScript(join(ROOT, 'sidecar/main.ts'), [], env, (line) => {
     say(`sidecar   ${line}`)
