@@ -1,0 +1,140 @@
+/** The manifests as they lie there: settings that their processes accept, and no right beyond the documented ones. */
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect } from 'chai'
+import { describe, it } from 'mocha'
+import { parseAllDocuments } from 'yaml'
+import { readBrokerConfig } from '../../../broker/config.ts'
+import { readPolicy } from '../../../broker/policy/language.ts'
+import { readWebhookConfig } from '../../../webhook/config.ts'
+
+const MANIFESTS = join(import.meta.dirname, '..', '..', '..', 'manifests')
+
+interface Container {
+  readonly name: string
+  readonly securityContext: object
+  readonly env?: readonly { readonly name: string; readonly value: string }[]
+}
+interface KubernetesObject {
+  readonly kind: string
+  readonly metadata: { readonly name: string }
+  readonly rules?: readonly Readonly<Record<string, readonly string[]>>[]
+  readonly webhooks?: readonly object[]
+  readonly spec?: {
+    readonly template?: {
+      readonly spec: {
+        readonly automountServiceAccountToken: boolean
+        readonly enableServiceLinks: boolean
+        readonly securityContext: object
+        readonly containers: readonly Container[]
+      }
+    }
+  }
+}
+
+function objectsBelow(folder: string): readonly KubernetesObject[] {
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.yaml') && !name.includes('config/') && !name.startsWith("tls"))
+    .flatMap((name) => parseAllDocuments(readFileSync(join(folder, name), 'utf8')))
+    .map((document) => document.toJS() as KubernetesObject)
+}
+
+const base = objectsBelow(join(MANIFESTS, 'base'))
+const workloads = base.filter(({ spec }) => spec?.template !== undefined)
+const envOf = (kind: string): Record<string, string> => {
+  const workload = workloads.find((object) => object.kind === kind)
+  const containers = workload?.spec?.template?.spec.containers ?? []
+  return Object.fromEntries(
+    containers.flatMap(({ env = [] }) => env.map(({ name, value }) => [name, value])),
+  )
+}
+
+describe('the manifests', () => {
+  for (const folder of ['base/config', 'install']) {
+    it(`have broker settings that the broker accepts (${folder})`, () => {
+      const argv = ['--config', join(MANIFESTS, folder, 'broker.yaml')]
+      const config = readBrokerConfig({ argv, env: envOf('StatefulSet') })
+      expect(config.clusters[0]?.name).to.equal('local')
+    })
+
+    it(`have a policy that the broker accepts (${folder})`, () => {
+      const policy = readPolicy(readFileSync(join(MANIFESTS, folder, 'policy.yaml'), 'utf8'))
+      expect('problems' in policy ? policy.problems : []).to.deep.equal([])
+    })
+  }
+
+  it('have webhook settings that the webhook accepts', () => {
+    const argv = ['--config', join(MANIFESTS, 'base', 'config', 'webhook.yaml')]
+    const config = readWebhookConfig({ argv, env: envOf('Deployment') })
+    expect(config.sidecar.brokerUrl).to.equal('https://nestgate-broker.nestgate-system.svc:8443')
+  })
+
+  it('give these rights, and no others', () => {
+    const rights = base
+      .filter(({ kind }) => kind.endsWith("Role"))
+      .flatMap(({ metadata, rules = [] }) => rules.map((rule) => [metadata.name, rule]))
+    expect(rights).to.deep.equal([
+      [
+        'nestgate-broker',
+        {
+          apiGroups: ['authentication.k8s.io'],
+          resources: ['userextras/nestgate.dev/request-id'],
+          verbs: ['impersonate'],
+        },
+      ],
+      [
+        'nestgate-broker',
+        { apiGroups: ['authentication.k8s.io'], resources: ['tokenreviews'], verbs: ['create'] },
+      ],
+      [
+        'nestgate-broker',
+        {
+          nonResourceURLs: ['/.well-known/openid-configuration', '/openid/v1/jwks'],
+          verbs: ['get'],
+        },
+      ],
+      [
+        'nestgate-impersonator',
+        { apiGroups: [''], resources: ['serviceaccounts'], verbs: ['impersonate'] },
+      ],
+    ])
+  })
+
+  it('bind the impersonator in a namespace only, never in the whole cluster', () => {
+    const bindings = [...base, ...objectsBelow(join(MANIFESTS, 'namespace'))].filter(
+      (object) =>
+        JSON.stringify(object).includes('nestgate-impersonator') && object.kind.endsWith("Binding"),
+    )
+    expect(bindings.map(({ kind }) => kind)).to.deep.equal(['RoleBinding'])
+  })
+
+  for (const { kind, metadata, spec } of workloads) {
+    it(`run ${kind} ${metadata.name} without rights on its node`, () => {
+      const pod = spec?.template?.spec
+      expect(pod?.automountServiceAccountToken).to.equal(false)
+      expect(pod?.enableServiceLinks).to.equal(false)
+      expect(pod?.securityContext).to.deep.include({
+        runAsNonRoot: true,
+        seccompProfile: { type: 'RuntimeDefault' },
+      })
+      for (const { securityContext } of pod?.containers ?? []) {
+        expect(securityContext).to.deep.equal({
+          allowPrivilegeEscalation: false,
+          readOnlyRootFilesystem: true,
+          capabilities: { drop: ['ALL'] },
+        })
+      }
+    })
+  }
+
+  it('let no pod of a labelled namespace past a webhook that does not answer', () => {
+    const configuration = base.find(({ kind }) => kind === 'MutatingWebhookConfiguration')
+    expect(configuration?.webhooks).to.have.lengthOf(1)
+    expect(configuration?.webhooks?.[0]).to.deep.include({
+      failurePolicy: 'Fail',
+      reinvocationPolicy: 'IfNeeded',
+      sideEffects: 'None',
+      matchPolicy: 'Equivalent',
+    })
+  })
+})
