@@ -1,0 +1,100 @@
+/** Calls to the broker. TLS is always verified, redirects are never followed, and answers are checked before they are believed. */
+import { Agent, request } from 'undici'
+import { z } from 'zod'
+import { codeOf, messageOf } from '../shared/errors.ts'
+import type { BrokerSettings } from './settings.ts'
+
+/** How long connecting, and each pause in an answer, may take, in milliseconds. */
+const TIMEOUT_MS = 30_000
+/** Longest answer read, in bytes: a page of 1000 entries of 64 KiB. */
+const MAX_ANSWER_BYTES = 80 * 1024 * 1024
+
+/** The broker refused, or could not be asked; exit code 1. The message is untrusted text. */
+export class CallError extends Error {
+  override readonly name = 'CallError'
+}
+
+/** A connection to the broker. */
+export interface BrokerClient {
+  /** @param path - below the broker's address, without leading slash */
+  get<T>(schema: z.ZodType<T>, path: string, query?: URLSearchParams): Promise<T>
+  post<T>(schema: z.ZodType<T>, path: string, body: object): Promise<T>
+  close(): Promise<void>
+}
+
+const problemSchema = z.object({
+  title: z.string(),
+  code: z.string(),
+  detail: z.string().optional(),
+  requestId: z.string().optional(),
+})
+
+/** Makes a client; nothing is connected yet. Its methods reject with {@link CallError}. */
+export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
+  const dispatcher = new Agent({
+    // Said in so many words: NODE_TLS_REJECT_UNAUTHORIZED must not be able to switch it off.
+    connect: {
+      timeout: TIMEOUT_MS,
+      rejectUnauthorized: true,
+      ...(ca === undefined ? {} : { ca }),
+    },
+    headersTimeout: TIMEOUT_MS,
+    bodyTimeout: TIMEOUT_MS,
+    maxResponseSize: MAX_ANSWER_BYTES,
+  })
+  const base = url.href.endsWith('/') ? url.href : `${url.href}/`
+  const headers = { authorization: `Bearer ${token}`, accept: 'application/json' }
+
+  async function call<T>(
+    schema: z.ZodType<T>,
+    target: URL,
+    options: { method: 'GET' | 'POST'; body?: string },
+  ): Promise<T> {
+    const type = options.body === undefined ? {} : { 'content-type': 'application/json' }
+    let status: number
+    let text: string
+    try {
+      const response = await request(target, {
+        ...options,
+        dispatcher,
+        headers: { ...headers, ...type },
+      })
+      status = response.statusCode
+      text = await response.body.text()
+    } catch (error) {
+      throw new CallError(`cannot reach the broker: ${codeOf(error) ?? messageOf(error)}`)
+    }
+    const value = parseJson(text)
+    if (status !== 200) throw new CallError(problemText(status, value))
+    const parsed = schema.safeParse(value)
+    if (!parsed.success) throw new CallError('the broker’s answer is not what was expected')
+    return parsed.data
+  }
+
+  return {
+    get(schema, path, query) {
+      const target = new URL(path, base)
+      if (query !== undefined) target.search = query.toString()
+      return call(schema, target, { method: 'GET' })
+    },
+    post: (schema, path, body) =>
+      call(schema, new URL(path, base), { method: 'POST', body: JSON.stringify(body) }),
+    close: () => dispatcher.close(),
+  }
+}
+
+function problemText(status: number, value: unknown): string {
+  const problem = problemSchema.safeParse(value)
+  if (!problem.success) return `the broker answered with status ${status}`
+  const { title, detail, code, requestId } = problem.data
+  const text = detail === undefined ? title : `${title}: ${detail}`
+  return requestId === undefined ? `${text} (${code})` : `${text} (${code}, request ${requestId})`
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,101 @@
+/** The command as a whole: its options, its commands, and the exit code that each ending has. */
+import { Command, CommanderError, Option } from 'commander'
+import { addApprovals } from './approvals.ts'
+import { addAudit } from './audit.ts'
+import { CallError, createClient } from './client.ts'
+import type { BrokerClient } from './client.ts'
+import { plain } from './output.ts'
+import { brokerSettings, UsageError } from './settings.ts'
+import type { Environment, GlobalOptions, OutputFormat } from './settings.ts'
+import { addToken } from './token.ts'
+
+/** Everything went well. */
+export const EXIT_OK = 0
+/** The broker refused, or could not be asked. */
+export const EXIT_FAILED = 1
+/** The command was called wrongly; nothing was sent. */
+export const EXIT_USAGE = 2
+
+/** What the command needs of its process. */
+export interface CliDeps {
+  /** Arguments after the program's name. */
+  readonly args: readonly string[]
+  readonly env: Environment
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
+  readonly out: (text: string) => void
+  readonly err: (text: string) => void
+}
+
+/** What a command runs with. */
+export interface Runner {
+  readonly now: () => number
+  /** Prints a result; its text must be safe for a terminal already (output.ts). */
+  print(text: string): void
+  format(): OutputFormat
+  /** Calls the broker and prints what comes of it. */
+  call(work: (client: BrokerClient, format: OutputFormat) => Promise<string>): Promise<void>
+}
+
+/** Runs the command. Never rejects for what a user or the broker did. @returns the exit code */
+export async function runCli(deps: CliDeps): Promise<number> {
+  const program = createProgram(deps)
+  try {
+    await program.parseAsync([...deps.args], { from: 'user' })
+    return EXIT_OK
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_OK : EXIT_USAGE
+    if (error instanceof UsageError || error instanceof CallError) {
+      deps.err(`nestgate: ${plain(error.message)}\n`)
+      return error instanceof UsageError ? EXIT_USAGE : EXIT_FAILED
+    }
+    throw error
+  }
+}
+
+function createProgram(deps: CliDeps): Command {
+  const program = new Command('nestgate')
+    .description('Decide on held requests and read the ledger of a Nestgate broker.')
+    .option('--broker <url>', 'address of the broker (NESTGATE_BROKER_URL)')
+    .option(
+      '--token-file <file>',
+      'file with your token (NESTGATE_TOKEN_FILE, or the token in NESTGATE_TOKEN)',
+    )
+    .option('--ca-file <file>', 'certificates that the broker’s must come from (NESTGATE_CA_FILE)')
+    .addOption(
+      new Option('--output <format>', 'how to print').choices(['table', 'json']).default('table'),
+    )
+    .configureOutput({
+      writeOut: deps.out,
+      writeErr: (text) => {
+        deps.err(safeLines(text))
+      },
+    })
+    .exitOverride()
+    .showHelpAfterError('(nestgate --help shows how)')
+  const globals = (): GlobalOptions => program.opts<GlobalOptions>()
+  const runner: Runner = {
+    now: deps.now,
+    print(text) {
+      deps.out(`${text}\n`)
+    },
+    format: () => (globals().output === 'json' ? 'json' : 'table'),
+    async call(work) {
+      const client = createClient(brokerSettings(globals(), deps.env))
+      try {
+        runner.print(await work(client, runner.format()))
+      } finally {
+        await client.close()
+      }
+    },
+  }
+  addApprovals(program, runner)
+  addAudit(program, runner)
+  addToken(program, runner)
+  return program
+}
+
+/** commander's own messages repeat arguments. */
+function safeLines(text: string): string {
+  return text.split('\n').map(plain).join('\n')
+}
