@@ -34,7 +34,9 @@ interface KubernetesObject {
 
 function objectsBelow(folder: string): readonly KubernetesObject[] {
   return readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.yaml') && !name.includes('config/') && !name.startsWith("tls"))
+    .filter(
+      (name) => name.endsWith('.yaml') && !name.includes('config/') && !name.startsWith('tls'),
+    )
     .flatMap((name) => parseAllDocuments(readFileSync(join(folder, name), 'utf8')))
     .map((document) => document.toJS() as KubernetesObject)
 }
@@ -71,7 +73,7 @@ describe('the manifests', () => {
 
   it('give these rights, and no others', () => {
     const rights = base
-      .filter(({ kind }) => kind.endsWith("Role"))
+      .filter(({ kind }) => kind.endsWith('Role'))
       .flatMap(({ metadata, rules = [] }) => rules.map((rule) => [metadata.name, rule]))
     expect(rights).to.deep.equal([
       [
@@ -103,7 +105,7 @@ describe('the manifests', () => {
   it('bind the impersonator in a namespace only, never in the whole cluster', () => {
     const bindings = [...base, ...objectsBelow(join(MANIFESTS, 'namespace'))].filter(
       (object) =>
-        JSON.stringify(object).includes('nestgate-impersonator') && object.kind.endsWith("Binding"),
+        JSON.stringify(object).includes('nestgate-impersonator') && object.kind.endsWith('Binding'),
     )
     expect(bindings.map(({ kind }) => kind)).to.deep.equal(['RoleBinding'])
   })
