@@ -9,7 +9,7 @@ const TIMEOUT_MS = 30_000
 /** Longest answer read, in bytes: a page of 1000 entries of 64 KiB. */
 const MAX_ANSWER_BYTES = 80 * 1024 * 1024
 
-/** The broker refused, or could not be asked; exit code 1. The message is untrusted text. */
+/** The broker refused or could not be asked, or what was asked for cannot be done; exit code 1. The message is untrusted text. */
 export class CallError extends Error {
   override readonly name = 'CallError'
 }

@@ -7,11 +7,12 @@ import type { BrokerClient } from './client.ts'
 import { plain } from './output.ts'
 import { brokerSettings, UsageError } from './settings.ts'
 import type { Environment, GlobalOptions, OutputFormat } from './settings.ts'
+import { addCertificates } from './certificates-command.ts'
 import { addToken } from './token.ts'
 
 /** Everything went well. */
 export const EXIT_OK = 0
-/** The broker refused, or could not be asked. */
+/** The broker refused or could not be asked, or the work could not be done. */
 export const EXIT_FAILED = 1
 /** The command was called wrongly; nothing was sent. */
 export const EXIT_USAGE = 2
@@ -91,6 +92,7 @@ function createProgram(deps: CliDeps): Command {
   }
   addApprovals(program, runner)
   addAudit(program, runner)
+  addCertificates(program, runner)
   addToken(program, runner)
   return program
 }
