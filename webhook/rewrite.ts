@@ -51,18 +51,16 @@ export function rewritePod(draft: Draft, rewriting: Rewriting): void {
   if (authors.length === allContainers(rewriting.pod).length) addSidecar(draft, rewriting)
 }
 
-function rewritePodLevel(draft: Draft, { pod, inspection }: Rewriting): void {
+function rewritePodLevel(draft: Draft, { inspection }: Rewriting): void {
   // Without this the ServiceAccount plugin, which the API server runs again after us, would mount the token anew.
   draft.set(['spec', 'automountServiceAccountToken'], false)
   draft.set(['spec', 'shareProcessNamespace'], true)
   const { profile } = inspection
   if (profile.kind !== 'R') return
-  // For the sandbox's own process, which must be as readable to the sidecar as all others.
-  const { runAsUser, runAsGroup } = pod.spec.securityContext ?? {}
-  if (typeof runAsUser !== 'number')
-    draft.set(['spec', 'securityContext', 'runAsUser'], profile.uid)
-  if (typeof runAsGroup !== 'number')
-    draft.set(['spec', 'securityContext', 'runAsGroup'], profile.gid)
+  // For the sandbox's own process, which must be as readable to the sidecar as all others. Where the author
+  // has set them they are equal already: that is what makes it profile R.
+  draft.set(['spec', 'securityContext', 'runAsUser'], profile.uid)
+  draft.set(['spec', 'securityContext', 'runAsGroup'], profile.gid)
 }
 
 function removeTokenMounts(draft: Draft, placed: PlacedContainer, inspection: Inspection): void {

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { connect } from 'node:tls'
+import { gzipSync } from 'node:zlib'
 import { expect } from 'chai'
 import { afterEach, before, describe, it } from 'mocha'
 import { Agent, request } from 'undici'
@@ -160,7 +161,11 @@ describe('the webhook', () => {
       ['garbage', Buffer.from([0, 255, 1, 254]), json],
       ['another type', JSON.stringify(reviewOf(POD)), { 'content-type': 'text/plain' }],
       ['no type', JSON.stringify(reviewOf(POD)), {}],
-      ['a packed body', 'x', { ...json, 'content-encoding': 'gzip' }],
+      [
+        'a packed body',
+        gzipSync(JSON.stringify(reviewOf(POD))),
+        { ...json, 'content-encoding': 'gzip' },
+      ],
       ['half a review', JSON.stringify(reviewOf(POD)).slice(0, -5), json],
       ['a pod', JSON.stringify(POD), json],
     ]

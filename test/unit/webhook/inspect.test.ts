@@ -52,6 +52,14 @@ describe('token volumes', () => {
       mountAt('//run/./secrets/x/../kubernetes.io/serviceaccount/'),
       [0],
     ],
+    [
+      'that are no Secrets stay even there; only the mount goes',
+      {
+        containers: [{ volumeMounts: [{ name: 'e', mountPath: SERVICE_ACCOUNT_PATH }] }],
+        volumes: [{ name: 'e', emptyDir: {} }],
+      },
+      [],
+    ],
     ['that are Secrets beside that path stay', mountAt(`${SERVICE_ACCOUNT_PATH}s`), []],
     [
       'that are Secrets at the usual path of an init container go',
