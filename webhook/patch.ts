@@ -37,6 +37,11 @@ export function valueAt(root: unknown, path: Path): unknown {
   return value
 }
 
+/** A copy of a JSON value; about twice as fast as `structuredClone` on a pod, and keeps a key named `__proto__`. */
+function copyOf(value: unknown): unknown {
+  return JSON.parse(JSON.stringify(value))
+}
+
 /** A pod being rewritten; see the head of the file. Operations come out in the order of the calls. */
 export class Draft {
   readonly #pod: JsonObject
@@ -44,7 +49,9 @@ export class Draft {
 
   /** @param pod - the pod as received; the draft works on a copy of its own */
   constructor(pod: JsonObject) {
-    this.#pod = structuredClone(pod)
+    const copy = copyOf(pod)
+    if (!isRecord(copy)) throw new Fault('patch_invalid', 'a pod is an object')
+    this.#pod = copy
   }
 
   /** The pod as it stands after the operations so far. */
@@ -74,7 +81,7 @@ export class Draft {
       path: pointer(path),
       value,
     })
-    parent[key] = structuredClone(value)
+    parent[key] = copyOf(value)
   }
 
   /** Inserts into a list before `index` (its length: at the end), making the list where it is missing or null. */
@@ -87,7 +94,7 @@ export class Draft {
     if (!Array.isArray(list) || index > list.length)
       throw new Fault('patch_invalid', `${pointer(path)} has no place ${index}`)
     this.#operations.push({ op: 'add', path: pointer([...path, index]), value })
-    list.splice(index, 0, structuredClone(value))
+    list.splice(index, 0, copyOf(value))
   }
 
   /** Appends to a list, making it where it is missing or null. */
@@ -129,7 +136,10 @@ export function finishPatch(original: JsonObject, draft: Draft): readonly Operat
   if (draft.operations.length === 0) return []
   let applied: unknown
   try {
-    const operations = structuredClone(draft.operations)
+    // fast-json-patch puts the operations' own values into the pod, where later operations would change them.
+    const operations = draft.operations.map((operation) =>
+      operation.op === 'remove' ? operation : { ...operation, value: copyOf(operation.value) },
+    )
     applied = jsonPatch.applyPatch(original, operations, true, false).newDocument
   } catch (error) {
     throw new Fault('patch_invalid', 'the patch does not apply', { cause: messageOf(error) })
