@@ -8,6 +8,7 @@ import { createLocalJWKSet, decodeJwt, errors, jwtVerify } from 'jose'
 import type { JWTPayload } from 'jose'
 import { z } from 'zod'
 import { BROKER_AUDIENCE } from '../../shared/agent-tag.ts'
+import { codeOf, messageOf } from '../../shared/errors.ts'
 import { refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import type { ClusterConnection } from '../credentials/connection.ts'
@@ -47,6 +48,8 @@ const KEY_CACHE_MS = 60_000
 const JWKS_COOLDOWN_MS = 10_000
 /** The key set is fetched again after this long, in milliseconds. */
 const JWKS_MAX_AGE_MS = 300_000
+const JWKS_PATH = '/openid/v1/jwks'
+const REVIEW_PATH = '/apis/authentication.k8s.io/v1/tokenreviews'
 const CLOCK_TOLERANCE_S = 10
 /** Longest wait for the cluster's word on a token, in milliseconds. */
 const ANSWER_TIMEOUT_MS = 5_000
@@ -101,8 +104,8 @@ export function checkByKeys(
   const keySource = createKeySource(connection, now)
   const check = async (token: string, refresh: boolean): Promise<Finding | Refusal> => {
     const keys = await keySource.get(refresh)
-    if (keys === undefined)
-      return refuse('identity_unavailable', "the issuer's keys could not be fetched")
+    if (typeof keys === 'string')
+      return refuse('identity_unavailable', `the issuer's keys: ${keys}`)
     try {
       const { payload } = await jwtVerify(token, keys, {
         issuer,
@@ -142,23 +145,31 @@ function findingOf(payload: JWTPayload, cluster: string, now: () => number): Fin
 
 type LocalKeys = ReturnType<typeof createLocalJWKSet>
 
-/** The issuer's keys: one fetch in flight, kept for minutes, fetched anew for an unknown key id but not more often than the cooldown. */
+/** The issuer's keys, or why there are none: one fetch in flight, kept for minutes, fetched anew for an unknown key id but not more often than the cooldown. */
 function createKeySource(
   connection: ClusterConnection,
   now: () => number,
-): { get(refresh: boolean): Promise<LocalKeys | undefined> } {
+): { get(refresh: boolean): Promise<LocalKeys | string> } {
   let keys: LocalKeys | undefined
+  let problem = 'not fetched yet'
   let fetchedAt = Number.NEGATIVE_INFINITY
   let pending: Promise<void> | undefined
   const fetchKeys = async (): Promise<void> => {
-    const answer = await getJson(connection, 'GET', '/openid/v1/jwks')
-    const parsed = answer === undefined ? undefined : jwksSchema.safeParse(answer)
-    if (parsed?.success !== true) return
+    const answer = await getJson(connection, 'GET', JWKS_PATH)
+    if ('problem' in answer) {
+      problem = answer.problem
+      return
+    }
+    const parsed = jwksSchema.safeParse(answer.json)
+    if (!parsed.success) {
+      problem = 'not a key set'
+      return
+    }
     keys = createLocalJWKSet({ keys: parsed.data.keys })
     fetchedAt = now()
   }
   return {
-    async get(refresh): Promise<LocalKeys | undefined> {
+    async get(refresh): Promise<LocalKeys | string> {
       const age = now() - fetchedAt
       if (age > JWKS_MAX_AGE_MS || (refresh && age > JWKS_COOLDOWN_MS)) {
         pending ??= fetchKeys().finally(() => {
@@ -166,7 +177,7 @@ function createKeySource(
         })
         await pending
       }
-      return keys
+      return keys ?? problem
     },
   }
 }
@@ -179,15 +190,11 @@ export function checkByReview(connection: ClusterConnection, now: () => number):
       kind: 'TokenReview',
       spec: { token, audiences: [BROKER_AUDIENCE] },
     }
-    const answer = await getJson(
-      connection,
-      'POST',
-      '/apis/authentication.k8s.io/v1/tokenreviews',
-      review,
-    )
-    const parsed = answer === undefined ? undefined : reviewSchema.safeParse(answer)
-    if (parsed?.success !== true)
-      return refuse('identity_unavailable', 'the token could not be reviewed')
+    const answer = await getJson(connection, 'POST', REVIEW_PATH, review)
+    if ('problem' in answer) return refuse('identity_unavailable', `TokenReview: ${answer.problem}`)
+    const parsed = reviewSchema.safeParse(answer.json)
+    if (!parsed.success)
+      return refuse('identity_unavailable', 'TokenReview: not the expected answer')
     const { status } = parsed.data
     if (status.authenticated !== true || status.audiences?.includes(BROKER_AUDIENCE) !== true) {
       return refuse('credentials_invalid', 'the cluster does not accept the token')
@@ -229,32 +236,35 @@ function expiryOf(token: string): number {
   }
 }
 
-/** A JSON answer of the cluster, in the broker's own name; undefined for anything but a 2xx with JSON. */
+/** What the cluster said to the broker itself, or why that is nothing to work with. */
+type ClusterAnswer = { readonly json: unknown } | { readonly problem: string }
+
 async function getJson(
   connection: ClusterConnection,
   method: 'GET' | 'POST',
   path: string,
   body?: object,
-): Promise<unknown> {
+): Promise<ClusterAnswer> {
   try {
     const answer = await connection.requests.request({
       method,
       path,
       headers: {
         ...(await connection.authenticate()),
-        accept: 'application/json',
+        accept: 'application/json, */*',
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       },
       body: body === undefined ? null : JSON.stringify(body),
       headersTimeout: ANSWER_TIMEOUT_MS,
       bodyTimeout: ANSWER_TIMEOUT_MS,
     })
-    if (answer.statusCode >= 200 && answer.statusCode < 300) return await answer.body.json()
+    if (answer.statusCode >= 200 && answer.statusCode < 300)
+      return { json: await answer.body.json() }
     await answer.body.dump()
-  } catch {
-    // a cluster that does not answer is told by the caller, as identity_unavailable
+    return { problem: `status ${answer.statusCode}` }
+  } catch (error) {
+    return { problem: codeOf(error) ?? messageOf(error) }
   }
-  return undefined
 }
 
 function dropOldest(map: Map<string, Finding>): void {

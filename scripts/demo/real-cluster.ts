@@ -102,7 +102,7 @@ export async function startControlPlane(assets: string, dir: string): Promise<De
   const caFile = join(dir, 'pki', 'apiserver.crt')
   const cluster: DemoCluster = {
     description: `a real control plane from ${assets}`,
-    server: `https://localhost:${port}`,
+    server: `https://127.0.0.1:${port}`,
     get ca() {
       return readFileSync(caFile, 'utf8')
     },
@@ -110,7 +110,12 @@ export async function startControlPlane(assets: string, dir: string): Promise<De
     audit: () => Promise.resolve(readAudit(auditFile)),
     close: () => stopAll([apiserver, etcd]),
   }
-  await waitUntil('the API server', START_LIMIT_MS, () => isReady(cluster))
+  try {
+    await waitUntil('the API server', START_LIMIT_MS, () => isReady(cluster))
+  } catch (error) {
+    await cluster.close()
+    throw error
+  }
   return cluster
 }
 

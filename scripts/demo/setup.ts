@@ -91,8 +91,23 @@ async function grantRights(admin: Admin): Promise<void> {
     bindings,
     binding('RoleBinding', 'impersonator', 'Role', 'impersonator', broker),
   )
+  await admin.create(`${RBAC}/namespaces/${NAMESPACE}/roles`, {
+    ...object('rbac.authorization.k8s.io/v1', 'Role', 'agents'),
+    rules: [
+      {
+        apiGroups: [''],
+        resources: ['pods', 'pods/log', 'configmaps', 'secrets'],
+        verbs: ['get', 'list', 'watch'],
+      },
+      {
+        apiGroups: ['apps'],
+        resources: ['deployments'],
+        verbs: ['get', 'list', 'watch', 'create', 'delete'],
+      },
+    ],
+  })
   const agents = [{ kind: 'ServiceAccount', namespace: NAMESPACE, name: 'agents' }]
-  await admin.create(bindings, binding('RoleBinding', 'agents', 'ClusterRole', 'edit', agents))
+  await admin.create(bindings, binding('RoleBinding', 'agents', 'Role', 'agents', agents))
 }
 
 async function tokenFor(admin: Admin, account: string, spec: object): Promise<string> {
