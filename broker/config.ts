@@ -37,7 +37,8 @@ const personSchema = z.strictObject({
   tokenSha256: z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hex digits'),
 })
 
-const schema = z.strictObject({
+/** The broker's settings. */
+export const brokerSchema = z.strictObject({
   listen: z.strictObject({ host: text.default('0.0.0.0'), port: port.default(8443) }).prefault({}),
   /** Certificate chain and key of the broker's own address, PEM. Both are read again when they change. */
   tls: z.strictObject({ certFile: text, keyFile: text }),
@@ -54,7 +55,7 @@ const schema = z.strictObject({
   log: z.strictObject({ level: z.enum(LOG_LEVELS).default('info') }).prefault({}),
 })
 
-const checked = schema.superRefine((config, context) => {
+const checked = brokerSchema.superRefine((config, context) => {
   for (const key of ['clusters', 'people'] as const) {
     const seen = new Set<string>()
     for (const [index, { name }] of config[key].entries()) {
@@ -70,7 +71,8 @@ const checked = schema.superRefine((config, context) => {
   }
 })
 
-const ENV: EnvTable = {
+/** Environment variables of the broker, without prefix. */
+export const BROKER_ENV: EnvTable = {
   LISTEN_HOST: 'listen.host',
   LISTEN_PORT: 'listen.port',
   TLS_CERT_FILE: 'tls.certFile',
@@ -81,7 +83,7 @@ const ENV: EnvTable = {
 }
 
 /** The broker's configuration. */
-export type BrokerConfig = Readonly<z.infer<typeof schema>>
+export type BrokerConfig = Readonly<z.infer<typeof brokerSchema>>
 /** One cluster of it. */
 export type ClusterConfig = z.infer<typeof clusterSchema>
 /** One person of it. */
@@ -89,5 +91,5 @@ export type PersonConfig = z.infer<typeof personSchema>
 
 /** Reads the broker's configuration. @throws ConfigError naming every problem */
 export function readBrokerConfig(source: ConfigSource): BrokerConfig {
-  return readConfig<z.infer<typeof schema>>(checked, ENV, source)
+  return readConfig<z.infer<typeof brokerSchema>>(checked, BROKER_ENV, source)
 }

@@ -56,6 +56,7 @@ export function readConfig<T extends object>(
   for (const [name, value] of Object.entries(source.env)) {
     if (!name.startsWith(ENV_PREFIX) || value === undefined) continue
     const key = table[name.slice(ENV_PREFIX.length)]
+    if (key === undefined && isServiceLink(name)) continue
     if (key === undefined) problems.push(`${name}: not a setting of this process`)
     else setAt(raw, key.split('.'), value)
   }
@@ -75,6 +76,16 @@ export function integer(min: number, max: number): z.ZodType<number> {
 
 /** A TCP port. */
 export const port = integer(0, 65_535)
+
+/**
+ * Whether the kubelet made this variable from a Service of the pod's namespace, which may be called `nestgate-…` too
+ * (Kubernetes documentation, "Accessing the Service": environment variables).
+ */
+function isServiceLink(name: string): boolean {
+  return /_(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)$/.test(
+    name,
+  )
+}
 
 function readFile(argv: readonly string[], problems: string[]): Record<string, unknown> {
   let file: string | undefined

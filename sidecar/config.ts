@@ -7,7 +7,8 @@ import { LOG_LEVELS } from '../shared/log.ts'
 /** Longest that a held request may wait for its decision, in seconds: a day. */
 const MAX_HOLD_LIMIT_S = 86_400
 
-const schema = z
+/** The sidecar's settings. */
+export const sidecarSchema = z
   .strictObject({
     /** Origin of the broker: scheme, host and port, nothing else. */
     brokerUrl: z.string().refine(isHttpsOrigin, 'expected https://HOST[:PORT] without a path'),
@@ -47,9 +48,10 @@ const schema = z
   })
 
 /** See the schema in this file. */
-export type SidecarConfig = Readonly<z.infer<typeof schema>>
+export type SidecarConfig = Readonly<z.infer<typeof sidecarSchema>>
 
-const ENV: EnvTable = {
+/** Environment variables of the sidecar, without prefix. */
+export const SIDECAR_ENV: EnvTable = {
   BROKER_URL: 'brokerUrl',
   CLUSTER: 'cluster',
   BROKER_CA_PEM: 'brokerCaPem',
@@ -67,20 +69,8 @@ const ENV: EnvTable = {
  *
  * @throws ConfigError naming every problem
  */
-export function readSidecarConfig({ argv, env }: ConfigSource): SidecarConfig {
-  const own = Object.entries(env).filter(([name]) => !isServiceLink(name))
-  return readConfig(schema, ENV, { argv, env: Object.fromEntries(own) })
-}
-
-/**
- * Whether the kubelet made this variable from a Service of the pod's namespace, which may be called `nestgate-…` too
- * (Kubernetes documentation, "Accessing the Service": environment variables). The pod's own settings win over those.
- */
-function isServiceLink(name: string): boolean {
-  if (Object.hasOwn(ENV, name.replace(/^NESTGATE_/, ''))) return false
-  return /_(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)$/.test(
-    name,
-  )
+export function readSidecarConfig(source: ConfigSource): SidecarConfig {
+  return readConfig(sidecarSchema, SIDECAR_ENV, source)
 }
 
 function isHttpsOrigin(text: string): boolean {

@@ -119,7 +119,8 @@ export const configSchema = z.strictObject({
 /** See {@link configSchema}. */
 export type Config = z.infer<typeof configSchema>
 
-const ENV: EnvTable = {
+/** Environment variables of the webhook, without prefix. */
+export const WEBHOOK_ENV: EnvTable = {
   LISTEN_HOST: 'listen.host',
   LISTEN_PORT: 'listen.port',
   TLS_CERT_FILE: 'tls.certFile',
@@ -143,5 +144,5 @@ const ENV: EnvTable = {
  * @throws ConfigError naming every problem
  */
 export function readWebhookConfig(source: ConfigSource): Readonly<Config> {
-  return readConfig(configSchema, ENV, source)
+  return readConfig(configSchema, WEBHOOK_ENV, source)
 }
