@@ -6,6 +6,7 @@ export type FaultCode =
   | 'store_failed'
   | 'store_closed'
   | 'broker_protocol'
+  | 'broker_unreachable'
   | 'upgrade_failed'
   | 'patch_invalid'
   | 'certificate_invalid'

@@ -11,12 +11,11 @@ import { Readable } from 'node:stream'
 import { createProxyMiddleware } from 'http-proxy-middleware'
 import type { Plugin, RequestHandler } from 'http-proxy-middleware'
 import { Fault, codeOf } from '../shared/errors.ts'
+import { CONNECT_LIMIT_MS } from './broker-connections.ts'
 import { answerHeaders } from './headers.ts'
 import { isBrokersWord } from './outcome.ts'
 import type { Outcome } from './outcome.ts'
 
-/** How long a connection to the broker may take to be made, TLS included, in milliseconds. */
-const CONNECT_LIMIT_MS = 10_000
 /** Idle time after which the kernel probes a connection in use, in milliseconds: a watch would not notice a dead broker otherwise. */
 const PROBE_AFTER_MS = 30_000
 /** Idle connections kept to the broker. */
@@ -160,7 +159,7 @@ function superviseConnection(proxied: ClientRequest, attempt: Attempt): void {
     return
   }
   const timer = setTimeout(() => {
-    proxied.destroy(new Fault('broker_protocol', 'connecting took too long'))
+    proxied.destroy(new Fault('broker_unreachable', 'connecting took too long'))
   }, CONNECT_LIMIT_MS)
   socket.once('secureConnect', () => {
     attempt.sent = true

@@ -2,10 +2,10 @@
 import { readFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { performance } from 'node:perf_hooks'
-import { Pool } from 'undici'
 import type { Logger } from '../shared/log.ts'
 import { createBodies } from './body.ts'
 import { createBrokerClient } from './broker-client.ts'
+import { createBrokerConnections } from './broker-connections.ts'
 import { createCallers } from './caller/caller.ts'
 import { createProcSocketTable } from './caller/socket-table.ts'
 import type { SidecarConfig } from './config.ts'
@@ -38,7 +38,7 @@ export async function startSidecar(config: SidecarConfig, log: Logger): Promise<
   const { origin, host } = new URL(config.brokerUrl)
   const closing = new AbortController()
   const now = (): number => performance.now()
-  const connections = new Pool(origin, { connect: { ca }, allowH2: false })
+  const connections = createBrokerConnections({ origin, ca })
   const broker = createBrokerClient(connections, origin, config.cluster)
   const token = createTokenSource(config.tokenFile, now)
   const signer = await createSigner(() => Date.now())

@@ -18,10 +18,6 @@ const MAX_EARLY_BYTES = 65_536
 /** How much of the broker's own answers is kept, in bytes. */
 const MAX_WORD_BYTES = 65_536
 
-/** Errors that come before anything of the request was sent. */
-const UNSENT =
-  /^(?:ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|UND_ERR_CONNECT_TIMEOUT|ERR_TLS_.*|ERR_SSL_.*|.*CERT.*)$/
-
 /** A client that asked to switch protocols: its socket, watched while it waits. */
 export interface UpgradeClient {
   readonly socket: Duplex
@@ -106,7 +102,7 @@ export async function sendUpgrade(
   } catch (error) {
     if (client.left.aborted) return { kind: 'left' }
     const code = codeOf(error)
-    return { kind: 'failed', sent: code === undefined || !UNSENT.test(code), code }
+    return { kind: 'failed', sent: code !== 'broker_unreachable', code }
   }
 }
 

@@ -146,8 +146,12 @@ class Fake implements FakeBroker {
       socket.on('error', () => undefined)
       socket.on('close', () => this.#sockets.delete(socket))
     })
-    server.on('request', (request, response) => void this.#serve(request, response))
-    server.on('upgrade', (request, socket, head) => void this.#upgrade(request, socket, head))
+    server.on('request', (request, response) => {
+      this.#serve(request, response).catch(() => response.writeHead(400).end())
+    })
+    server.on('upgrade', (request, socket, head) => {
+      this.#upgrade(request, socket, head).catch(() => socket.destroy())
+    })
     this.#server = server
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject)

@@ -1,0 +1,360 @@
+/** Which process made a request: real programs call a sidecar, and the fake broker answers with the tag that came. */
+import { spawnSync } from 'node:child_process'
+import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect } from 'chai'
+import { after, afterEach, before, beforeEach, describe, it } from 'mocha'
+import type { AgentTag } from '../../shared/agent-tag.ts'
+import { findHolders } from '../../sidecar/caller/holders.ts'
+import { dialog, run } from '../support/client-processes.ts'
+import type { Dialog } from '../support/client-processes.ts'
+import { startFakeBroker } from '../support/fake-broker.ts'
+import type { FakeBroker } from '../support/fake-broker.ts'
+import { startTestSidecar } from '../support/running-sidecar.ts'
+import type { RunningSidecar } from '../support/running-sidecar.ts'
+
+const SOCKET_AGENT = join(import.meta.dirname, '..', 'support', 'socket-agent.py')
+/** Reads its pid and the body of one answer, with nothing but bash's own words, so that no child holds the socket. */
+const BASH_GET = `exec 3<>/dev/tcp/127.0.0.1/$1
+printf 'GET %s HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' "$2" >&3
+while IFS= read -r -u 3 line; do case $line in {*) printf '%s' "$line";; esac; done`
+
+interface Echo {
+  readonly url: string
+  readonly tag: AgentTag
+}
+
+function echoOf(text: string): Echo {
+  return JSON.parse(/\{.*\}/s.exec(text)?.[0] ?? '{}') as Echo
+}
+
+function tagOf(text: string): AgentTag {
+  return echoOf(text).tag
+}
+
+describe('sidecar: the calling process', () => {
+  let broker: FakeBroker
+  let sidecar: RunningSidecar
+  let python = ''
+
+  before(async () => {
+    broker = await startFakeBroker()
+    // Some machines have a process that not even root may search; what that means has a test of its own.
+    const extra = { NESTGATE_CALLER_UNREADABLE: 'ignore' }
+    sidecar = await startTestSidecar(broker, { extra })
+    // The program itself: a version manager's script on PATH would be another process.
+    python = (await run('python3', ['-c', 'import sys; print(sys.executable)'])).stdout.trim()
+  })
+  after(async () => {
+    await sidecar.close()
+    await broker.stop()
+  })
+
+  describe('whoever waits for an answer is named', () => {
+    const programs: [string, () => Promise<[string, string[]]>][] = [
+      ['curl', () => Promise.resolve(['curl', ['-sS', `${sidecar.url}/api`]])],
+      [
+        'node',
+        () =>
+          Promise.resolve([
+            process.execPath,
+            ['-e', `fetch('${sidecar.url}/api').then(r => r.text()).then(console.log)`],
+          ]),
+      ],
+      [
+        'python',
+        () =>
+          Promise.resolve([
+            python,
+            [
+              '-c',
+              `import urllib.request as u; print(u.urlopen('${sidecar.url}/api').read().decode())`,
+            ],
+          ]),
+      ],
+      [
+        'bash',
+        () => Promise.resolve(['bash', ['-c', BASH_GET, 'bash', String(sidecar.port), '/api']]),
+      ],
+      [
+        'curl over ::1',
+        () => Promise.resolve(['curl', ['-sS', `http://[::1]:${sidecar.port}/api`]]),
+      ],
+      [
+        'curl from 127.0.0.2',
+        () => Promise.resolve(['curl', ['-sS', '--interface', '127.0.0.2', `${sidecar.url}/api`]]),
+      ],
+      [
+        'curl through a v6-mapped address',
+        () =>
+          Promise.resolve([
+            'curl',
+            ['-sS', '-H', 'Host: localhost', `http://[::ffff:127.0.0.1]:${sidecar.port}/api`],
+          ]),
+      ],
+    ]
+    for (const [name, command] of programs) {
+      it(`names ${name} exclusively`, async () => {
+        const { pid, stdout } = await run(...(await command()))
+        const tag = tagOf(stdout)
+        expect(tag.verdict).to.equal('exclusive')
+        expect(tag.verified?.pid).to.equal(pid)
+        expect(tag.verified?.uid).to.equal(process.getuid?.())
+        expect(tag.verified?.ancestors[0]?.pid).to.equal(process.pid)
+      })
+    }
+
+    it('names each of twenty that call at once', async () => {
+      const all = await Promise.all(
+        Array.from({ length: 20 }, () => run('curl', ['-sS', `${sidecar.url}/api`])),
+      )
+      for (const { pid, stdout } of all) {
+        const tag = tagOf(stdout)
+        expect([tag.verdict, tag.verified?.pid]).to.deep.equal(['exclusive', pid])
+      }
+      expect(new Set(all.map(({ stdout }) => tagOf(stdout).instanceId)).size).to.equal(20)
+    })
+
+    it('names them also while the event loop is busy', async () => {
+      const running = run('curl', ['-sS', `${sidecar.url}/api`])
+      spawnSync('sleep', ['0.3'])
+      const { pid, stdout } = await running
+      expect(tagOf(stdout).verified?.pid).to.equal(pid)
+    })
+
+    it('never names another process for one that does not wait', async () => {
+      const script = `exec 3<>/dev/tcp/127.0.0.1/$1; printf 'GET /fire HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n' >&3`
+      const { pid } = await run('bash', ['-c', script, 'bash', String(sidecar.port)])
+      await sleep(300)
+      const seen = broker.seen.filter(({ url }) => url === '/clusters/test/fire')
+      for (const { tag } of seen) {
+        if (tag.verdict !== 'unidentified') expect(tag.verified?.pid).to.equal(pid)
+      }
+    })
+
+    it('does not take a process for the one whose port it uses again', async () => {
+      // Both act while the loop is blocked: the first resets its connection, the second gets its port.
+      const evil = `
+import socket, struct, sys
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(('127.0.0.1', 0)); s.connect(('127.0.0.1', int(sys.argv[1])))
+s.sendall(b'GET /evil HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n')
+print(s.getsockname()[1], flush=True)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); s.close()`
+      const innocent = dialog(python, [SOCKET_AGENT, String(sidecar.port)])
+      await innocent.ask('rename innocent')
+      const reset = spawnSync(python, ['-c', evil, String(sidecar.port)], { encoding: 'utf8' })
+      const connected = innocent.ask(`connect ${reset.stdout.trim()}`)
+      const answered = innocent.ask('get /innocent')
+      spawnSync('sleep', ['0.3'])
+      expect(await connected).to.equal(reset.stdout.trim())
+      const tag = tagOf(await answered)
+      await innocent.end()
+      expect([tag.verdict, tag.verified?.pid]).to.deep.equal(['exclusive', innocent.pid])
+      for (const seen of broker.seen.filter(({ url }) => url.endsWith('/evil')))
+        expect(seen.tag.verdict).to.equal('unidentified')
+    })
+  })
+
+  describe('one connection, several processes', () => {
+    let agent: Dialog
+
+    beforeEach(async () => {
+      agent = dialog(python, [SOCKET_AGENT, String(sidecar.port)], { AGENT_NAME: 'scanner' })
+      await agent.ask('connect')
+    })
+    afterEach(async () => {
+      await agent.end()
+    })
+
+    it('calls it shared when a child sends while the parent keeps it', async () => {
+      const answer = await agent.ask('fork-get /child')
+      const { pid, body } = JSON.parse(answer) as { pid: number; body: string }
+      const tag = tagOf(body)
+      expect(tag.verdict).to.equal('shared')
+      expect(tag.verified).to.equal(undefined)
+      expect(tag.reason).to.contain(String(pid)).and.to.contain(String(agent.pid))
+    })
+
+    it('notices a second holder between two requests of a connection', async () => {
+      expect(tagOf(await agent.ask('get /1')).verdict).to.equal('exclusive')
+      await agent.ask('fork-hold')
+      expect(tagOf(await agent.ask('get /2')).verdict).to.equal('shared')
+    })
+
+    it('names the child once the parent has let go', async () => {
+      const before = tagOf(await agent.ask('get /1'))
+      const answer = await agent.ask('hand-over /2')
+      const { pid, body } = JSON.parse(answer) as { pid: number; body: string }
+      const tag = tagOf(body)
+      expect([tag.verdict, tag.verified?.pid]).to.deep.equal(['exclusive', pid])
+      expect(tag.instanceId).not.to.equal(before.instanceId)
+    })
+
+    it('names the receiver of a connection that was passed on', async () => {
+      await agent.ask('get /1')
+      const answer = await agent.ask('pass /2')
+      const { pid, body } = JSON.parse(answer) as { pid: number; body: string }
+      const tag = tagOf(body)
+      expect([tag.verdict, tag.verified?.pid]).to.deep.equal(['exclusive', pid])
+    })
+
+    it('keeps one instance over the requests of a connection', async () => {
+      const first = tagOf(await agent.ask('get /1'))
+      const second = tagOf(await agent.ask('get /2'))
+      await sleep(1100)
+      const third = tagOf(await agent.ask('get /3'))
+      expect(second).to.deep.equal(first)
+      expect(third).to.deep.equal(first)
+      expect(first.declared).to.deep.equal({
+        command: `${python} ${SOCKET_AGENT} (+1 arguments)`,
+        agentName: 'scanner',
+      })
+    })
+
+    it('takes the same program executed again for a new instance', async () => {
+      const before = tagOf(await agent.ask('get /1'))
+      void agent.ask(`exec ${python} ${SOCKET_AGENT}`)
+      // The first answer after the exec goes to the first question that is still open.
+      agent.child.stdin?.write('get /2\n')
+      await waitFor(() =>
+        broker.seen.some(({ url, tag }) => url.endsWith('/2') && tag.verified?.pid === agent.pid),
+      )
+      const tag = broker.seen.at(-1)?.tag
+      expect(tag?.verified?.pid).to.equal(agent.pid)
+      expect(tag?.verified?.startTicks).to.equal(before.verified?.startTicks)
+      expect(tag?.instanceId).not.to.equal(before.instanceId)
+    })
+
+    it('takes another program in the same process for a new instance', async () => {
+      const before = tagOf(await agent.ask('get /1'))
+      const script = `eval "printf 'GET /other-program HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n' >&$2"; read -u $2 x; sleep 5`
+      const file = join(await mkdtemp(join(tmpdir(), 'nestgate-exec-')), 'go.sh')
+      await writeFile(file, script)
+      void agent.ask(`exec /usr/bin/bash ${file}`)
+      await waitFor(() => broker.seen.some(({ url }) => url.endsWith('/other-program')))
+      const tag = broker.seen.find(({ url }) => url.endsWith('/other-program'))?.tag
+      expect(tag?.verified?.exe).to.match(/\/bash$/)
+      expect(tag?.verified?.pid).to.equal(before.verified?.pid)
+      expect(tag?.verified?.startTicks).to.equal(before.verified?.startTicks)
+      expect(tag?.instanceId).not.to.equal(before.instanceId)
+    })
+
+    it('finds a socket that only one thread’s own table has', async () => {
+      const tag = tagOf(await agent.ask('thread-get /thread'))
+      expect([tag.verdict, tag.verified?.pid]).to.deep.equal(['exclusive', agent.pid])
+    })
+
+    it('answers a client that has ended its side and waits', async () => {
+      broker.onRequest = slowly(broker.onRequest)
+      const tag = tagOf(await agent.ask('half-close /half'))
+      expect([tag.verdict, tag.verified?.pid]).to.deep.equal(['exclusive', agent.pid])
+    })
+
+    it('reads the process past a name with parentheses', async () => {
+      await agent.ask('rename a) R 1 (b')
+      const tag = tagOf(await agent.ask('get /name'))
+      expect(tag.verified?.ancestors[0]?.pid).to.equal(process.pid)
+      expect(tag.verified?.startTicks).to.match(/^\d+$/)
+    })
+
+    it('tags pipelined requests one by one', async () => {
+      const [first, second] = JSON.parse(await agent.ask('pipeline /p1 /p2')) as [Echo, Echo]
+      expect([first.url, second.url]).to.deep.equal(['/clusters/test/p1', '/clusters/test/p2'])
+      expect([first.tag.verdict, second.tag.verdict]).to.deep.equal(['exclusive', 'exclusive'])
+    })
+  })
+
+  describe('what a process says of itself is no evidence', () => {
+    it('reports the real executable of a process that calls itself something else', async () => {
+      const script = `exec -a /usr/bin/kubectl curl -sS "$1/api"`
+      const { stdout } = await run('bash', ['-c', script, 'bash', sidecar.url])
+      const tag = tagOf(stdout)
+      expect(tag.verified?.exe).to.match(/\/curl$/)
+      expect(tag.declared?.command).to.match(/^\/usr\/bin\/kubectl/)
+    })
+
+    it('says that an executable is deleted', async () => {
+      const dir = await mkdtemp(join(tmpdir(), 'nestgate-deleted-'))
+      const program = join(dir, 'agent')
+      await copyFile('/bin/bash', program)
+      const script = `/bin/rm "$3"; ${BASH_GET}`
+      const { stdout } = await run(program, [
+        '-c',
+        script,
+        'x',
+        String(sidecar.port),
+        '/api',
+        program,
+      ])
+      await rm(dir, { recursive: true })
+      expect(tagOf(stdout).verified?.exe).to.equal(`${program} (deleted)`)
+    })
+
+    it('never passes arguments on', async () => {
+      const { stdout } = await run('curl', ['-sS', '-H', 'X-Key: hunter2', `${sidecar.url}/api`])
+      expect(JSON.stringify(tagOf(stdout))).not.to.contain('hunter2')
+    })
+
+    it('calls a forwarding program a relay', async () => {
+      const listener = dialog('socat', [
+        'TCP-LISTEN:0,bind=127.0.0.1,fork',
+        `TCP:127.0.0.1:${sidecar.port}`,
+      ])
+      await sleep(200)
+      const port = await listeningPort(listener.pid)
+      const { stdout } = await run('curl', [
+        '-sS',
+        '-H',
+        'Host: localhost',
+        `http://127.0.0.1:${port}/`,
+      ])
+      await listener.end()
+      expect(tagOf(stdout).verdict).to.equal('relay')
+    })
+  })
+
+  it('never vouches for a process while another may not be searched', async () => {
+    const own = await startFakeBroker()
+    const strict = await startTestSidecar(own)
+    const { stdout } = await run('curl', ['-sS', `${strict.url}/api`])
+    await strict.close()
+    await own.stop()
+    const { unread } = findHolders('/proc', [])
+    expect(tagOf(stdout).verdict).to.equal(unread === 0 ? 'exclusive' : 'container_only')
+  })
+
+  it('gives a client that reset its connection no answer and no name', async () => {
+    const before = broker.seen.length
+    const socket = connect(sidecar.port, '127.0.0.1')
+    socket.on('error', () => undefined)
+    socket.write('GET /reset HTTP/1.1\r\nHost: localhost\r\n\r\n', () => socket.resetAndDestroy())
+    await sleep(200)
+    for (const seen of broker.seen.slice(before))
+      if (seen.url.endsWith('/reset')) expect(seen.tag.verdict).to.equal('unidentified')
+  })
+})
+
+/** Answers later, so that what happens to the connection meanwhile matters. */
+function slowly(answer: FakeBroker['onRequest']): FakeBroker['onRequest'] {
+  return (seen, response, request) => {
+    setTimeout(() => {
+      answer(seen, response, request)
+    }, 200)
+  }
+}
+
+async function waitFor(condition: () => boolean): Promise<void> {
+  for (let tries = 0; tries < 300 && !condition(); tries += 1) await sleep(10)
+}
+
+async function listeningPort(pid: number): Promise<string> {
+  const { stdout } = await run('sh', [
+    '-c',
+    `for f in /proc/${pid}/fd/*; do readlink "$f"; done | sed -n 's/socket:\\[\\(.*\\)\\]/\\1/p' | while read i; do awk -v i="$i" '$10==i && $4=="0A" {print $2}' /proc/net/tcp; done`,
+  ])
+  return String(Number.parseInt(stdout.trim().split(':')[1] ?? '0', 16))
+}

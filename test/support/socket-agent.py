@@ -1,0 +1,180 @@
+"""A client that does with its connection what an attacker, or an unusual program, would do.
+
+Reads one command a line and answers each with one line of JSON. Commands:
+  connect [SOURCE_PORT]     opens a connection to the port given as first argument
+  get PATH                  sends a request on it, reads the answer's body
+  pipeline PATH PATH        sends two requests in one write, reads both
+  fork-get PATH             a child sends on the connection while this process keeps it
+  fork-hold                 a child that keeps the connection and does nothing
+  hand-over PATH            a child gets the connection, this process closes it, the child sends
+  pass PATH                 another process gets the connection by SCM_RIGHTS; this one closes it; that one sends
+  exec PROGRAM PATH         becomes another program that goes on with the connection
+  thread-get PATH           a thread with a file table of its own connects and sends
+  half-close PATH           sends, ends its side, reads
+  rename NAME               sets the process's own name
+"""
+import ctypes, json, os, socket, sys, threading, time
+
+port = int(sys.argv[1])
+sock = socket.socket(fileno=int(sys.argv[2])) if len(sys.argv) > 2 else None
+libc = ctypes.CDLL(None, use_errno=True)
+CLONE_FILES = 0x400
+PR_SET_NAME = 15
+
+
+def request(path):
+    return f'GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n'.encode()
+
+
+def read_answer(stream):
+    length = 0
+    while True:
+        line = stream.readline().strip().lower()
+        if not line:
+            break
+        if line.startswith(b'content-length:'):
+            length = int(line.split(b':')[1])
+        if line == b'transfer-encoding: chunked':
+            length = -1
+    if length >= 0:
+        return stream.read(length).decode()
+    body = b''
+    while True:
+        size = int(stream.readline(), 16)
+        body += stream.read(size)
+        stream.readline()
+        if size == 0:
+            return body.decode()
+
+
+def get(connection, path):
+    connection.sendall(request(path))
+    with connection.makefile('rb', buffering=0) as stream:
+        return read_answer(stream)
+
+
+def connect(source=None):
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if source is not None:
+        connection.bind(('127.0.0.1', int(source)))
+    connection.connect(('127.0.0.1', port))
+    return connection
+
+
+def in_child(work):
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        os.write(writer, json.dumps({'pid': os.getpid(), 'body': work()}).encode())
+        os._exit(0)
+    os.close(writer)
+    return pid, reader
+
+
+def finish(pid, reader):
+    with os.fdopen(reader, 'rb') as stream:
+        text = stream.read().decode()
+    os.waitpid(pid, 0)
+    return text
+
+
+def thread_get(path):
+    result = {}
+
+    def work():
+        if libc.unshare(CLONE_FILES) != 0:
+            result['body'] = ''
+            return
+        connection = connect()
+        result['body'] = get(connection, path)
+        connection.close()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return result['body']
+
+
+def hand_over(path):
+    go_reader, go_writer = os.pipe()
+
+    def work():
+        os.read(go_reader, 1)
+        return get(sock, path)
+
+    pid, reader = in_child(work)
+    sock.close()
+    os.write(go_writer, b'x')
+    return finish(pid, reader)
+
+
+def pass_on(path):
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+
+    def work():
+        sock.close()
+        theirs.sendall(b'r')
+        _, fds, _, _ = socket.recv_fds(theirs, 1, 1)
+        theirs.sendall(b'g')
+        theirs.recv(1)
+        return get(socket.socket(fileno=fds[0]), path)
+
+    pid, reader = in_child(work)
+    ours.recv(1)
+    socket.send_fds(ours, [b'f'], [sock.fileno()])
+    ours.recv(1)
+    sock.close()
+    ours.sendall(b'x')
+    return finish(pid, reader)
+
+
+def command(words):
+    global sock
+    name, rest = words[0], words[1:]
+    if name == 'connect':
+        sock = connect(*rest)
+        return str(sock.getsockname()[1])
+    if name == 'get':
+        return get(sock, rest[0])
+    if name == 'pipeline':
+        sock.sendall(request(rest[0]) + request(rest[1]))
+        with sock.makefile('rb', buffering=0) as stream:
+            return '[' + read_answer(stream) + ',' + read_answer(stream) + ']'
+    if name == 'fork-get':
+        return finish(*in_child(lambda: get(sock, rest[0])))
+    if name == 'fork-hold':
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            os.close(0)
+            os.close(1)
+            while os.getppid() == parent:
+                time.sleep(0.05)
+            os._exit(0)
+        return str(pid)
+    if name == 'hand-over':
+        return hand_over(rest[0])
+    if name == 'pass':
+        return pass_on(rest[0])
+    if name == 'exec':
+        os.set_inheritable(sock.fileno(), True)
+        os.execv(rest[0], [rest[0], *rest[1:], str(port), str(sock.fileno())])
+    if name == 'thread-get':
+        return thread_get(rest[0])
+    if name == 'half-close':
+        sock.sendall(request(rest[0]))
+        sock.shutdown(socket.SHUT_WR)
+        with sock.makefile('rb', buffering=0) as stream:
+            return read_answer(stream)
+    if name == 'rename':
+        libc.prctl(PR_SET_NAME, ' '.join(rest).encode(), 0, 0, 0)
+        return 'ok'
+    raise ValueError(name)
+
+
+for line in sys.stdin:
+    answer = command(line.split())
+    sys.stdout.write(answer.replace('\n', ' ') + '\n')
+    sys.stdout.flush()
