@@ -6,7 +6,7 @@ import { isRequestId } from '../shared/request-id.ts'
 import { approvalListSchema, approvalSchema } from '../shared/wire.ts'
 import type { Approval } from '../shared/wire.ts'
 import type { Runner } from './program.ts'
-import { toDetails, toJson, toTable } from './output.ts'
+import { plain, toDetails, toJson, toTable } from './output.ts'
 import { UsageError } from './settings.ts'
 
 const HEADINGS = ['ID', 'STATE', 'AGE', 'AGENT', 'SUBJECT', 'CLUSTER', 'WHAT', 'RULES']
@@ -60,7 +60,7 @@ function addDecision(parent: Command, runner: Runner, verb: string, description:
         const approval = await client.post(approvalSchema, path, { reason: options.reason })
         if (format === 'json') return toJson(approval)
         const by = approval.reviewer ?? 'somebody'
-        return toDetails([[approval.id, `${approval.state} by ${by}: ${whatOf(approval)}`]])
+        return plain(`${approval.id}  ${approval.state} by ${by}: ${whatOf(approval)}`)
       }),
     )
 }

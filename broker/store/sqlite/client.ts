@@ -60,27 +60,32 @@ function createStore(
   reader: WorkerLink<ReadCall>,
   now: () => number,
 ): Store {
+  let closing: Promise<void> | undefined
+  const write = (call: WriteCall): Promise<unknown> =>
+    closing === undefined
+      ? writer.call(call)
+      : Promise.reject(new Fault('store_closed', 'the store is closed'))
   const toLeaves = (entries: readonly Entry[]): Leaf[] => {
     const timeUs = Math.floor(now() * US_PER_MS)
     return entries.map((entry) => toLeaf(entry, timeUs))
   }
   return {
     async append(entries) {
-      const first = await writer.call({ op: 'append', leaves: toLeaves(entries) })
+      const first = await write({ op: 'append', leaves: toLeaves(entries) })
       if (typeof first !== 'number') throw new Fault('store_failed', 'expected a sequence number')
       return first
     },
     async hold(approval, entries) {
       const leaves = toLeaves(entries)
-      await writer.call({ op: 'hold', approval: toNewApproval(approval), leaves })
+      await write({ op: 'hold', approval: toNewApproval(approval), leaves })
     },
     async transition(change) {
       const leaves = toLeaves([change.entry, ...(change.also ?? [])])
-      const row = await writer.call({ op: 'transition', change: toChange(change), leaves })
+      const row = await write({ op: 'transition', change: toChange(change), leaves })
       return row === undefined ? undefined : fromApprovalRow(row)
     },
     async approval(id) {
-      const row = await writer.call({ op: 'approval', id })
+      const row = await write({ op: 'approval', id })
       return row === undefined ? undefined : fromApprovalRow(row)
     },
     async approvals(states, limit) {
@@ -89,10 +94,10 @@ function createStore(
     async events(filter, limit, before) {
       return fromRows(await reader.call({ op: 'events', filter, limit, before }), fromEventRow)
     },
-    async close() {
+    close() {
       // The last connection to close copies the write-ahead log into the file: it must be the writing one.
-      await reader.close()
-      await writer.close()
+      closing ??= reader.close().then(() => writer.close())
+      return closing
     },
   }
 }

@@ -1,7 +1,6 @@
 /** Entry point of the store's threads: opens the database in the role it was started with and answers orders one by one. */
 import { parentPort, workerData } from 'node:worker_threads'
 import type { MessagePort } from 'node:worker_threads'
-import { isRecord } from '../../../shared/config.ts'
 import { messageOf } from '../../../shared/errors.ts'
 import type { CallResult, Order, ReadCall, Report, WorkerSettings, WriteCall } from './messages.ts'
 import { acquireOwnership } from './ownership.ts'
@@ -69,8 +68,10 @@ function start(port: MessagePort, { role, file }: WorkerSettings): void {
   }
 }
 
+/** Written out here: the shared type guards would load the YAML and schema libraries into each thread. */
 function isSettings(value: unknown): value is WorkerSettings {
-  return isRecord(value) && typeof value['role'] === 'string' && typeof value['file'] === 'string'
+  if (typeof value !== 'object' || value === null) return false
+  return 'role' in value && 'file' in value && typeof value.file === 'string'
 }
 
 const settings: unknown = workerData

@@ -1,0 +1,287 @@
+import { expect } from 'chai'
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { createServer as createTlsServer } from 'node:https'
+import { createServer } from 'node:http'
+import type { RequestListener } from 'node:http'
+import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'mocha'
+import { writeCertificates } from '../../cli/certificates.ts'
+import { isRefusal } from '../../shared/reasons.ts'
+import { newRequestId } from '../../shared/request-id.ts'
+import { facts, intent, outcome, TAG } from '../support/entries.ts'
+import { startApi } from '../support/api-server.ts'
+import type { ApiServer } from '../support/api-server.ts'
+
+const MAIN = new URL('../../cli/main.ts', import.meta.url).pathname
+
+interface Run {
+  readonly code: number | null
+  readonly out: string
+  readonly err: string
+}
+
+async function run(args: readonly string[], env: Record<string, string>): Promise<Run> {
+  const child = spawn(process.execPath, [MAIN, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  let out = ''
+  let err = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text))
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (err += text))
+  const [code] = (await once(child, 'close')) as [number | null]
+  return { code, out, err }
+}
+
+describe('nestgate', () => {
+  let api: ApiServer
+  before(async () => {
+    api = await startApi()
+  })
+  after(() => api.close())
+
+  const as = (person: string, ...args: string[]): Promise<Run> =>
+    run(args, { NESTGATE_BROKER_URL: api.url, NESTGATE_TOKEN: `token-${person}` })
+  const hold = async (change: Parameters<typeof facts>[0] = {}): Promise<string> => {
+    const held = await api.approvals.hold(facts(change), [])
+    if (isRefusal(held)) throw new Error(held.refused)
+    return held.id
+  }
+
+  it('lists what waits, and says so when nothing does', async () => {
+    expect(await as('alice', 'approvals', 'list')).to.deep.equal({
+      code: 0,
+      out: 'No held requests.\n',
+      err: '',
+    })
+    const id = await hold()
+    const { code, out } = await as('alice', 'approvals', 'list')
+    expect(code).to.equal(0)
+    const [head, line] = out.split('\n')
+    expect(head).to.match(/^ID +STATE +AGE +AGENT +SUBJECT +CLUSTER +WHAT +RULES$/)
+    expect(line).to.match(
+      new RegExp(
+        `^${id} +PENDING +\\ds +/usr/bin/kubectl +.*delete deployments.apps shop/old +deletions$`,
+      ),
+    )
+    const json = JSON.parse((await as('alice', 'approvals', 'list', '--output', 'json')).out) as {
+      items: { id: string }[]
+    }
+    expect(json.items.map((item) => item.id)).to.deep.equal([id])
+  })
+
+  it('shows who asks for what, verified facts apart from claims', async () => {
+    const id = await hold({ query: 'propagationPolicy=Orphan', bodyBytes: 12 })
+    const { code, out } = await as('carol', 'approvals', 'show', id)
+    expect(code).to.equal(0)
+    const shown = out.replaceAll(/ +/g, ' ')
+    for (const line of [
+      `Request: ${id}`,
+      'Subject: system:serviceaccount:shop:agents',
+      'Process: /usr/bin/kubectl (pid 42) in container ccccccccccccc',
+      'started by: /bin/sh (pid 7) in container ccccccccccccc',
+      'Says it runs: kubectl (+3 arguments)',
+      'DELETE /apis/apps/v1/namespaces/shop/deployments/old?propagationPolicy=Orphan',
+      `Body: 12 bytes, sha256 ${'0'.repeat(64)}`,
+      'Held by: deletions',
+      'Expires: ',
+    ])
+      expect(shown).to.contain(line)
+  })
+
+  it('approves and denies with a reason, once', async () => {
+    const [one, two] = [await hold(), await hold()]
+    expect(await as('alice', 'approvals', 'approve', one, '--reason', 'looks right')).to.deep.equal(
+      {
+        ...{ code: 0, err: '' },
+        out: `${one}  APPROVED by alice: delete deployments.apps shop/old\n`,
+      },
+    )
+    expect(await as('alice', 'approvals', 'deny', two, '--reason', 'no')).to.include({ code: 0 })
+    expect(await api.approvals.get(two)).to.include({
+      state: 'DENIED',
+      reviewer: 'alice',
+      reason: 'no',
+    })
+    const again = await as('alice', 'approvals', 'deny', one, '--reason', 'no')
+    expect(again).to.include({ code: 1, out: '' })
+    expect(again.err).to.contain('approval_not_pending')
+  })
+
+  it('cannot be made to act on the terminal by what an agent chose', async () => {
+    const evil = '\u001b[2Jx\u202ey\nAPPROVED'
+    const id = await hold({ name: evil, agent: evil, tag: { ...TAG, declared: { command: evil } } })
+    for (const args of [
+      ['approvals', 'list'],
+      ['approvals', 'show', id],
+      ['--output', 'json', 'approvals', 'show', id],
+    ]) {
+      const { code, out } = await as('alice', ...args)
+      expect(code).to.equal(0)
+      expect(out).to.not.match(/[^\n\P{Cc}]|\p{Cf}/u)
+      expect(out.split('\n')).to.not.include('APPROVED')
+    }
+  })
+
+  it('reads the audit with filters, over pages', async () => {
+    const { requestId } = intent()
+    const denial = { effect: 'deny', reason: 'policy_denied' } as const
+    await api.store.append([
+      intent({ requestId, agent: 'scanner', decision: denial }),
+      outcome(requestId, 403),
+    ])
+    const { code, out } = await as('carol', 'audit', '--request', requestId)
+    expect(code).to.equal(0)
+    const [, second, first] = out.split('\n')
+    expect(first).to.match(
+      new RegExp(`^\\S+Z +intent +scanner +get pods shop/web-0 +deny policy_denied +${requestId}$`),
+    )
+    expect(second).to.match(new RegExp(`^\\S+Z +outcome +403 +${requestId}$`))
+
+    const agent = 'many'
+    await api.store.append(Array.from({ length: 1100 }, () => intent({ agent })))
+    const many = await as('carol', '--output', 'json', 'audit', '--agent', agent, '--limit', '1050')
+    const { items } = JSON.parse(many.out) as { items: { seq: number }[] }
+    expect(new Set(items.map(({ seq }) => seq)).size).to.equal(1050)
+    expect((await as('carol', 'audit', '--agent', 'nobody')).out).to.equal('No entries.\n')
+  })
+
+  const failures: readonly [string, string, string[], number, string][] = [
+    ['a role is missing', 'alice', ['audit'], 1, 'role_missing'],
+    ['the token is wrong', 'nobody', ['approvals', 'list'], 1, 'credentials_invalid'],
+    [
+      'the request is unknown',
+      'alice',
+      ['approvals', 'show', newRequestId(0)],
+      1,
+      'request_unknown',
+    ],
+    ['the broker refuses a filter', 'carol', ['audit', '--status', 'abc'], 1, 'query_invalid'],
+    ['the id is none', 'alice', ['approvals', 'show', '../audit/events'], 2, 'id is not one'],
+    ['the limit is none', 'carol', ['audit', '--limit', '0'], 2, '--limit'],
+    ['there is no reason', 'alice', ['approvals', 'approve', newRequestId(0)], 2, '--reason'],
+    ['the command is unknown', 'alice', ['aprovals'], 2, 'unknown command'],
+    ['the option is unknown', 'alice', ['audit', '--process', 'x'], 2, 'unknown option'],
+    ['the format is unknown', 'alice', ['--output', 'xml', 'audit'], 2, 'xml'],
+    [
+      'the broker is plain HTTP far away',
+      'alice',
+      ['--broker', 'http://broker.example', 'audit'],
+      2,
+      'https',
+    ],
+    [
+      'the broker is not there',
+      'alice',
+      ['--broker', 'http://127.0.0.1:1', 'audit'],
+      1,
+      'ECONNREFUSED',
+    ],
+  ]
+  for (const [when, person, args, code, message] of failures) {
+    it(`exits ${code} and says why when ${when}`, async () => {
+      const result = await as(person, ...args)
+      expect(result.err).to.contain(message)
+      expect([result.code, result.out]).to.deep.equal([code, ''])
+      expect(result.err).to.not.contain(`token-${person}`)
+    })
+  }
+
+  it('prints help and exits 0 when asked to', async () => {
+    const { code, out } = await run(['--help'], {})
+    expect(code).to.equal(0)
+    for (const name of ['approvals', 'audit', 'token', 'certificates']) expect(out).to.contain(name)
+  })
+
+  it('makes tokens whose hash is the one for the configuration, each another', async () => {
+    const made = await Promise.all([1, 2].map(() => run(['--output', 'json', 'token', 'new'], {})))
+    const tokens = made.map(({ out }) => JSON.parse(out) as { token: string; tokenSha256: string })
+    for (const { token, tokenSha256 } of tokens) {
+      expect(token).to.match(/^nestgate_[A-Za-z0-9_-]{43}$/)
+      expect(createHash('sha256').update(token).digest('hex')).to.equal(tokenSha256)
+    }
+    expect(tokens[0]?.token).to.not.equal(tokens[1]?.token)
+  })
+})
+
+describe('nestgate with another server than the broker', () => {
+  /** Starts a server, runs, stops. */
+  const against = async (listener: RequestListener): Promise<Run> => {
+    const server = createServer(listener).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    const result = await run(['approvals', 'list'], {
+      NESTGATE_BROKER_URL: `http://127.0.0.1:${port}`,
+      NESTGATE_TOKEN: 'my-token',
+    })
+    server.close()
+    server.closeAllConnections()
+    return result
+  }
+  const answers: readonly [string, RequestListener][] = [
+    ['HTML', (_request, response) => response.end('<html>')],
+    ['an error page', (_request, response) => response.writeHead(502).end('Bad gateway')],
+    ['JSON of another shape', (_request, response) => response.end('{"items":[{"id":1}]}')],
+    [
+      'a redirect',
+      (_request, response) => response.writeHead(302, { location: 'http://127.0.0.1:1/' }).end(),
+    ],
+    [
+      'half an answer',
+      (_request, response) => {
+        response.writeHead(200, { 'content-length': '100' }).write('{')
+        setTimeout(() => response.destroy(), 50)
+      },
+    ],
+    [
+      'a problem with escape sequences',
+      (_request, response) =>
+        response.writeHead(403).end(JSON.stringify({ title: '\u001b[2J', code: 'x' })),
+    ],
+  ]
+  for (const [what, listener] of answers) {
+    it(`exits 1 on ${what}, and prints none of it as it came`, async () => {
+      const { code, out, err } = await against(listener)
+      expect([code, out]).to.deep.equal([1, ''])
+      expect(err)
+        .to.match(/^nestgate: .+\n$/)
+        .and.not.match(/[^\n\P{Cc}]/u)
+      expect(err).to.not.contain('my-token')
+    })
+  }
+
+  it('sends the token only to a server with the right certificate, whatever the environment says', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'nestgate-tls-'))
+    writeCertificates({ dir, brokerHosts: ['127.0.0.1'], webhookHosts: ['x.svc'], days: 2 })
+    const seen: (string | undefined)[] = []
+    const server = createTlsServer(
+      { cert: readFileSync(join(dir, 'broker.crt')), key: readFileSync(join(dir, 'broker.key')) },
+      (request, response) => {
+        seen.push(request.headers.authorization)
+        response.end('{"items":[]}')
+      },
+    ).listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    const env = { NESTGATE_BROKER_URL: `https://127.0.0.1:${port}`, NESTGATE_TOKEN: 'my-token' }
+    const untrusted = await run(['approvals', 'list'], {
+      ...env,
+      NODE_TLS_REJECT_UNAUTHORIZED: '0',
+    })
+    expect([untrusted.code, seen]).to.deep.equal([1, []])
+    const trusted = await run(['approvals', 'list'], {
+      ...env,
+      NESTGATE_CA_FILE: join(dir, 'ca.crt'),
+    })
+    expect([trusted.code, trusted.out, seen]).to.deep.equal([
+      0,
+      'No held requests.\n',
+      ['Bearer my-token'],
+    ])
+    server.close()
+    server.closeAllConnections()
+    rmSync(dir, { recursive: true })
+  })
+})

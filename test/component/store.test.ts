@@ -1,0 +1,296 @@
+import { expect } from 'chai'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+import { DatabaseSync } from 'node:sqlite'
+import { afterEach, beforeEach, describe, it } from 'mocha'
+import { eventsQuery } from '../../broker/store/sqlite/events-query.ts'
+import { MAX_BATCH, MAX_WAITING } from '../../broker/store/sqlite/worker-link.ts'
+import type { EventFilter } from '../../broker/store/store.ts'
+import { Fault, messageOf } from '../../shared/errors.ts'
+import { intent, pending } from '../support/entries.ts'
+import { newFile, open } from '../support/sqlite-store.ts'
+import { faultOf, storeSuite } from './store-suite.ts'
+
+const FAULTY_WORKER = new URL('../support/faulty-store-worker.ts', import.meta.url)
+const APPENDER = new URL('../support/append-until-killed.ts', import.meta.url)
+
+storeSuite('SQLite', () => {
+  const { file, remove } = newFile()
+  return { open: (now = Date.now) => open(file, { now }), remove }
+})
+
+describe('the SQLite file', () => {
+  let file: string
+  let remove: () => void
+  beforeEach(() => {
+    ;({ file, remove } = newFile())
+  })
+  afterEach(() => {
+    remove()
+  })
+
+  it('is readable by its owner alone', async () => {
+    const store = await open(file)
+    await store.append([intent()])
+    for (const name of [file, `${file}-wal`, `${file}.lock`]) {
+      expect(statSync(name).mode & 0o777, name).to.equal(0o600)
+    }
+    await store.close()
+  })
+
+  it('has one owner: a second broker fails to start, also by another name of the file, and starts when the first is gone', async () => {
+    const first = await open(file)
+    symlinkSync(file, `${file}.link`)
+    for (const name of [file, `${file}.link`]) {
+      const fault = await faultOf(open(name))
+      expect(fault).to.be.instanceOf(Fault).with.property('code', 'store_failed')
+      expect(messageOf(fault)).to.contain('another broker owns it')
+    }
+    await first.append([intent()])
+    await first.close()
+    const second = await open(file)
+    expect(await second.append([intent()])).to.equal(1)
+    await second.close()
+  })
+
+  const foreign: readonly [string, (path: string) => void, string][] = [
+    [
+      'no database',
+      (path) => {
+        writeFileSync(path, 'hello, this is not a database at all\n')
+      },
+      'not a database',
+    ],
+    [
+      'another program’s',
+      (path) => {
+        sql(path, 'CREATE TABLE notes (text TEXT)')
+      },
+      'another program',
+    ],
+    [
+      'of a newer broker',
+      (path) => {
+        sql(
+          path,
+          'PRAGMA application_id = 1314083911; PRAGMA user_version = 99; CREATE TABLE x (y)',
+        )
+      },
+      'version 99',
+    ],
+  ]
+  for (const [what, make, message] of foreign) {
+    it(`is refused and left alone when it is ${what}`, async () => {
+      make(file)
+      const before = statSync(file).size
+      const fault = await faultOf(open(file))
+      expect(fault).to.be.instanceOf(Fault).with.property('code', 'store_failed')
+      expect(messageOf(fault)).to.contain(message)
+      expect(statSync(file).size).to.equal(before)
+    })
+  }
+
+  it('cannot be opened in a folder that is not there', async () => {
+    const fault = await faultOf(open(`${file}/no/such/folder.db`))
+    expect(fault).to.be.instanceOf(Fault).with.property('code', 'store_failed')
+  })
+
+  it('lets no ledger row be changed, deleted or replaced', async () => {
+    const store = await open(file)
+    await store.append([intent()])
+    await store.close()
+    for (const statement of [
+      "UPDATE ledger SET agent = 'nobody'",
+      'DELETE FROM ledger',
+      "INSERT OR REPLACE INTO ledger (seq, time_us, peak_us, kind, leaf) VALUES (0, 1, 1, 'intent', x'7b7d')",
+    ]) {
+      expect(() => {
+        sql(file, statement)
+      }, statement).to.throw('ledger rows are never')
+    }
+  })
+
+  it('tells of a row that was tampered with instead of inventing an entry', async () => {
+    const store = await open(file)
+    await store.append([intent()])
+    await store.hold(pending({ id: 'broken' }), [])
+    sql(
+      file,
+      "DROP TRIGGER ledger_no_update; UPDATE ledger SET leaf = x'ff'; UPDATE approvals SET facts = '{}'",
+    )
+    expect(await faultOf(store.events({}, 1))).to.have.property('code', 'store_failed')
+    expect(await faultOf(store.approval('broken'))).to.have.property('code', 'store_failed')
+    await store.close()
+  })
+
+  it('answers every selective question straight from an index, newest first, without sorting', async () => {
+    const store = await open(file)
+    await store.close()
+    const filters: readonly EventFilter[] = [
+      ...[{ requestId: 'x' }, { agent: 'x' }, { podUid: 'x' }, { name: 'x' }, { reviewer: 'x' }],
+      ...[{ effect: 'deny' }, { effect: 'hold' }, { verb: 'delete' }, { kind: 'system' }],
+      ...[{ status: 500 }, { rule: 'x' }, { rule: 'x', verb: 'delete' }],
+      { agent: 'x', verb: 'delete', namespace: 'y', effect: 'deny', sinceMs: 1 },
+    ]
+    for (const filter of filters) {
+      const { sql: text, values } = eventsQuery(filter, 10, { lowest: 3, before: 9 })
+      const plan = planOf(file, text, values)
+      expect(plan, JSON.stringify(filter)).to.match(/SEARCH (l|r) USING/)
+      expect(plan, JSON.stringify(filter)).to.not.contain('TEMP B-TREE')
+    }
+    for (const filter of [{}, { verb: 'get' }, { effect: 'allow' }, { cluster: 'x' }]) {
+      const { sql: text, values } = eventsQuery(filter, 10, {})
+      expect(planOf(file, text, values), JSON.stringify(filter)).to.not.contain('TEMP B-TREE')
+    }
+  })
+
+  it('commits callers that wait together in one transaction', async () => {
+    const store = await open(file)
+    const alone = await rate(1, () => store.append([intent()]))
+    const together = await rate(64, () => store.append([intent()]))
+    await store.close()
+    // Measured 10 times and more; the bound only has to tell one sync a call from one a batch.
+    expect(together).to.be.greaterThan(alone * 1.5)
+  })
+
+  it('refuses further calls when the disk does not keep up, rather than filling the memory', async () => {
+    const store = await open(file)
+    const entry = intent()
+    const calls = Array.from({ length: MAX_WAITING + 2 * MAX_BATCH }, () =>
+      faultOf(store.append([entry])),
+    )
+    const faults = (await Promise.all(calls)).filter((fault) => fault !== undefined)
+    expect(faults.length).to.be.within(1, 2 * MAX_BATCH)
+    expect(messageOf(faults[0])).to.contain('wait for the disk')
+    expect(await store.append([entry])).to.equal(calls.length - faults.length)
+    await store.close()
+  }).timeout(30_000)
+})
+
+describe('a broker that is killed', () => {
+  it('has every acknowledged entry, in place and without a gap', async () => {
+    const { file, remove } = newFile()
+    const child = spawn(process.execPath, [APPENDER.pathname, file], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const acknowledged = new Map<number, string>()
+    for await (const line of createInterface({ input: child.stdout })) {
+      const [seq, id] = line.split(' ')
+      acknowledged.set(Number(seq), id ?? '')
+      if (acknowledged.size === 300) child.kill('SIGKILL')
+    }
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit')
+    const store = await open(file)
+    const stored = new Map(
+      (await store.events({}, 100_000)).map(({ seq, requestId }) => [seq, requestId]),
+    )
+    expect(acknowledged.size).to.be.at.least(300)
+    for (const [seq, id] of acknowledged) expect(stored.get(seq), `entry ${seq}`).to.equal(id)
+    expect([...stored.keys()].sort((a, b) => a - b)).to.deep.equal(
+      [...stored.keys()].map((_, i) => i),
+    )
+    expect(await store.append([intent()])).to.equal(stored.size)
+    await store.close()
+    remove()
+  }).timeout(30_000)
+})
+
+describe('a store whose disk fails', () => {
+  /** What is appended, and whether it is there afterwards. The thread lives on after the first three. */
+  const faults: readonly { fault: string; kept: boolean; alive: boolean }[] = [
+    { fault: 'full', kept: false, alive: true },
+    { fault: 'commit-lost', kept: false, alive: true },
+    { fault: 'commit-kept', kept: true, alive: true },
+    { fault: 'die-before', kept: false, alive: false },
+    { fault: 'die-after', kept: true, alive: false },
+  ]
+  for (const { fault, kept, alive } of faults) {
+    it(`rejects every call of the batch, and ${kept ? 'all' : 'nothing'} of it is there later (${fault})`, async () => {
+      const { file, remove } = newFile()
+      let store = await open(file, { worker: FAULTY_WORKER })
+      const held = pending()
+      await store.hold(held, [])
+      await store.append([intent({ requestId: 'before' })])
+      const large = 'x'.repeat(30_000)
+      const batch = [
+        store.append([intent({ requestId: 'beside', agent: large })]),
+        store.append([intent({ requestId: fault, agent: large })]),
+        store.transition({
+          ...{ id: held.id, version: 1, to: 'CANCELLED', nowMs: 0 },
+          entry: {
+            ...{ kind: 'approval', requestId: 'moved', cluster: 'main', from: 'PENDING' },
+            ...{ to: 'CANCELLED', actor: 'a', reason: 'b' },
+          },
+        }),
+        store.append(Array.from({ length: 8 }, () => intent({ requestId: 'many', agent: large }))),
+      ]
+      for (const outcome of await Promise.all(batch.map(faultOf))) {
+        expect(outcome).to.be.instanceOf(Fault).with.property('code', 'store_failed')
+      }
+      if (alive) await store.append([intent({ requestId: 'after' })])
+      else expect(await faultOf(store.append([intent()]))).to.have.property('code', 'store_failed')
+      await store.close()
+
+      store = await open(file)
+      const found = async (requestId: string): Promise<number> =>
+        (await store.events({ requestId }, 100)).length
+      expect(await found('before')).to.equal(1)
+      expect(await found('after')).to.equal(alive ? 1 : 0)
+      expect(await found('beside')).to.equal(kept ? 1 : 0)
+      expect(await found('moved')).to.equal(kept ? 1 : 0)
+      expect(await found('many')).to.equal(kept ? 8 : 0)
+      expect((await store.approval(held.id))?.state).to.equal(kept ? 'CANCELLED' : 'PENDING')
+      const seqs = (await store.events({}, 100)).map(({ seq }) => seq)
+      expect(seqs).to.deep.equal(seqs.map((_, i) => seqs.length - 1 - i))
+      await store.close()
+      remove()
+    })
+  }
+
+  it('still answers what is held while nothing can be written', async () => {
+    const { file, remove } = newFile()
+    const store = await open(file, { worker: FAULTY_WORKER })
+    const held = pending()
+    await store.hold(held, [])
+    const [write, read] = await Promise.all([
+      faultOf(store.append([intent({ requestId: 'commit-lost' })])),
+      store.approval(held.id),
+    ])
+    expect(write).to.have.property('code', 'store_failed')
+    expect(read).to.deep.equal(held)
+    await store.close()
+    remove()
+  })
+})
+
+function sql(file: string, text: string): void {
+  const db = new DatabaseSync(file)
+  try {
+    db.exec(text)
+  } finally {
+    db.close()
+  }
+}
+
+function planOf(file: string, text: string, values: readonly (string | number)[]): string {
+  const db = new DatabaseSync(file, { readOnly: true })
+  const rows = db.prepare(`EXPLAIN QUERY PLAN ${text}`).all(...values)
+  db.close()
+  return rows.map((row) => String(row['detail'])).join('\n')
+}
+
+/** Calls a second, with so many waiting at a time. */
+async function rate(callers: number, call: () => Promise<unknown>): Promise<number> {
+  const startMs = performance.now()
+  let done = 0
+  const worker = async (): Promise<void> => {
+    while (performance.now() - startMs < 400) {
+      await call()
+      done += 1
+    }
+  }
+  await Promise.all(Array.from({ length: callers }, worker))
+  return done / (performance.now() - startMs)
+}

@@ -1,0 +1,83 @@
+/** The broker's own API on a real socket, with a real store behind it, and people and pods to call it. */
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { createApi } from '../../broker/api/api.ts'
+import type { SidecarAuthenticator } from '../../broker/api/sidecar-routes.ts'
+import { createApprovals } from '../../broker/approvals/approvals.ts'
+import type { Approvals } from '../../broker/approvals/approvals.ts'
+import { createPeople } from '../../broker/identity/people.ts'
+import type { Role } from '../../broker/identity/people.ts'
+import type { Store } from '../../broker/store/store.ts'
+import { bearerToken } from '../../shared/headers.ts'
+import { refuse } from '../../shared/reasons.ts'
+import { newFile, open, SILENT } from './sqlite-store.ts'
+
+export interface ApiServer {
+  readonly url: string
+  readonly store: Store
+  readonly approvals: Approvals
+  close(): Promise<void>
+}
+
+const person = (name: string, role: Role) => ({
+  name,
+  roles: [role],
+  tokenSha256: createHash('sha256').update(`token-${name}`).digest('hex'),
+})
+
+/** Tokens `pod-1` and `pod-2` are those of two pods of cluster `main`; `far-pod-1` is pod-1 of another cluster. */
+const sidecars: SidecarAuthenticator = {
+  authenticate({ headers }) {
+    const match = /^(far-)?(pod-[12])$/.exec(bearerToken(headers) ?? '')
+    const podUid = match?.[2]
+    if (podUid === undefined) return Promise.resolve(refuse('credentials_invalid'))
+    const cluster = match?.[1] === undefined ? 'main' : 'far'
+    return Promise.resolve({ cluster, namespace: 'shop', podName: `name-of-${podUid}`, podUid })
+  },
+  async register(message, proof) {
+    const pod = await sidecars.authenticate(message)
+    if ('refused' in pod) return pod
+    if (proof !== 'good') return refuse('credentials_invalid', 'the proof is not good')
+    return { podUid: pod.podUid, keyId: 'key-1' }
+  },
+}
+
+/** Starts it. @param wrap - puts another store before the real one */
+export async function startApi(
+  wrap: (store: Store) => Store = (store) => store,
+): Promise<ApiServer> {
+  const { file, remove } = newFile()
+  const store = await open(file)
+  const approvals = createApprovals({ store, log: SILENT, now: Date.now })
+  const people = createPeople([
+    person('alice', 'reviewer'),
+    person('carol', 'auditor'),
+    person('root', 'admin'),
+  ])
+  const api = createApi({
+    approvals,
+    store: wrap(store),
+    people,
+    sidecars,
+    log: SILENT,
+    now: Date.now,
+  })
+  const server = createServer(api)
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    store,
+    approvals,
+    async close() {
+      approvals.close()
+      server.close()
+      server.closeAllConnections()
+      await once(server, 'close')
+      await store.close()
+      remove()
+    },
+  }
+}
