@@ -5,7 +5,15 @@
  * `--keep` first leaves everything up.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseDocument } from 'yaml'
@@ -42,6 +50,8 @@ export interface E2eFacts {
   readonly auditorToken: string
   /** The cluster's own audit log, where it can be read. */
   readonly clusterAuditLog?: string
+  /** Where in that log this installation begins, in bytes: a cluster that is used again has older lines. */
+  readonly clusterAuditFrom?: number
 }
 
 interface Person {
@@ -171,6 +181,7 @@ async function uninstall(cluster: Cluster): Promise<void> {
 async function runTests(
   cluster: Cluster,
   tls: string,
+  records: ReturnType<typeof clusterAudit>,
   mochaArgs: readonly string[],
 ): Promise<number> {
   const facts: E2eFacts = {
@@ -181,7 +192,7 @@ async function runTests(
     caFile: join(tls, 'ca.crt'),
     reviewerToken: PEOPLE[0]?.token ?? '',
     auditorToken: PEOPLE[1]?.token ?? '',
-    ...clusterAuditLog(cluster),
+    ...records,
   }
   const file = join(WORK, 'facts.json')
   writeFileSync(file, JSON.stringify(facts), { mode: 0o600 })
@@ -194,11 +205,13 @@ async function runTests(
   return code
 }
 
-function clusterAuditLog(cluster: Cluster): { clusterAuditLog?: string } {
-  const given = process.env['NESTGATE_CLUSTER_AUDIT_LOG']
-  if (given !== undefined) return { clusterAuditLog: given }
-  if (cluster.dir !== undefined)
-    return { clusterAuditLog: join(cluster.dir, 'logs', 'audit.jsonl') }
+/** The cluster's own audit log and its length now, before anything of this run is in it. */
+function clusterAudit(cluster: Cluster): Pick<E2eFacts, 'clusterAuditLog' | 'clusterAuditFrom'> {
+  const own = cluster.dir === undefined ? undefined : join(cluster.dir, 'logs', 'audit.jsonl')
+  const clusterAuditLog = process.env['NESTGATE_CLUSTER_AUDIT_LOG'] ?? own
+  if (clusterAuditLog !== undefined) {
+    return { clusterAuditLog, clusterAuditFrom: statSync(clusterAuditLog).size }
+  }
   console.error('e2e: NESTGATE_CLUSTER_AUDIT_LOG is not set: the tests that read it will fail')
   return {}
 }
@@ -217,12 +230,13 @@ async function main(): Promise<number> {
   let code = 1
   try {
     await uninstall(cluster)
+    const records = clusterAudit(cluster)
     step('building and loading the images')
     await bringImages(cluster)
     step('installing')
     const tls = await install(cluster)
     step('running the suite')
-    code = await runTests(cluster, tls, mochaArgs)
+    code = await runTests(cluster, tls, records, mochaArgs)
   } finally {
     if (code !== 0) await collectLogs(cluster, [SYSTEM, 'e2e-agents'], LOGS)
     if (!keep) {

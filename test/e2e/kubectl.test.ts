@@ -250,9 +250,11 @@ describe('two agents with the same user id and the same program', () => {
     await configMap(name)
     const command = ['kubectl-new', 'get', 'configmap', name, '-o', 'name']
     const report = await agentRuns(RESTRICTED.name, 'scanner', { command })
-    const { code, stdout, stderr } = await nestgate('auditor', ['audit', '--name', name])
-    expect(code, stderr).to.equal(0)
-    expect(stdout).to.include(name).and.to.include('kubectl-new').and.to.include(String(report.pid))
+    const table = await nestgate('auditor', ['audit', '--name', name])
+    expect(table.code, table.stderr).to.equal(0)
+    expect(table.stdout).to.include(name).and.to.include('kubectl-new')
+    const json = await nestgate('auditor', ['--output', 'json', 'audit', '--name', name])
+    expect(json.stdout).to.match(new RegExp(`"pid": ?${report.pid}\\b`))
   })
 })
 

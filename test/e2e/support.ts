@@ -380,7 +380,9 @@ export interface ClusterAuditEvent {
 /** What the cluster's audit log says of the broker's service account so far. */
 export function clusterAuditOfBroker(): readonly ClusterAuditEvent[] {
   if (facts.clusterAuditLog === undefined) throw new Error('set NESTGATE_CLUSTER_AUDIT_LOG')
-  return readFileSync(facts.clusterAuditLog, 'utf8')
+  return readFileSync(facts.clusterAuditLog)
+    .subarray(facts.clusterAuditFrom ?? 0)
+    .toString()
     .split('\n')
     .filter((line) => line.includes('system:serviceaccount:nestgate-system:nestgate-broker'))
     .map((line) => JSON.parse(line) as ClusterAuditEvent)

@@ -131,11 +131,22 @@ function commandOf(pid: number): string {
   }
 }
 
+function isLinkReadable(path: string): boolean {
+  try {
+    readlinkSync(path)
+    return true
+  } catch {
+    return false
+  }
+}
+
 /** Whether a part of a process gives anything away. */
 function canRead(pid: number, part: (typeof SECRETS_OF_PROCESS)[number]): boolean {
   const path = `/proc/${pid}/${part}`
   try {
-    if (part === 'root' || part === 'fd') readdirSync(`${path}/`)
+    if (part === 'root') readdirSync(`${path}/`)
+    // Root may list the numbers, which say nothing; what they stand for is another matter.
+    else if (part === 'fd') return readdirSync(path).some((fd) => isLinkReadable(join(path, fd)))
     else if (part === 'exe' || part === 'cwd') readlinkSync(path)
     else if (part === 'mem') closeSync(openSync(path, 'r'))
     else if (readFileSync(path).length === 0) return false
