@@ -10,8 +10,8 @@ import type { Socket } from 'node:net'
 import type { AgentTag } from '../../shared/agent-tag.ts'
 import { isRecord } from '../../shared/config.ts'
 import { isKubectlProxy, readArguments, readDeclared } from './declared.ts'
-import { findHolders, holdingTarget } from './holders.ts'
-import type { HolderScan, Holding } from './holders.ts'
+import { createHolderIndex, holdingTarget } from './holders.ts'
+import type { HolderIndex, Holding } from './holders.ts'
 import { describeProcess, readImage, sameImage } from './process.ts'
 import type { Image, ProcessFacts } from './process.ts'
 import { TCP_STATE } from './socket-table.ts'
@@ -20,10 +20,12 @@ import { baseName, isRelay, judge } from './verdict.ts'
 import type { Findings } from './verdict.ts'
 
 /**
- * Longest time without a full search on a connection in use, in milliseconds: a descriptor can be handed over
- * without any new process (SCM_RIGHTS, pidfd_getfd).
+ * Longest time without a full search while requests come, in milliseconds: a descriptor can be handed over without
+ * any new process (SCM_RIGHTS, pidfd_getfd).
  */
-export const RESEARCH_AFTER_MS = 1000
+const FULL_SEARCH_AFTER_MS = 1000
+/** Longest pause between two full searches, in milliseconds. */
+const LONGEST_PAUSE_MS = 250
 /** How often a lookup is tried while the process changes under it. */
 const ATTEMPTS = 2
 
@@ -61,20 +63,12 @@ interface Known {
   readonly holding: Holding
   readonly inode: number
   readonly image: Image
-  readonly lastPid: string
-  readonly searchedAt: number
 }
 
 interface Pending {
   readonly socket: Socket
   readonly resolve: (tag: AgentTag) => void
   readonly reject: (error: unknown) => void
-}
-
-interface Search extends HolderScan {
-  readonly rows: ConnectionRows
-  readonly lastPid: string
-  readonly searchedAt: number
 }
 
 /** Makes the lookups of one sidecar. Reads the boot id, so it throws where there is no procfs. */
@@ -89,10 +83,15 @@ class Lookups implements Callers {
   readonly #instanceKey = randomBytes(32)
   readonly #connections = new WeakMap<Socket, Connection>()
   readonly #known = new WeakMap<Socket, Known>()
+  readonly #index: HolderIndex
   #pending: Pending[] = []
+  #searchedAt = -Infinity
+  /** Not before this time is everything searched again: searches take at most half of the time, and share it. */
+  #nextSearchAt = -Infinity
 
   constructor(deps: CallerDeps) {
     this.#deps = deps
+    this.#index = createHolderIndex(deps.procRoot)
     this.#bootId = readFileSync(`${deps.procRoot}/sys/kernel/random/boot_id`, 'latin1').trim()
   }
 
@@ -113,10 +112,7 @@ class Lookups implements Callers {
     this.#known.delete(socket)
     return new Promise((resolve, reject) => {
       this.#pending.push({ socket, resolve, reject })
-      if (this.#pending.length === 1)
-        setImmediate(() => {
-          this.#searchPending()
-        })
+      if (this.#pending.length === 1) this.#schedule()
     })
   }
 
@@ -127,14 +123,25 @@ class Lookups implements Callers {
     return inode !== undefined && inode !== 0
   }
 
-  /** Five readings that together show that holder and program are those of the last search. */
+  /** Readings that together show that holder and program are those of the last search. */
   #stillTrue(known: Known): boolean {
-    const { procRoot, now } = this.#deps
-    if (now() - known.searchedAt > RESEARCH_AFTER_MS) return false
-    if (readLastPid(procRoot) !== known.lastPid) return false
-    if (holdingTarget(procRoot, known.holding) !== `socket:[${known.inode}]`) return false
+    const { procRoot, now, unreadable } = this.#deps
+    if (now() - this.#searchedAt > FULL_SEARCH_AFTER_MS) return false
+    this.#index.searchNew()
+    if (unreadable === 'refuse' && this.#index.unread() > 0) return false
+    const [holding, ...others] = this.#index.holdings(known.inode)
+    if (others.length > 0 || holding?.pid !== known.holding.pid) return false
     const image = readImage(procRoot, known.holding.pid, known.holding.tid)
     return image !== undefined && sameImage(image, known.image)
+  }
+
+  #schedule(): void {
+    const search = (): void => {
+      this.#searchPending()
+    }
+    const pauseMs = this.#nextSearchAt - this.#deps.now()
+    if (pauseMs <= 0) setImmediate(search)
+    else setTimeout(search, pauseMs)
   }
 
   #searchPending(): void {
@@ -152,19 +159,17 @@ class Lookups implements Callers {
 
   /** Answers what it can; returns those whose process changed under the search, none when `last`. */
   #searchOnce(batch: readonly Pending[], last: boolean): Pending[] {
-    const { procRoot, table, now } = this.#deps
-    const lastPid = readLastPid(procRoot)
-    const searchedAt = now()
+    const { table, now } = this.#deps
+    const startedAt = now()
     const tracked = batch.map(({ socket }) => this.#connections.get(socket))
     const asked = tracked.filter((connection) => connection !== undefined)
-    const found = new Map(table.find(asked).map((rows, at) => [asked[at], rows]))
-    const rowsOf = tracked.map((connection) => found.get(connection) ?? {})
-    const inodes = rowsOf.flatMap(({ client }) => (client === undefined ? [] : [client.inode]))
-    const scan = findHolders(procRoot, new Set(inodes.filter((inode) => inode !== 0)))
+    const rows = new Map(table.find(asked).map((found, at) => [asked[at], found]))
+    this.#index.search()
+    this.#searchedAt = startedAt
+    this.#nextSearchAt = now() + Math.min(now() - startedAt, LONGEST_PAUSE_MS)
     const again: Pending[] = []
     for (const [at, pending] of batch.entries()) {
-      const search = { ...scan, rows: rowsOf[at] ?? {}, lastPid, searchedAt }
-      const tag = this.#conclude(pending.socket, search)
+      const tag = this.#conclude(pending.socket, rows.get(tracked[at]) ?? {})
       if (tag !== undefined) pending.resolve(tag)
       else if (last) pending.resolve(judge(none('the process changed while it was looked at')))
       else again.push(pending)
@@ -173,23 +178,21 @@ class Lookups implements Callers {
   }
 
   /** The tag of one connection, or undefined when the process changed while it was read. */
-  #conclude(socket: Socket, search: Search): AgentTag | undefined {
-    const problem = connectionProblem(search.rows, ownInode(socket))
-    const client = search.rows.client
-    if (problem !== undefined || client === undefined) return judge(none(problem ?? 'no row'))
-    const holdings = search.holdings.get(client.inode) ?? []
+  #conclude(socket: Socket, rows: ConnectionRows): AgentTag | undefined {
+    const { procRoot } = this.#deps
+    const problem = connectionProblem(rows, ownInode(socket))
+    if (problem !== undefined || rows.client === undefined) return judge(none(problem ?? 'no row'))
+    const { inode } = rows.client
+    const holdings = this.#index.holdings(inode)
     const [holding, ...others] = holdings
-    if (holding === undefined) return judge(none(noHolderReason(search.unread)))
+    if (holding === undefined) return judge(none(noHolderReason(this.#index.unread())))
     if (others.length > 0) return judge({ kind: 'several', pids: holdings.map(({ pid }) => pid) })
-    const process = describeProcess(this.#deps.procRoot, holding.pid, holding.tid)
+    const process = describeProcess(procRoot, holding.pid, holding.tid)
     if (process === undefined) return undefined
-    if (holdingTarget(this.#deps.procRoot, holding) !== `socket:[${client.inode}]`) return undefined
-    const tag = judge(this.#oneHolder(process, search.unread))
-    if (tag.verdict === 'exclusive') {
-      const { lastPid, searchedAt } = search
-      const { image } = process
-      this.#known.set(socket, { tag, holding, inode: client.inode, image, lastPid, searchedAt })
-    }
+    if (holdingTarget(procRoot, holding) !== `socket:[${inode}]`) return undefined
+    const tag = judge(this.#oneHolder(process, this.#index.unread()))
+    if (tag.verdict === 'exclusive')
+      this.#known.set(socket, { tag, holding, inode, image: process.image })
     return tag
   }
 
@@ -242,11 +245,6 @@ function noHolderReason(unread: number): string {
 
 function none(why: string): Findings {
   return { kind: 'none', why }
-}
-
-/** The newest process id given out in this process namespace; it moves with every new process or thread. */
-function readLastPid(root: string): string {
-  return readFileSync(`${root}/loadavg`, 'latin1').trim().split(' ').at(-1) ?? ''
 }
 
 /** The inode of the accepted socket itself. Node has no public way to a socket's descriptor. */

@@ -23,37 +23,116 @@ export interface Holding {
   readonly fd: string
 }
 
-/** What one pass over all processes found. */
-export interface HolderScan {
-  /** By socket inode, at most one holding for each process. An inode nobody holds is absent. */
-  readonly holdings: ReadonlyMap<number, readonly Holding[]>
+/**
+ * Who holds which socket, as of the last full search and what was started since. A full search alone sees everything:
+ * between two of them a descriptor may move between processes that were there already.
+ */
+export interface HolderIndex {
+  /** A full search: every thread of every process, once, synchronously. */
+  search(): void
+  /** Searches only what was started since the last search; does nothing when nothing was. */
+  searchNew(): void
+  /** Those that hold a socket at this moment, of those that the searches found; at most one holding for each process. */
+  holdings(inode: number): readonly Holding[]
   /** How many processes could not be read, or not to the end: each of them may be one more holder. */
-  readonly unread: number
-}
-
-interface Pass {
-  readonly root: string
-  readonly wanted: ReadonlyMap<string, number>
-  readonly found: Map<number, Holding[]>
+  unread(): number
 }
 
 /**
- * One synchronous pass over all processes for all the sockets asked for. A process that ends meanwhile does not count.
+ * An index that is empty until it is searched for the first time.
  *
  * @param root - `/proc`, or a fixture
  */
-export function findHolders(root: string, inodes: Iterable<number>): HolderScan {
-  const wanted = new Map<string, number>()
-  for (const inode of inodes) wanted.set(`socket:[${inode}]`, inode)
-  const pass: Pass = { root, wanted, found: new Map() }
-  let unread = 0
-  let seen = 0
-  for (const name of readdirSync(root)) {
-    if (!isNumber(name)) continue
-    seen += 1
-    if (seen > MAX_PROCESSES || !searchProcess(pass, name)) unread += 1
+export function createHolderIndex(root: string): HolderIndex {
+  return new Index(root)
+}
+
+/** A thread that takes over the number of one that ended is found by the next full search, like a descriptor handed over. */
+class Index implements HolderIndex {
+  readonly #root: string
+  #found = new Map<number, Holding[]>()
+  #tasks = new Set<string>()
+  #unread = new Set<string>()
+  #lastPid = ''
+
+  constructor(root: string) {
+    this.#root = root
   }
-  return { holdings: pass.found, unread }
+
+  search(): void {
+    this.#found = new Map()
+    this.#tasks = new Set()
+    this.#unread = new Set()
+    // Read first: what starts during the search is looked at again by the next one.
+    this.#lastPid = readLastPid(this.#root)
+    this.#searchProcesses()
+  }
+
+  searchNew(): void {
+    const lastPid = readLastPid(this.#root)
+    if (lastPid === this.#lastPid) return
+    this.#lastPid = lastPid
+    this.#searchProcesses()
+  }
+
+  holdings(inode: number): readonly Holding[] {
+    const target = `socket:[${inode}]`
+    const known = this.#found.get(inode) ?? []
+    return known.filter((holding) => holdingTarget(this.#root, holding) === target)
+  }
+
+  unread(): number {
+    return this.#unread.size
+  }
+
+  /** Looks at all threads that it has not looked at yet. */
+  #searchProcesses(): void {
+    let seen = 0
+    for (const pid of readdirSync(this.#root)) {
+      if (!isNumber(pid)) continue
+      seen += 1
+      if (seen > MAX_PROCESSES || !this.#searchProcess(pid)) this.#unread.add(pid)
+    }
+  }
+
+  /** Whether the process could be read to the end, or is gone. */
+  #searchProcess(pid: string): boolean {
+    const tids = list(`${this.#root}/${pid}/task`)
+    if (tids === 'gone') return true
+    if (tids === 'denied') return isKernelThread(this.#root, pid)
+    let complete = true
+    for (const tid of tids) {
+      const task = `${pid}/task/${tid}`
+      if (this.#tasks.has(task)) continue
+      const fds = list(`${this.#root}/${task}/fd`)
+      if (fds === 'gone') continue
+      this.#tasks.add(task)
+      if (fds === 'denied' || fds.length > MAX_DESCRIPTORS || !this.#searchTable(pid, tid, fds))
+        complete = false
+    }
+    return complete || isKernelThread(this.#root, pid)
+  }
+
+  #searchTable(pid: string, tid: string, fds: readonly string[]): boolean {
+    const folder = `${this.#root}/${pid}/task/${tid}/fd/`
+    let complete = true
+    for (const fd of fds) {
+      try {
+        const target = readlinkSync(folder + fd)
+        if (target.startsWith('socket:['))
+          this.#note(Number(target.slice(8, -1)), { pid: Number(pid), tid: Number(tid), fd })
+      } catch (error) {
+        if (!isGone(error)) complete = false
+      }
+    }
+    return complete
+  }
+
+  #note(inode: number, holding: Holding): void {
+    const known = this.#found.get(inode)
+    if (known === undefined) this.#found.set(inode, [holding])
+    else if (!known.some(({ pid }) => pid === holding.pid)) known.push(holding)
+  }
 }
 
 /** The link target of a holding's descriptor as of now; undefined once it is closed or the process is gone. */
@@ -63,40 +142,6 @@ export function holdingTarget(root: string, holding: Holding): string | undefine
   } catch {
     return undefined
   }
-}
-
-/** Whether the process could be read to the end, or is gone. */
-function searchProcess(pass: Pass, pid: string): boolean {
-  const tids = list(`${pass.root}/${pid}/task`)
-  if (tids === 'gone') return true
-  if (tids === 'denied') return isKernelThread(pass.root, pid)
-  let complete = true
-  for (const tid of tids) {
-    const fds = list(`${pass.root}/${pid}/task/${tid}/fd`)
-    if (fds === 'gone') continue
-    if (fds === 'denied' || fds.length > MAX_DESCRIPTORS || !searchTable(pass, pid, tid, fds))
-      complete = false
-  }
-  return complete || isKernelThread(pass.root, pid)
-}
-
-function searchTable(pass: Pass, pid: string, tid: string, fds: readonly string[]): boolean {
-  let complete = true
-  for (const fd of fds) {
-    try {
-      const inode = pass.wanted.get(readlinkSync(`${pass.root}/${pid}/task/${tid}/fd/${fd}`))
-      if (inode !== undefined) note(pass.found, inode, { pid: Number(pid), tid: Number(tid), fd })
-    } catch (error) {
-      if (!isGone(error)) complete = false
-    }
-  }
-  return complete
-}
-
-function note(found: Map<number, Holding[]>, inode: number, holding: Holding): void {
-  const known = found.get(inode)
-  if (known === undefined) found.set(inode, [holding])
-  else if (!known.some(({ pid }) => pid === holding.pid)) known.push(holding)
 }
 
 function list(path: string): readonly string[] | 'gone' | 'denied' {
@@ -121,6 +166,11 @@ function isKernelThread(root: string, pid: string): boolean {
   } catch (error) {
     return isGone(error)
   }
+}
+
+/** The newest process id given out in this process namespace; it moves with every new process or thread. */
+function readLastPid(root: string): string {
+  return readFileSync(`${root}/loadavg`, 'latin1').trim().split(' ').at(-1) ?? ''
 }
 
 function isNumber(text: string): boolean {

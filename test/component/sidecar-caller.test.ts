@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { after, afterEach, before, beforeEach, describe, it } from 'mocha'
 import type { AgentTag } from '../../shared/agent-tag.ts'
-import { findHolders } from '../../sidecar/caller/holders.ts'
+import { createHolderIndex } from '../../sidecar/caller/holders.ts'
 import { dialog, run } from '../support/client-processes.ts'
 import type { Dialog } from '../support/client-processes.ts'
 import { startFakeBroker } from '../support/fake-broker.ts'
@@ -323,7 +323,9 @@ s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); s.cl
     const { stdout } = await run('curl', ['-sS', `${strict.url}/api`])
     await strict.close()
     await own.stop()
-    const { unread } = findHolders('/proc', [])
+    const index = createHolderIndex('/proc')
+    index.search()
+    const unread = index.unread()
     expect(tagOf(stdout).verdict).to.equal(unread === 0 ? 'exclusive' : 'container_only')
   })
 

@@ -1,0 +1,85 @@
+import { expect } from 'chai'
+import { describe, it } from 'mocha'
+import { ConfigError } from '../../../shared/config.ts'
+import { readSidecarConfig } from '../../../sidecar/config.ts'
+
+const ENV = {
+  NESTGATE_BROKER_URL: 'https://broker.nestgate.svc:8443',
+  NESTGATE_CLUSTER: 'prod-1',
+  NESTGATE_BROKER_CA_PEM: 'pem',
+  NESTGATE_TOKEN_FILE: '/token',
+}
+
+function problemsOf(env: Record<string, string>): readonly string[] {
+  try {
+    readSidecarConfig({ argv: [], env })
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems
+  }
+  return []
+}
+
+describe('sidecar configuration', () => {
+  it('takes what the webhook sets and defaults for the rest', () => {
+    expect(readSidecarConfig({ argv: [], env: { ...ENV, NESTGATE_PROFILE: 'P' } })).to.deep.equal({
+      brokerUrl: 'https://broker.nestgate.svc:8443',
+      cluster: 'prod-1',
+      brokerCaPem: 'pem',
+      tokenFile: '/token',
+      profile: 'P',
+      listen: { port: 8001, hosts: ['127.0.0.1', '::1'] },
+      caller: { unreadable: 'refuse' },
+      holdLimitSeconds: 1800,
+      log: { level: 'info' },
+    })
+  })
+
+  it('overrides nested settings from the environment', () => {
+    const env = {
+      ...ENV,
+      NESTGATE_LISTEN_PORT: '9001',
+      NESTGATE_CALLER_UNREADABLE: 'ignore',
+      NESTGATE_LOG_LEVEL: 'debug',
+      NESTGATE_HOLD_LIMIT_SECONDS: '60',
+    }
+    const config = readSidecarConfig({ argv: [], env })
+    expect(config.listen).to.deep.equal({ port: 9001, hosts: ['127.0.0.1', '::1'] })
+    expect([config.caller.unreadable, config.log.level, config.holdLimitSeconds]).to.deep.equal([
+      'ignore',
+      'debug',
+      60,
+    ])
+  })
+
+  it('overlooks variables that the kubelet makes from Services of any name', () => {
+    const links = {
+      NESTGATE_BROKER_SERVICE_HOST: '10.0.0.1',
+      NESTGATE_BROKER_SERVICE_PORT: '8443',
+      NESTGATE_BROKER_SERVICE_PORT_HTTPS: '8443',
+      NESTGATE_BROKER_PORT: 'tcp://10.0.0.1:8443',
+      NESTGATE_BROKER_PORT_8443_TCP: 'tcp://10.0.0.1:8443',
+      NESTGATE_BROKER_PORT_8443_TCP_ADDR: '10.0.0.1',
+    }
+    expect(readSidecarConfig({ argv: [], env: { ...ENV, ...links } }).cluster).to.equal('prod-1')
+  })
+
+  const broken: [string, Record<string, string>, string][] = [
+    ['plain HTTP', { NESTGATE_BROKER_URL: 'http://broker' }, 'brokerUrl'],
+    ['a broker with a path', { NESTGATE_BROKER_URL: 'https://broker/x' }, 'brokerUrl'],
+    ['a broker with a password', { NESTGATE_BROKER_URL: 'https://a:b@broker' }, 'brokerUrl'],
+    ['a cluster that is no path segment', { NESTGATE_CLUSTER: 'a/../b' }, 'cluster'],
+    ['two authorities', { NESTGATE_BROKER_CA_FILE: '/ca' }, 'brokerCaFile'],
+    ['an unknown profile', { NESTGATE_PROFILE: 'X' }, 'profile'],
+    ['a port out of range', { NESTGATE_LISTEN_PORT: '70000' }, 'listen.port'],
+    ['a hold without end', { NESTGATE_HOLD_LIMIT_SECONDS: '0' }, 'holdLimitSeconds'],
+    ['an unknown setting', { NESTGATE_LISTEN_HOST: '0.0.0.0' }, 'NESTGATE_LISTEN_HOST'],
+  ]
+  for (const [what, change, word] of broken)
+    it(`refuses ${what}`, () => {
+      expect(problemsOf({ ...ENV, ...change }).join('\n')).to.contain(word)
+    })
+
+  it('tells all problems at once', () => {
+    expect(problemsOf({ NESTGATE_PROFILE: 'X' }).length).to.be.greaterThan(3)
+  })
+})
