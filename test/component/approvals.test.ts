@@ -10,7 +10,7 @@ import type { ApprovalEntry } from '../../broker/ledger/entry.ts'
 import type { StoredApproval, Store } from '../../broker/store/store.ts'
 import { isRefusal } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
-import { facts, intent } from '../support/entries.ts'
+import { facts, intent, pending } from '../support/entries.ts'
 import { newFile, open, SILENT } from '../support/sqlite-store.ts'
 
 const PENDING_MS = 60_000
@@ -284,12 +284,14 @@ describe('held requests', () => {
   })
 
   it('leave no trace in the limit when the store failed', async () => {
-    const held = await hold()
     for (let i = 0; i < MAX_PENDING_PER_POD; i += 1) {
-      const again = await approvals
-        .hold(facts({ id: held.id }), [])
-        .catch((error: unknown) => error)
-      expect(again).to.have.property('code', 'store_failed')
+      // Stored past this process, so that the id is taken and the store refuses it.
+      const taken = pending()
+      await store.hold(taken, [])
+      const failed = await approvals
+        .hold(facts({ id: taken.id }), [])
+        .catch((fault: unknown) => fault)
+      expect(failed).to.have.property('code', 'store_failed')
     }
     expect(await approvals.hold(facts(), [])).to.include({ state: 'PENDING' })
   })

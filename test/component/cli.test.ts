@@ -226,7 +226,8 @@ describe('nestgate with another server than the broker', () => {
     ['JSON of another shape', (_request, response) => response.end('{"items":[{"id":1}]}')],
     [
       'a redirect',
-      (_request, response) => response.writeHead(302, { location: 'http://127.0.0.1:1/' }).end(),
+      (_request, response) =>
+        response.writeHead(302, { location: 'http://127.0.0.1:1/' }).end('{"items":[]}'),
     ],
     [
       'half an answer',
