@@ -39,7 +39,8 @@ export const REASONS = {
   },
   host_not_local: {
     status: 403,
-    sentence: 'the request was not addressed to the loopback address, as a program of the pod would',
+    sentence:
+      'the request was not addressed to the loopback address, as a program of the pod would',
     remedy: 'call http://localhost:8001 from inside the pod; web pages of other sites are refused',
   },
   body_too_large: {
