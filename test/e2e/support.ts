@@ -371,6 +371,7 @@ export interface ClusterAuditEvent {
   readonly verb: string
   readonly requestURI: string
   readonly user: { readonly username: string }
+  readonly responseStatus?: { readonly code?: number }
   readonly impersonatedUser?: {
     readonly username: string
     readonly extra?: Readonly<Record<string, readonly string[]>>
