@@ -4,6 +4,7 @@ import { VERDICTS } from '../shared/agent-tag.ts'
 import { integer, port, readConfig } from '../shared/config.ts'
 import type { ConfigSource, EnvTable } from '../shared/config.ts'
 import { LOG_LEVELS } from '../shared/log.ts'
+import { ROLES } from './identity/people.ts'
 
 /** Longest life of a held request that nobody decides on, in seconds: a day. */
 const MAX_PENDING_S = 86_400
@@ -32,7 +33,7 @@ const clusterSchema = z.strictObject({
 
 const personSchema = z.strictObject({
   name: text,
-  roles: z.array(z.enum(['reviewer', 'auditor', 'admin'])).min(1),
+  roles: z.array(z.enum(ROLES)).min(1),
   /** SHA-256 of the person's token, hex; `nestgate token new` makes both. */
   tokenSha256: z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hex digits'),
 })

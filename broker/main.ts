@@ -70,10 +70,11 @@ async function main(): Promise<void> {
   closeOnSignal(log, [
     ...[...connections.values()].map((connection) => (): Promise<void> => connection.close()),
     (): Promise<void> => store.close(),
+    (): Promise<void> => server.close(),
+    // closed before the server: it wakes the polls that the server would wait for
     (): void => {
       approvals.close()
     },
-    (): Promise<void> => server.close(),
   ])
 }
 

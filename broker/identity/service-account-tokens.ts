@@ -8,9 +8,9 @@ import { createLocalJWKSet, decodeJwt, errors, jwtVerify } from 'jose'
 import type { JWTPayload } from 'jose'
 import { z } from 'zod'
 import { BROKER_AUDIENCE } from '../../shared/agent-tag.ts'
-import { codeOf, messageOf } from '../../shared/errors.ts'
 import { refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
+import { clusterJson } from '../credentials/cluster-json.ts'
 import type { ClusterConnection } from '../credentials/connection.ts'
 
 /** The pod that a verified token belongs to. */
@@ -51,8 +51,6 @@ const JWKS_MAX_AGE_MS = 300_000
 const JWKS_PATH = '/openid/v1/jwks'
 const REVIEW_PATH = '/apis/authentication.k8s.io/v1/tokenreviews'
 const CLOCK_TOLERANCE_S = 10
-/** Longest wait for the cluster's word on a token, in milliseconds. */
-const ANSWER_TIMEOUT_MS = 5_000
 /** What Kubernetes signs service-account tokens with. */
 const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'ES256', 'ES384', 'ES512']
 
@@ -155,7 +153,7 @@ function createKeySource(
   let fetchedAt = Number.NEGATIVE_INFINITY
   let pending: Promise<void> | undefined
   const fetchKeys = async (): Promise<void> => {
-    const answer = await getJson(connection, 'GET', JWKS_PATH)
+    const answer = await clusterJson(connection, 'GET', JWKS_PATH)
     if ('problem' in answer) {
       problem = answer.problem
       return
@@ -190,7 +188,7 @@ export function checkByReview(connection: ClusterConnection, now: () => number):
       kind: 'TokenReview',
       spec: { token, audiences: [BROKER_AUDIENCE] },
     }
-    const answer = await getJson(connection, 'POST', REVIEW_PATH, review)
+    const answer = await clusterJson(connection, 'POST', REVIEW_PATH, review)
     if ('problem' in answer) return refuse('identity_unavailable', `TokenReview: ${answer.problem}`)
     const parsed = reviewSchema.safeParse(answer.json)
     if (!parsed.success)
@@ -233,37 +231,6 @@ function expiryOf(token: string): number {
     return (decodeJwt(token).exp ?? 0) * 1000
   } catch {
     return 0
-  }
-}
-
-/** What the cluster said to the broker itself, or why that is nothing to work with. */
-type ClusterAnswer = { readonly json: unknown } | { readonly problem: string }
-
-async function getJson(
-  connection: ClusterConnection,
-  method: 'GET' | 'POST',
-  path: string,
-  body?: object,
-): Promise<ClusterAnswer> {
-  try {
-    const answer = await connection.requests.request({
-      method,
-      path,
-      headers: {
-        ...(await connection.authenticate()),
-        accept: 'application/json, */*',
-        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
-      },
-      body: body === undefined ? null : JSON.stringify(body),
-      headersTimeout: ANSWER_TIMEOUT_MS,
-      bodyTimeout: ANSWER_TIMEOUT_MS,
-    })
-    if (answer.statusCode >= 200 && answer.statusCode < 300)
-      return { json: await answer.body.json() }
-    await answer.body.dump()
-    return { problem: `status ${answer.statusCode}` }
-  } catch (error) {
-    return { problem: codeOf(error) ?? messageOf(error) }
   }
 }
 
