@@ -1,14 +1,18 @@
 /** Which process made a request: real programs call a sidecar, and the fake broker answers with the tag that came. */
 import { spawnSync } from 'node:child_process'
 import { copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
 import { connect } from 'node:net'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { after, afterEach, before, beforeEach, describe, it } from 'mocha'
 import type { AgentTag } from '../../shared/agent-tag.ts'
+import { createCallers } from '../../sidecar/caller/caller.ts'
 import { createHolderIndex } from '../../sidecar/caller/holders.ts'
+import { createProcSocketTable } from '../../sidecar/caller/socket-table.ts'
 import { dialog, run } from '../support/client-processes.ts'
 import type { Dialog } from '../support/client-processes.ts'
 import { startFakeBroker } from '../support/fake-broker.ts'
@@ -136,26 +140,40 @@ describe('sidecar: the calling process', () => {
     })
 
     it('does not take a process for the one whose port it uses again', async () => {
-      // Both act while the loop is blocked: the first resets its connection, the second gets its port.
-      const evil = `
-import socket, struct, sys
-s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-s.bind(('127.0.0.1', 0)); s.connect(('127.0.0.1', int(sys.argv[1])))
-s.sendall(b'GET /evil HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n')
-print(s.getsockname()[1], flush=True)
-s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); s.close()`
-      const innocent = dialog(python, [SOCKET_AGENT, String(sidecar.port)])
+      const callers = createCallers({
+        procRoot: '/proc',
+        table: createProcSocketTable('/proc'),
+        unreadable: 'ignore',
+        now: () => performance.now(),
+      })
+      const tags = new Map<string, AgentTag>()
+      const server = createServer((request, response) => {
+        void callers.identify(request.socket).then((tag) => {
+          tags.set(request.url ?? '', tag)
+          response.end('{}')
+        })
+      })
+      server.on('connection', (socket) => callers.accept(socket))
+      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+      const address = server.address() as AddressInfo
+      const evil = dialog(python, [SOCKET_AGENT, String(address.port)])
+      const innocent = dialog(python, [SOCKET_AGENT, String(address.port)])
       await innocent.ask('rename innocent')
-      const reset = spawnSync(python, ['-c', evil, String(sidecar.port)], { encoding: 'utf8' })
-      const connected = innocent.ask(`connect ${reset.stdout.trim()}`)
+      const port = await evil.ask('connect')
+      await sleep(50)
+      // Both act while the loop is blocked: the first sends and resets, the second gets its port.
+      const reset = evil.ask('send-reset /evil')
+      spawnSync('sleep', ['0.2'])
+      const connected = innocent.ask(`connect ${port}`)
       const answered = innocent.ask('get /innocent')
       spawnSync('sleep', ['0.3'])
-      expect(await connected).to.equal(reset.stdout.trim())
-      const tag = tagOf(await answered)
+      expect([await reset, await connected, await answered]).to.deep.equal(['reset', port, '{}'])
+      await evil.end()
       await innocent.end()
-      expect([tag.verdict, tag.verified?.pid]).to.deep.equal(['exclusive', innocent.pid])
-      for (const seen of broker.seen.filter(({ url }) => url.endsWith('/evil')))
-        expect(seen.tag.verdict).to.equal('unidentified')
+      await new Promise((resolve) => server.close(resolve))
+      const named = tags.get('/innocent')
+      expect([named?.verdict, named?.verified?.pid]).to.deep.equal(['exclusive', innocent.pid])
+      expect(tags.get('/evil')?.verdict ?? 'unidentified').to.equal('unidentified')
     })
   })
 
@@ -218,12 +236,10 @@ s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); s.cl
     it('takes the same program executed again for a new instance', async () => {
       const before = tagOf(await agent.ask('get /1'))
       void agent.ask(`exec ${python} ${SOCKET_AGENT}`)
-      // The first answer after the exec goes to the first question that is still open.
-      agent.child.stdin?.write('get /2\n')
-      await waitFor(() =>
-        broker.seen.some(({ url, tag }) => url.endsWith('/2') && tag.verified?.pid === agent.pid),
-      )
-      const tag = broker.seen.at(-1)?.tag
+      // The program that comes reads what this one has left.
+      agent.child.stdin?.write('get /again\n')
+      await waitFor(() => broker.seen.some(({ url }) => url.endsWith('/again')))
+      const tag = broker.seen.find(({ url }) => url.endsWith('/again'))?.tag
       expect(tag?.verified?.pid).to.equal(agent.pid)
       expect(tag?.verified?.startTicks).to.equal(before.verified?.startTicks)
       expect(tag?.instanceId).not.to.equal(before.instanceId)

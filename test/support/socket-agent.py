@@ -11,9 +11,10 @@ Reads one command a line and answers each with one line of JSON. Commands:
   exec PROGRAM PATH         becomes another program that goes on with the connection
   thread-get PATH           a thread with a file table of its own connects and sends
   half-close PATH           sends, ends its side, reads
+  send-reset PATH           sends, and resets the connection
   rename NAME               sets the process's own name
 """
-import ctypes, json, os, socket, sys, threading, time
+import ctypes, json, os, socket, struct, sys, threading, time
 
 port = int(sys.argv[1])
 sock = socket.socket(fileno=int(sys.argv[2])) if len(sys.argv) > 2 else None
@@ -168,13 +169,19 @@ def command(words):
         sock.shutdown(socket.SHUT_WR)
         with sock.makefile('rb', buffering=0) as stream:
             return read_answer(stream)
+    if name == 'send-reset':
+        sock.sendall(request(rest[0]))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        sock.close()
+        return 'reset'
     if name == 'rename':
         libc.prctl(PR_SET_NAME, ' '.join(rest).encode(), 0, 0, 0)
         return 'ok'
     raise ValueError(name)
 
 
-for line in sys.stdin:
-    answer = command(line.split())
+# Byte by byte: what follows an exec command is for the program that comes.
+for line in open(0, 'rb', buffering=0, closefd=False):
+    answer = command(line.decode().split())
     sys.stdout.write(answer.replace('\n', ' ') + '\n')
     sys.stdout.flush()
