@@ -32,7 +32,7 @@ export async function start(
   env: Readonly<Record<string, string>> = {},
 ): Promise<Measured> {
   const child = spawn(program, args, {
-    env: { ...process.env, ...env },
+    env: { ...inherited(), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const match = await readyLine(name, child, ready)
@@ -55,6 +55,12 @@ export async function start(
         setTimeout(() => child.kill('SIGKILL'), 15_000).unref()
       }),
   }
+}
+
+/** This process's environment without settings of ours: what is measured is configured by its start alone. */
+function inherited(): NodeJS.ProcessEnv {
+  const entries = Object.entries(process.env).filter(([name]) => !name.startsWith('NESTGATE_'))
+  return Object.fromEntries(entries)
 }
 
 function readyLine(name: string, child: ChildProcess, ready: RegExp): Promise<RegExpExecArray> {
