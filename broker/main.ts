@@ -11,6 +11,8 @@ import { readBrokerConfig } from './config.ts'
 import type { BrokerConfig, ClusterConfig } from './config.ts'
 import { openConnection } from './credentials/connection.ts'
 import type { ClusterConnection } from './credentials/connection.ts'
+import { createBodies, MAX_BODIES_BYTES } from './gateway/body.ts'
+import { createRunning } from './gateway/running.ts'
 import { createGateway } from './gateway/serve.ts'
 import type { Entry } from './ledger/entry.ts'
 import { createPeople } from './identity/people.ts'
@@ -52,7 +54,19 @@ async function main(): Promise<void> {
   await approvals.recover()
   const sidecars = createSidecars({ verifiers, now })
   const decider = createDecider(policy, config.acceptVerdicts)
-  const gateway = createGateway({ connections, sidecars, decider, approvals, store, log, now })
+  const running = createRunning()
+  const bodies = createBodies(MAX_BODIES_BYTES)
+  const gateway = createGateway({
+    connections,
+    sidecars,
+    decider,
+    approvals,
+    store,
+    bodies,
+    running,
+    log,
+    now,
+  })
   const api = createApi({
     approvals,
     store,
@@ -70,6 +84,8 @@ async function main(): Promise<void> {
   closeOnSignal(log, [
     ...[...connections.values()].map((connection) => (): Promise<void> => connection.close()),
     (): Promise<void> => store.close(),
+    // what the listener cut still writes its outcome
+    (): Promise<void> => running.close(),
     (): Promise<void> => server.close(),
     // closed before the server: it wakes the polls that the server would wait for
     (): void => {

@@ -59,6 +59,7 @@ export async function startServer(deps: {
     if (isForGateway(request.url)) gateway.upgrade(request, socket, head)
     else {
       const answer = statusAnswer(refuse('upgrade_unsupported'))
+      socket.on('error', () => socket.destroy())
       socket.end(responseHead(answer.status, 'Bad Request', { connection: 'close' }))
     }
   })

@@ -39,14 +39,18 @@ overlay() { # the newer files in place of the vendored ones; a vendored file the
 
 build() {
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends golang-go golang-github-modern-go-reflect2-dev >/dev/null
-  local work version=k8s.io/kubernetes/vendor/k8s.io/component-base/version git_version
+  local work package git_version flags='-s -w'
   work=$(mktemp -d)
   trap 'rm -rf "$work"' RETURN
   git_version=$("$assets/kube-apiserver" --version | awk '{print $2}')
+  for package in component-base/version client-go/pkg/version; do   # --version reads the one, /version the other
+    flags+=" -X k8s.io/kubernetes/vendor/k8s.io/$package.gitVersion=$git_version"
+    flags+=" -X k8s.io/kubernetes/vendor/k8s.io/$package.gitMajor=1"
+    flags+=" -X k8s.io/kubernetes/vendor/k8s.io/$package.gitMinor=$(cut -d. -f2 <<<"$git_version")"
+  done
   overlay >"$work/overlay.json"
   (cd "$source_tree" && env -u GOFLAGS GOPATH="$assets/../src/gopath" GO111MODULE=off CGO_ENABLED=0 GOCACHE="$work/cache" \
-    go build -overlay "$work/overlay.json" -o "$work/kube-apiserver" \
-    -ldflags "-s -w -X $version.gitVersion=$git_version -X $version.gitMajor=1 -X $version.gitMinor=${git_version:3:2}" ./cmd/kube-apiserver)
+    go build -overlay "$work/overlay.json" -ldflags "$flags" -o "$work/kube-apiserver" ./cmd/kube-apiserver)
   mkdir -p "$fixed"
   local file
   for file in "$assets"/*; do ln -sfn "$file" "$fixed/${file##*/}"; done

@@ -15,6 +15,8 @@ export const REQUEST_HEADER = 'nestgate-request'
 export const CLUSTER_HEADER = 'nestgate-cluster'
 /** Answered by the broker when a request is held: its id. The body is a `HeldRequest` (see wire.ts). */
 export const HELD_HEADER = 'nestgate-held'
+/** Answered by the broker with its own refusals: the reason code. No answer of an API server has it. */
+export const REFUSED_HEADER = 'nestgate-refused'
 /** Answered by the broker on everything: the request's id. */
 export const REQUEST_ID_HEADER = 'nestgate-request-id'
 

@@ -193,6 +193,12 @@ export const REASONS = {
     sentence: 'the sidecar has reached a limit',
     remedy: 'send fewer requests at once; the limits are in docs/configuration.md',
   },
+  broker_busy: {
+    status: 503,
+    sentence: 'the broker has reached a limit, so nothing was forwarded',
+    remedy:
+      'end watches and sessions that are not needed, and send the request again; the limits are in docs/configuration.md',
+  },
   ledger_unavailable: {
     status: 503,
     sentence: 'the ledger cannot be written, so nothing was forwarded',

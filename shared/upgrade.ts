@@ -169,6 +169,8 @@ export function responseHead(status: number, text: string, headers: IncomingHttp
 
 /** What Node's `upgrade` event hands over, made safe: unread bytes go back, no idle timeout, small packets at once. */
 export function takeSocket(request: IncomingMessage, socket: Duplex, head: Buffer): Duplex {
+  // Node has taken its own error listener away; whoever uses the socket looks at `destroyed`
+  socket.on('error', () => socket.destroy())
   if (head.length > 0) socket.unshift(head)
   request.socket.setTimeout(0)
   request.socket.setNoDelay(true)

@@ -104,6 +104,8 @@ function createLoopbackServer(deps: ListenerDeps, sockets: Set<Socket>): Server 
   server.on('request', deps.onRequest)
   server.on('upgrade', deps.onUpgrade)
   server.on('connect', (_request: IncomingMessage, socket: Duplex) => {
+    // Node's own error listener is gone by now, and a reset would end the process
+    socket.on('error', () => socket.destroy())
     socket.end('HTTP/1.1 405 Method Not Allowed\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
   })
   return server

@@ -4,9 +4,8 @@
  * all `Nestgate-` headers from what it passes on and sets its own.
  */
 import type { IncomingHttpHeaders } from 'node:http'
-import { HELD_HEADER, REQUEST_ID_HEADER } from '../shared/headers.ts'
+import { HELD_HEADER, REFUSED_HEADER } from '../shared/headers.ts'
 import { isRequestId } from '../shared/request-id.ts'
-import { reasonInStatus } from '../shared/status.ts'
 
 /** The broker's own word, in full. */
 export interface Word {
@@ -30,7 +29,7 @@ export type Outcome =
 export function isBrokersWord(status: number, headers: IncomingHttpHeaders): boolean {
   return (
     (status === 202 && headers[HELD_HEADER] !== undefined) ||
-    (status === 401 && headers[REQUEST_ID_HEADER] !== undefined)
+    (status === 401 && headers[REFUSED_HEADER] !== undefined)
   )
 }
 
@@ -41,6 +40,6 @@ export function heldId({ status, headers }: Word): string | undefined {
 }
 
 /** Whether the broker does not know this sidecar's key, which means that nothing was forwarded. */
-export function isKeyUnknown({ status, body }: Word): boolean {
-  return status === 401 && reasonInStatus(body.toString('utf8')) === 'sidecar_key_unknown'
+export function isKeyUnknown({ status, headers }: Word): boolean {
+  return status === 401 && headers[REFUSED_HEADER] === 'sidecar_key_unknown'
 }

@@ -10,6 +10,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { messageOf } from '../shared/errors.ts'
+import { parseTarget } from '../shared/kubernetes/path.ts'
+import { isRead, readRequestInfo } from '../shared/kubernetes/request-info.ts'
 import { isRefusal, refuse } from '../shared/reasons.ts'
 import type { Refusal } from '../shared/reasons.ts'
 import { statusAnswer } from '../shared/status.ts'
@@ -28,7 +30,7 @@ import { sendUpgrade, watchClient } from './upgrade.ts'
 /** Paths that the sidecar answers itself. */
 const OWN_PREFIX = '/.nestgate/'
 
-/** Methods that change nothing and may therefore be sent twice (RFC 9110, section 9.2.2). */
+/** Methods that change nothing (RFC 9110, section 9.2.1). */
 const REPEATABLE: ReadonlySet<string> = new Set(['GET', 'HEAD'])
 
 /** What serving needs. */
@@ -94,7 +96,7 @@ async function requestWay(
       headers: requestHeaders(request.headers, deps.brokerHost, credentials),
       body: body.bytes,
     })
-  const repeatable = REPEATABLE.has(method)
+  const repeatable = isRepeatable(method, url)
   const { socket } = request
   try {
     const end = await deliver(deps, { socket, caller, repeatable, left: gone, send })
@@ -140,6 +142,15 @@ export async function serveUpgrade(
     deps.log.error({ error: messageOf(error) }, 'an upgrade ended in a fault')
     socket.destroy()
   }
+}
+
+/** Whether a request may be sent twice: a read, also by its path; what `/proxy` leads to may do anything on a GET. */
+function isRepeatable(method: string, url: string): boolean {
+  if (!REPEATABLE.has(method)) return false
+  const target = parseTarget(url)
+  if (isRefusal(target)) return false
+  const info = readRequestInfo(method, target)
+  return !isRefusal(info) && isRead(info)
 }
 
 /** The body, or undefined when the client left in the middle of it. */

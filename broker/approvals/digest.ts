@@ -14,6 +14,8 @@ export interface DigestInput {
   readonly path: string
   /** Decoded query pairs in the order sent, as `parseTarget` gives them. */
   readonly query: readonly (readonly [string, string])[]
+  /** Whether it opens a way to a program in a pod, for which every parameter may mean something. */
+  readonly connect: boolean
   readonly contentType: string
   /** Lower-case hex. */
   readonly bodySha256: string
@@ -38,7 +40,7 @@ const IGNORED_PARAMETER = 'timeout'
 export function requestDigest(input: DigestInput): string {
   const { cluster, method, path, contentType, bodySha256, identity } = input
   const pairs = input.query
-    .filter(([name]) => name !== IGNORED_PARAMETER)
+    .filter(([name]) => input.connect || name !== IGNORED_PARAMETER)
     .toSorted(([a], [b]) => compare(a, b))
   const form = [
     FORM,

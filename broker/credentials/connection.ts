@@ -14,8 +14,6 @@ const HEADERS_TIMEOUT_MS = 65_000
 const CONNECT_TIMEOUT_MS = 10_000
 /** Idle connections are kept this long, in milliseconds; below common load balancers' idle limits. */
 const KEEP_ALIVE_MS = 30_000
-/** Simultaneous connections for ordinary requests; more wait. Each watch and log stream takes one for its life. */
-const MAX_CONNECTIONS = 512
 
 /** See the head of the file. */
 export interface ClusterConnection {
@@ -53,7 +51,8 @@ export async function openConnection(
     bodyTimeout: 0,
     keepAliveTimeout: KEEP_ALIVE_MS,
   }
-  const requests = new Pool(config.server, { ...options, connections: MAX_CONNECTIONS })
+  // no bound of its own: what waits for a connection can be neither counted nor ended; the gateway bounds (running.ts)
+  const requests = new Pool(config.server, options)
   const upgrades = new Pool(config.server, options)
   const token = 'tokenFile' in credential ? watchFile(credential.tokenFile, now) : undefined
   return {

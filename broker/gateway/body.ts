@@ -9,11 +9,28 @@ import type { Refusal } from '../../shared/reasons.ts'
 
 /** Largest body of one request, in bytes. */
 export const MAX_BODY_BYTES = 3 * 1024 * 1024
+/** All bodies held at once, in bytes. */
+export const MAX_BODIES_BYTES = 96 * 1024 * 1024
 
 /** A body, and what it is known by. */
 export interface CollectedBody {
   readonly bytes: Buffer
   readonly sha256: string
+}
+
+/** Collects bodies within a common limit. */
+export interface Bodies {
+  /**
+   * Reads a request's body, and keeps it counted until `use` has settled.
+   *
+   * Hands it `body_too_large` or `broker_busy` instead, as soon as that is clear.
+   *
+   * @throws the socket's error when the client leaves before the end
+   */
+  with(
+    request: IncomingMessage,
+    use: (body: CollectedBody | Refusal) => Promise<void>,
+  ): Promise<void>
 }
 
 const NO_BYTES = Buffer.alloc(0)
@@ -23,31 +40,49 @@ const NOTHING: CollectedBody = {
 }
 
 /** Whether a message announces a body (RFC 9112, section 6.3). */
-function announcesBody(request: IncomingMessage): boolean {
+export function announcesBody(request: IncomingMessage): boolean {
   const length = request.headers['content-length']
   return (
     request.headers['transfer-encoding'] !== undefined || (length !== undefined && length !== '0')
   )
 }
 
-/**
- * Reads a request's body.
- *
- * @returns `body_too_large` as soon as that is clear
- * @throws the socket's error when the client leaves before the end
- */
-export async function collectBody(request: IncomingMessage): Promise<CollectedBody | Refusal> {
-  if (!announcesBody(request)) return NOTHING
-  if (Number(request.headers['content-length'] ?? 0) > MAX_BODY_BYTES)
-    return refuse('body_too_large')
-  const chunks: Buffer[] = []
-  let length = 0
-  const stream: AsyncIterable<Buffer> = request
-  for await (const chunk of stream) {
-    length += chunk.length
-    if (length > MAX_BODY_BYTES) return refuse('body_too_large')
-    chunks.push(chunk)
+/** @param limitBytes - of all bodies at once */
+export function createBodies(limitBytes: number): Bodies {
+  let held = 0
+  return {
+    async with(request, use) {
+      if (!announcesBody(request)) {
+        await use(NOTHING)
+        return
+      }
+      let own = 0
+      try {
+        const chunks: Buffer[] = []
+        if (Number(request.headers['content-length'] ?? 0) > MAX_BODY_BYTES) {
+          await use(refuse('body_too_large'))
+          return
+        }
+        const stream: AsyncIterable<Buffer> = request
+        for await (const chunk of stream) {
+          own += chunk.length
+          held += chunk.length
+          const full = own > MAX_BODY_BYTES ? refuse('body_too_large') : busy(held > limitBytes)
+          if (full !== undefined) {
+            await use(full)
+            return
+          }
+          chunks.push(chunk)
+        }
+        const bytes = Buffer.concat(chunks, own)
+        await use({ bytes, sha256: createHash('sha256').update(bytes).digest('hex') })
+      } finally {
+        held -= own
+      }
+    },
   }
-  const bytes = Buffer.concat(chunks, length)
-  return { bytes, sha256: createHash('sha256').update(bytes).digest('hex') }
+}
+
+function busy(isFull: boolean): Refusal | undefined {
+  return isFull ? refuse('broker_busy', 'too many request bodies') : undefined
 }

@@ -5,7 +5,7 @@
 import { STATUS_CODES } from 'node:http'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { HELD_HEADER, REQUEST_ID_HEADER } from '../../shared/headers.ts'
+import { HELD_HEADER, REFUSED_HEADER, REQUEST_ID_HEADER } from '../../shared/headers.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import { statusAnswer } from '../../shared/status.ts'
 import type { Answer } from '../../shared/status.ts'
@@ -26,7 +26,10 @@ export interface Client {
 /** Says no, as a `Status` object. @returns the HTTP status */
 export function answerRefusal(client: Client, refusal: Refusal, requestId: string): number {
   const answer = statusAnswer(refusal, requestId)
-  write(client.channel, answer, { [REQUEST_ID_HEADER]: requestId })
+  write(client.channel, answer, {
+    [REQUEST_ID_HEADER]: requestId,
+    [REFUSED_HEADER]: refusal.refused,
+  })
   return answer.status
 }
 

@@ -13,6 +13,7 @@ import { isHopByHop, REQUEST_ID_HEADER } from '../../shared/headers.ts'
 import { refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import { requestUpgrade, responseHead, splice, switchingHead } from '../../shared/upgrade.ts'
+import type { Answered, Upgraded } from '../../shared/upgrade.ts'
 import type { OutcomeEntry } from '../ledger/entry.ts'
 
 /** What is sent upstream. */
@@ -198,48 +199,79 @@ export async function forwardUpgrade(
   protocol: string,
   client: Duplex,
 ): Promise<ForwardOutcome | NotAnswered> {
+  if (client.destroyed) return NOBODY_THERE
   const left = new AbortController()
   const leave = (): void => {
     left.abort()
   }
   client.once('close', leave)
-  client.on('error', leave)
   try {
     const { method, path, headers } = outgoing
-    const answer = await requestUpgrade(dispatcher, {
-      method,
-      path,
-      headers,
-      protocol,
-      signal: left.signal,
-    })
-    if (answer.kind === 'upgraded') {
-      client.off('close', leave)
-      client.write(switchingHead({ ...answer.headers, [REQUEST_ID_HEADER]: outgoing.requestId }))
-      const { bytesToClient, bytesToServer } = await splice(client, answer.socket)
-      return { status: 101, bytesToClient, bytesToServer }
-    }
-    if (answer.status < 200 || isRedirect(answer.status)) {
-      answer.body.destroy()
-      return {
-        notAnswered: refuse('upstream_invalid', `status ${answer.status} to an upgrade`),
-        bytesToServer: 0,
-      }
-    }
-    const passed = passedOn(answer.headers, outgoing.requestId)
-    delete passed['content-length']
-    client.write(responseHead(answer.status, '', { ...passed, connection: 'close' }))
-    let bytesToClient = 0
-    answer.body.on('data', (chunk: Buffer) => (bytesToClient += chunk.length))
-    await pipeline(answer.body, client)
-    return { status: answer.status, bytesToClient, bytesToServer: 0 }
+    const { signal } = left
+    const answer = await requestUpgrade(dispatcher, { method, path, headers, protocol, signal })
+    client.off('close', leave)
+    return answer.kind === 'upgraded'
+      ? await joinSession(outgoing, client, answer)
+      : await passAnswer(outgoing, client, answer)
   } catch {
-    if (left.signal.aborted)
-      return { status: 0, bytesToClient: 0, bytesToServer: 0, reason: 'client_left' }
+    if (left.signal.aborted) return NOBODY_THERE
     return { notAnswered: refuse('upstream_unavailable'), bytesToServer: 0 }
   } finally {
     client.off('close', leave)
   }
+}
+
+const NOBODY_THERE: ForwardOutcome = {
+  status: 0,
+  bytesToClient: 0,
+  bytesToServer: 0,
+  reason: 'client_left',
+}
+
+async function joinSession(
+  { requestId }: Outgoing,
+  client: Duplex,
+  { headers, socket }: Upgraded,
+): Promise<ForwardOutcome> {
+  const { connection, upgrade } = headers
+  client.write(
+    switchingHead({
+      ...passedOn(headers, requestId),
+      ...(connection === undefined ? {} : { connection }),
+      ...(upgrade === undefined ? {} : { upgrade }),
+    }),
+  )
+  const { bytesToClient, bytesToServer } = await splice(client, socket)
+  return { status: 101, bytesToClient, bytesToServer }
+}
+
+/** An answer that is not a switch: passed on as it is, and the connection is closed after it. */
+async function passAnswer(
+  { requestId }: Outgoing,
+  client: Duplex,
+  { status, headers, body }: Answered,
+): Promise<ForwardOutcome | NotAnswered> {
+  if (status < 200 || isRedirect(status)) {
+    body.destroy()
+    return {
+      notAnswered: refuse('upstream_invalid', `status ${status} to an upgrade`),
+      bytesToServer: 0,
+    }
+  }
+  const passed = passedOn(headers, requestId)
+  // its end is the end of the connection, whatever the API server announced
+  delete passed['content-length']
+  client.write(responseHead(status, '', { ...passed, connection: 'close' }))
+  let bytesToClient = 0
+  let broken = false
+  body.on('data', (chunk: Buffer) => (bytesToClient += chunk.length))
+  body.once('error', () => (broken = true))
+  const ended = await pipeline(body, client).then(
+    () => true,
+    () => false,
+  )
+  const reason = broken ? 'stream_broken' : 'client_left'
+  return { status, bytesToClient, bytesToServer: 0, ...(ended ? {} : { reason }) }
 }
 
 /** A redirect that a client might follow; 304 is an answer. */

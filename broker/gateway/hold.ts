@@ -1,5 +1,5 @@
 /** The hold: storing a request that waits for a person, and letting exactly that request through once it is approved. */
-import { resourcePath } from '../../shared/kubernetes/request-info.ts'
+import { isConnect, resourcePath } from '../../shared/kubernetes/request-info.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import type { HeldRequest } from '../../shared/wire.ts'
@@ -76,6 +76,7 @@ function digestOf({ client, connection, caller, parsed, body }: Exchange): strin
     method: parsed.method,
     path: parsed.path,
     query: parsed.parameters,
+    connect: isConnect(parsed.info),
     contentType: client.request.headers['content-type'] ?? '',
     bodySha256: body.sha256,
     identity: {

@@ -14,10 +14,14 @@ import { parseTarget } from '../../shared/kubernetes/path.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import { upgradeProtocol } from '../../shared/upgrade.ts'
+import { announcesBody } from './body.ts'
 
 /** Prefix of every cluster's path. */
 export const CLUSTERS_PREFIX = '/clusters/'
 const CLUSTER_TARGET = /^\/clusters\/([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(\/[^]*|\?[^]*)?$/
+
+/** `/api/v1/watch/…` is the verb watch for any method; only these promise to change nothing (RFC 9110, section 9.2.1). */
+const READ_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD'])
 
 /** A request that was understood. */
 export interface ParsedRequest {
@@ -56,13 +60,15 @@ export function parseRequest(
   const protocol = upgrading ? upgradeProtocol(request.headers) : undefined
   if (upgrading && (protocol === undefined || !isConnect(info)))
     return refuse('upgrade_unsupported')
+  // its bytes would reach the session unseen by digest and intent
+  if (upgrading && announcesBody(request)) return refuse('header_invalid', 'an upgrade has no body')
   return {
     method,
     path: target.path,
     query: target.query,
     parameters: target.parameters,
     info,
-    read: protocol === undefined && isRead(info),
+    read: protocol === undefined && READ_METHODS.has(method) && isRead(info),
     longRunning: isLongRunning(info),
     protocol,
   }

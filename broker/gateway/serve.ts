@@ -22,8 +22,7 @@ import type { Caller, Sidecars } from '../identity/sidecars.ts'
 import type { ApprovalRecord, DecisionRecord, IntentEntry, SubjectRecord } from '../ledger/entry.ts'
 import type { Decider } from '../policy/decide.ts'
 import type { Store } from '../store/store.ts'
-import { collectBody } from './body.ts'
-import type { CollectedBody } from './body.ts'
+import type { Bodies, CollectedBody } from './body.ts'
 import { answerHeld, answerRefusal } from './client.ts'
 import type { Client } from './client.ts'
 import { forwardRequest, forwardUpgrade } from './forward.ts'
@@ -32,6 +31,7 @@ import { claimApproval, holdRequest } from './hold.ts'
 import type { GatewayApprovals } from './hold.ts'
 import { parseRequest, splitTarget } from './parse.ts'
 import type { ParsedRequest } from './parse.ts'
+import type { Running } from './running.ts'
 
 /** What the gateway works with. */
 export interface GatewayDeps {
@@ -40,6 +40,8 @@ export interface GatewayDeps {
   readonly decider: Decider
   readonly approvals: GatewayApprovals
   readonly store: Store
+  readonly bodies: Bodies
+  readonly running: Running
   readonly log: Logger
   readonly now: () => number
 }
@@ -66,17 +68,20 @@ export interface Exchange {
 export function createGateway(deps: GatewayDeps): Gateway {
   const run = (client: Client): void => {
     const requestId = newRequestId(deps.now())
-    serve(deps, client, requestId).catch((error: unknown) => {
+    const work = serve(deps, client, requestId).catch((error: unknown) => {
       deps.log.error({ requestId, error: messageOf(error) }, 'a request ended in a fault')
       endInFault(client, requestId)
     })
+    deps.running.track(work)
   }
   return {
     request(request, response): void {
       run({ request, channel: { kind: 'response', response } })
     },
     upgrade(request, socket, head): void {
-      run({ request, channel: { kind: 'socket', socket: takeSocket(request, socket, head) } })
+      const taken = takeSocket(request, socket, head)
+      deps.running.hold(taken)
+      run({ request, channel: { kind: 'socket', socket: taken } })
     },
   }
 }
@@ -102,14 +107,27 @@ async function serve(deps: GatewayDeps, client: Client, requestId: string): Prom
     await refuseUnread(deps, client, caller, parsed, requestId)
     return
   }
-  const body = await collectBody(request)
+  const admitted = await deps.running.admit(caller.pod, () =>
+    deps.bodies.with(request, (body) =>
+      conclude(deps, { requestId, startedMs, client, connection, caller, parsed }, body),
+    ),
+  )
+  if (admitted !== undefined) answerRefusal(client, admitted, requestId)
+}
+
+/** Everything from the decision on. */
+async function conclude(
+  deps: GatewayDeps,
+  known: Omit<Exchange, 'body' | 'decision'>,
+  body: CollectedBody | Refusal,
+): Promise<void> {
+  const { client, caller, parsed, requestId } = known
   if (isRefusal(body)) {
     await refuseUnread(deps, client, caller, body, requestId)
     return
   }
-
   const decision = decide(deps, caller, parsed)
-  const exchange = { requestId, startedMs, client, connection, caller, parsed, body, decision }
+  const exchange = { ...known, body, decision }
   if (decision.effect === 'deny') await deny(deps, exchange)
   else if (decision.effect === 'allow') await perform(deps, exchange)
   else await hold(deps, exchange)

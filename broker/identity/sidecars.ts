@@ -58,7 +58,8 @@ interface VerifiedTag {
 
 /** Keys kept; the one longest unused goes first, and its sidecar registers again. */
 const MAX_KEYS = 50_000
-const MAX_TAGS = 50_000
+/** Verified tags kept; a tag lives a minute, so this bounds memory, not correctness. */
+const MAX_TAGS = 5_000
 const MAX_TAG_LENGTH = 8192
 const CLOCK_TOLERANCE_S = 5
 /** Digits of a container id that are shown, as `crictl` shows them. */
@@ -102,6 +103,7 @@ export function createSidecars(deps: {
       if (!parsed.success)
         return refuse('agent_tag_invalid', 'the tag does not have the expected form')
       const expiresAtMs = ((payload.iat ?? 0) + TAG_MAX_AGE_S) * 1000
+      dropExpired(tags, now())
       keep(tags, jws, { tag: parsed.data, keyId: own.keyId, expiresAtMs }, MAX_TAGS)
       return parsed.data
     } catch (error) {
@@ -173,6 +175,14 @@ async function provenKey(
 
 function joseCode(error: unknown): string {
   return error instanceof errors.JOSEError ? error.code : 'not a signed token'
+}
+
+/** Drops tags that are over, oldest first; they were kept in the order in which they end, nearly. */
+function dropExpired(tags: Map<string, VerifiedTag>, nowMs: number): void {
+  for (const [jws, { expiresAtMs }] of tags) {
+    if (expiresAtMs > nowMs) return
+    tags.delete(jws)
+  }
 }
 
 /** Sets an entry as the youngest, dropping the oldest where the map is full. */

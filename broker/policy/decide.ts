@@ -16,7 +16,7 @@ import type { RequestInfo } from '../../shared/kubernetes/request-info.ts'
 import type { Reason } from '../../shared/reasons.ts'
 import type { DecisionRecord } from '../ledger/entry.ts'
 import { BUILTIN_PREFIX } from './language.ts'
-import type { Match, PolicyDocument, Rule } from './language.ts'
+import type { PolicyDocument, Rule } from './language.ts'
 
 /** What a decision is made on; all of it verified. */
 export interface Facts {
@@ -57,7 +57,7 @@ interface CompiledRule {
 export function createDecider(policy: PolicyDocument, acceptVerdicts: readonly Verdict[]): Decider {
   const compiled: readonly CompiledRule[] = policy.rules.map((rule) => ({
     rule,
-    matches: compile(rule.match),
+    matches: compile(rule),
   }))
   const accepted = new Set<Verdict>(acceptVerdicts)
   return {
@@ -161,7 +161,7 @@ function isDiscovery(info: RequestInfo, path: string): boolean {
   )
 }
 
-function compile(match: Match): Test {
+function compile({ match, effect }: Rule): Test {
   const tests: Test[] = []
   const add = (
     words: readonly string[] | undefined,
@@ -173,7 +173,7 @@ function compile(match: Match): Test {
   add(match.clusters, (words) => oneOf(words, ({ cluster }) => cluster))
   add(match.apiGroups, (words) => oneOf(words, ({ info }) => info.apiGroup))
   add(match.namespaces, (words) => oneOf(words, ({ info }) => info.namespace))
-  add(match.resourceNames, (words) => oneOf(words, ({ info }) => info.name))
+  add(match.resourceNames, (words) => nameTest(words, effect))
   add(match.serviceAccounts, serviceAccountTest)
   add(match.executables, executableTest)
   add(match.resources, resourceTest)
@@ -185,6 +185,23 @@ function oneOf(words: readonly string[], value: (facts: Facts, verb: string) => 
   if (words.includes('*')) return () => true
   const set = new Set(words)
   return (facts, verb) => set.has(value(facts, verb))
+}
+
+/**
+ * `[scheme:]NAME[:port]` is how a proxied pod, service or node is named (apimachinery, util/net SplitSchemeNamePort). A rule
+ * that restricts covers every spelling of a name it lists; a rule that allows covers the spelling it lists.
+ */
+function nameTest(words: readonly string[], effect: Rule['effect']): Test {
+  const asSent = oneOf(words, ({ info }) => info.name)
+  if (effect === 'allow') return asSent
+  if (words.includes('*')) return asSent
+  const listed = new Set(words)
+  return (facts, verb) => {
+    const { name, subresource, verb: own } = facts.info
+    if (asSent(facts, verb)) return true
+    const proxied = subresource === 'proxy' || own === 'proxy'
+    return proxied && name.split(':').some((part) => listed.has(part))
+  }
 }
 
 function serviceAccountTest(words: readonly string[]): Test {

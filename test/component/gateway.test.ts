@@ -16,6 +16,9 @@ import { createApprovals } from '../../broker/approvals/approvals.ts'
 import type { Approvals } from '../../broker/approvals/approvals.ts'
 import { openConnection } from '../../broker/credentials/connection.ts'
 import type { ClusterConnection } from '../../broker/credentials/connection.ts'
+import { createBodies, MAX_BODIES_BYTES } from '../../broker/gateway/body.ts'
+import { createRunning, MAX_OPEN_PER_POD } from '../../broker/gateway/running.ts'
+import type { Running } from '../../broker/gateway/running.ts'
 import { createGateway } from '../../broker/gateway/serve.ts'
 import { checkByKeys, createTokenVerifier } from '../../broker/identity/service-account-tokens.ts'
 import { createSidecars } from '../../broker/identity/sidecars.ts'
@@ -73,6 +76,7 @@ describe('the gateway', () => {
   let store: Store
   let gate: Gate
   let approvals: Approvals
+  let running: Running
   let server: RunningServer
   let key: SidecarKey
   let token: string
@@ -127,12 +131,16 @@ describe('the gateway', () => {
     if ('problems' in policy) throw new Error(policy.problems.join())
     const connections = new Map([['test', connection]])
     const decider = createDecider(policy, ['exclusive'])
+    running = createRunning()
+    const bodies = createBodies(MAX_BODIES_BYTES)
     const gateway = createGateway({
       connections,
       sidecars,
       decider,
       approvals,
       store: gated,
+      bodies,
+      running,
       log,
       now,
     })
@@ -455,6 +463,36 @@ describe('the gateway', () => {
       socket.destroy()
     })
 
+    it('is durable before anything but a GET goes to a watch path, which is a watch to Kubernetes by any method', async () => {
+      gate.fail = true
+      for (const method of ['POST', 'PUT', 'DELETE']) {
+        expect(
+          (await call(method, '/api/v1/watch/namespaces/agents/pods', {}, 'x')).status,
+          method,
+        ).to.equal(503)
+      }
+      expect(upstream.seen).to.have.length(0)
+    })
+
+    it('is written for what an ending broker cuts off', async () => {
+      upstream.onUpgrade = (_request, socket) => {
+        socket.write(
+          'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n',
+        )
+      }
+      const session = await raw(
+        await rawLines(`POST /clusters/test${N}/pods/p/exec HTTP/1.1`, [
+          'Connection: Upgrade',
+          'Upgrade: SPDY/3.1',
+          'Content-Length: 0',
+        ]),
+      )
+      while (!session.text().includes('\r\n\r\n')) await sleep(10)
+      await running.close()
+      expect((await entries('outcome')).map(({ entry }) => entry['status'])).to.deep.equal([101])
+      await session.ended
+    })
+
     it('is a condition: without it writes do not go out and reads are not answered', async () => {
       gate.fail = true
       const write = await call('POST', `${N}/configmaps`, {}, '{}')
@@ -481,6 +519,23 @@ describe('the gateway', () => {
       expect(intent?.['decision']).to.deep.include({ effect: 'deny', reason: 'policy_denied' })
       expect(intent).not.to.have.property('credential')
       expect(outcome).to.include({ status: 403, reason: 'policy_denied' })
+    })
+
+    it('does not let one pod keep a cluster from the others', async () => {
+      upstream.onRequest = (_request, response) => {
+        response.writeHead(200)
+        response.write('x')
+      }
+      const lines = await rawLines(`GET /clusters/test${N}/pods?watch=1 HTTP/1.1`)
+      const watches = await Promise.all(Array.from({ length: MAX_OPEN_PER_POD }, () => raw(lines)))
+      while (upstream.seen.length < MAX_OPEN_PER_POD) await sleep(10)
+      const refused = await call('GET', `${N}/pods/p`)
+      expect([refused.status, refused.headers['nestgate-refused']]).to.deep.equal([
+        503,
+        'broker_busy',
+      ])
+      for (const { socket } of watches) socket.destroy()
+      await untilOutcome(100)
     })
 
     const PATHS = [
@@ -680,6 +735,52 @@ describe('the gateway', () => {
         bytesToServer: 9,
         bytesToClient: LAST_BYTES + 13,
       })
+    })
+
+    it('do not run for a client that has left already', async () => {
+      let release = (): void => undefined
+      gate.hold = new Promise((resolve) => (release = resolve))
+      const { socket } = await raw(
+        await rawLines(`POST /clusters/test${N}/pods/p/exec?command=rm HTTP/1.1`, UPGRADE),
+      )
+      await sleep(100)
+      socket.destroy()
+      await sleep(100)
+      gate.hold = undefined
+      release()
+      const [outcome] = await untilOutcome()
+      expect(outcome?.entry).to.include({ reason: 'client_left', status: 0 })
+      expect(upstream.seen).to.have.length(0)
+    })
+
+    it('have no body, whose bytes would be part of the session', async () => {
+      const { text, ended } = await raw(
+        await rawLines(`POST /clusters/test${N}/pods/p/exec HTTP/1.1`, [
+          'Connection: Upgrade',
+          'Upgrade: SPDY/3.1',
+          'Content-Length: 5',
+        ]),
+      )
+      await ended
+      expect(text())
+        .to.match(/^HTTP\/1\.1 400 /)
+        .and.to.contain('header_invalid')
+      expect(upstream.seen).to.have.length(0)
+    })
+
+    it('get no header of ours from an API server', async () => {
+      upstream.onUpgrade = (_request, socket) => {
+        socket.end(
+          'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nNestgate-Held: 1\r\nLocation: x\r\n\r\n',
+        )
+      }
+      const { text, ended } = await raw(
+        await rawLines(`POST /clusters/test${N}/pods/p/exec HTTP/1.1`, UPGRADE),
+      )
+      await ended
+      expect(text())
+        .to.match(/^HTTP\/1\.1 101 /)
+        .and.not.to.match(/nestgate-held|location/i)
     })
 
     it('pass on an API server’s refusal as an ordinary answer and close', async () => {

@@ -339,6 +339,16 @@ describe('sidecar', function () {
         expect((await ask('/x', { headers: { host } })).status).to.equal(200)
       })
 
+    it('outlives a client that asks for CONNECT and resets the connection', async () => {
+      for (let i = 0; i < 20; i += 1) {
+        const socket = connect(sidecar.port, '127.0.0.1')
+        await new Promise((resolve) => socket.once('connect', resolve))
+        socket.write('CONNECT x:1 HTTP/1.1\r\nHost: localhost\r\n\r\n')
+        socket.resetAndDestroy()
+      }
+      expect((await ask('/x')).status).to.equal(200)
+    })
+
     it('refuses CONNECT', async () => {
       const answer = await raw('CONNECT evil.example:443 HTTP/1.1\r\nHost: localhost\r\n\r\n')
       expect(answer).to.match(/^HTTP\/1\.1 405 /)
@@ -554,11 +564,21 @@ describe('sidecar', function () {
 
     it('passes on the refusal of an API server that imitates the broker’s', async () => {
       broker.onRequest = (_seen, response) => {
-        response.writeHead(401).end('{"reason":"nestgate.dev/sidecar_key_unknown"}')
+        response
+          .writeHead(401, { 'nestgate-request-id': 'x' })
+          .end('{"reason":"nestgate.dev/sidecar_key_unknown"}')
       }
       expect((await ask('/x')).status).to.equal(401)
       expect(broker.registrations).to.equal(1)
       expect(broker.seen).to.have.length(1)
+    })
+
+    it('repeats a read, but nothing that leads into a pod, for a GET may do anything there', async () => {
+      const paths = ['/api/v1/namespaces/n/pods', '/api/v1/namespaces/n/pods/p/proxy/launch']
+      broker.onRequest = (_seen, response) => response.destroy()
+      for (const path of paths) expect((await ask(path)).status).to.equal(503)
+      const counts = paths.map((path) => broker.seen.filter(({ url }) => url.endsWith(path)).length)
+      expect(counts).to.deep.equal([2, 1])
     })
 
     it('answers 503 and says that nothing was forwarded', async () => {

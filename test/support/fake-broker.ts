@@ -22,6 +22,7 @@ import {
   CLUSTER_HEADER,
   HELD_HEADER,
   REQUEST_HEADER,
+  REFUSED_HEADER,
   REQUEST_ID_HEADER,
   bearerToken,
 } from '../../shared/headers.ts'
@@ -185,6 +186,7 @@ class Fake implements FakeBroker {
         response.writeHead(answer.status, {
           'content-type': answer.contentType,
           [REQUEST_ID_HEADER]: newRequestId(Date.now()),
+          [REFUSED_HEADER]: 'sidecar_key_unknown',
         })
         response.end(answer.body)
       } else {
@@ -200,7 +202,7 @@ class Fake implements FakeBroker {
     if (seen === undefined) {
       const answer = statusAnswer(refuse('sidecar_key_unknown'), newRequestId(Date.now()))
       socket.end(
-        `HTTP/1.1 401 Unauthorized\r\n${REQUEST_ID_HEADER}: x\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(answer.body)}\r\n\r\n${answer.body}`,
+        `HTTP/1.1 401 Unauthorized\r\n${REQUEST_ID_HEADER}: x\r\n${REFUSED_HEADER}: sidecar_key_unknown\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(answer.body)}\r\n\r\n${answer.body}`,
       )
       return
     }

@@ -11,6 +11,7 @@ const BASE: DigestInput = {
     ['dryRun', 'All'],
     ['propagationPolicy', 'Orphan'],
   ],
+  connect: false,
   contentType: 'application/json',
   bodySha256: 'a'.repeat(64),
   identity: { podUid: 'pod-1', containerId: 'c'.repeat(64), uid: 1000, exe: '/usr/bin/kubectl' },
@@ -59,6 +60,10 @@ describe('the digest of a request', () => {
   it('does not depend on the order of query parameters, nor on the client’s patience', () => {
     const [first, second] = BASE.query
     expect(change({ query: [second!, ['timeout', '10s'], first!] })).to.equal(requestDigest(BASE))
+    const proxied = { connect: true, query: [first!, second!] }
+    expect(change({ ...proxied, query: [...proxied.query, ['timeout', '0']] })).not.to.equal(
+      change(proxied),
+    )
   })
 
   it('depends on the order of values of one parameter, of which the API server reads the first', () => {

@@ -148,6 +148,27 @@ describe('a decision', () => {
   })
 })
 
+describe('a name that is proxied', () => {
+  const url = (name: string): string => `/api/v1/namespaces/agents/services/${name}/proxy`
+  const rule = (effect: string): string =>
+    `- {id: one, match: {verbs: [connect], resources: [services/proxy], resourceNames: [internal]}, effect: ${effect}}\n`
+  const SPELLINGS = ['internal', 'internal:80', 'http:internal:80', 'https:internal:']
+
+  it('is restricted in every spelling, and allowed in the one that is listed', () => {
+    const any =
+      '- {id: any, match: {verbs: [connect], resources: [services/proxy]}, effect: allow}\n'
+    for (const effect of ['deny', 'hold'] as const) {
+      const decider = createDecider(policy(any + rule(effect)), ['exclusive'])
+      for (const name of SPELLINGS)
+        expect(decider.decide(facts('GET', url(name))).effect, name).to.equal(effect)
+      expect(decider.decide(facts('GET', url('other:80'))).effect).to.equal('allow')
+    }
+    const only = createDecider(policy(rule('allow')), ['exclusive'])
+    const effects = SPELLINGS.map((name) => only.decide(facts('GET', url(name))).effect)
+    expect(effects).to.deep.equal(['allow', 'deny', 'deny', 'deny'])
+  })
+})
+
 describe('readPolicy', () => {
   it('tells every problem with its line', () => {
     const found = problems(`${HEAD}- id: a
