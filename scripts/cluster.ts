@@ -171,7 +171,9 @@ export async function minorVersion(cluster: Cluster): Promise<number> {
   const version = JSON.parse(await kubectl(cluster, ['get', '--raw', '/version'])) as {
     minor: string
   }
-  return Number.parseInt(version.minor, 10)
+  const minor = Number.parseInt(version.minor, 10)
+  if (!Number.isInteger(minor)) throw new Error('the API server does not tell its version')
+  return minor
 }
 
 /** Collects what a failure is understood by: pods, events, logs of Nestgate and of the cluster's own parts. */

@@ -218,7 +218,7 @@ function clusterAudit(cluster: Cluster): Pick<E2eFacts, 'clusterAuditLog' | 'clu
 
 /** The binaries to start a cluster from, with an API server that survives our webhook; see scripts/webhook-apiserver.sh. */
 async function webhookCapable(): Promise<Readonly<Record<string, string>>> {
-  if (process.env['KUBECONFIG'] !== undefined) return {}
+  if ((process.env['KUBECONFIG'] ?? '') !== '') return {}
   const assets = process.env['KUBEBUILDER_ASSETS'] ?? '/opt/kubernetes/bin'
   const said = await run(join(ROOT, 'scripts', 'webhook-apiserver.sh'), [assets])
   return { KUBEBUILDER_ASSETS: said.trim().split('\n').at(-1) ?? assets }

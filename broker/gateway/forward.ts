@@ -6,7 +6,7 @@
  */
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
 import { pipeline } from 'node:stream/promises'
-import type { Duplex } from 'node:stream'
+import type { Duplex, Readable } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { Fault } from '../../shared/errors.ts'
 import { isHopByHop, REQUEST_ID_HEADER } from '../../shared/headers.ts'
@@ -263,15 +263,27 @@ async function passAnswer(
   delete passed['content-length']
   client.write(responseHead(status, '', { ...passed, connection: 'close' }))
   let bytesToClient = 0
-  let broken = false
   body.on('data', (chunk: Buffer) => (bytesToClient += chunk.length))
-  body.once('error', () => (broken = true))
-  const ended = await pipeline(body, client).then(
-    () => true,
-    () => false,
-  )
-  const reason = broken ? 'stream_broken' : 'client_left'
-  return { status, bytesToClient, bytesToServer: 0, ...(ended ? {} : { reason }) }
+  const reason = await passBody(body, client)
+  return { status, bytesToClient, bytesToServer: 0, ...(reason === undefined ? {} : { reason }) }
+}
+
+/** Why the body did not reach the client whole, or undefined when it did. */
+function passBody(body: Readable, client: Duplex): Promise<OutcomeEntry['reason'] | undefined> {
+  return new Promise((resolve) => {
+    // the first to break is the cause: the pipeline destroys the other one only afterwards
+    body.once('error', () => {
+      resolve('stream_broken')
+    })
+    pipeline(body, client).then(
+      () => {
+        resolve(undefined)
+      },
+      () => {
+        resolve('client_left')
+      },
+    )
+  })
 }
 
 /** A redirect that a client might follow; 304 is an answer. */
