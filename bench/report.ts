@@ -138,7 +138,8 @@ Three ways to the same API server, in one run on one machine, over the loopback:
 
 Each cell ran ${rounds} times for ${seconds} s after a warm-up, the ways in turn within every round. Figures are medians over
 the rounds, with the lowest and highest beside them; ratios are taken within a round. Load generator, proxies, API
-server and etcd share the machine, so a slower way also suffers from its own cost of CPU.
+server and etcd share the machine, so a slower way also suffers from its own cost of CPU. Sidecar and load generator have a
+process namespace of their own, as in a pod (where the user may make one).
 
 Machine: ${machine.cores} cores (${machine.model}), ${machine.memoryGib} GiB, Linux ${machine.kernel}, Node ${machine.node}, Kubernetes ${machine.kubernetes}, kubectl ${machine.kubectl}.
 

@@ -13,7 +13,7 @@ import { ROOT } from '../scripts/image.ts'
 import { eventually, run } from '../scripts/run.ts'
 import { BROKER_AUDIENCE } from '../shared/agent-tag.ts'
 import type { LoadPlan } from './load.ts'
-import { start } from './processes.ts'
+import { podLike, start } from './processes.ts'
 import type { Measured } from './processes.ts'
 
 const NAMESPACE = 'nestgate-bench'
@@ -249,8 +249,13 @@ async function startNestgate(
     listening,
   )
   started.push(broker)
-  const sidecarArgs = ['--disable-sigusr1', join(built, 'sidecar', 'main.js')]
-  const sidecar = await start('sidecar', 'node', sidecarArgs, listening, {
+  const [program = 'node', ...sidecarArgs] = [
+    ...podLike(),
+    'node',
+    '--disable-sigusr1',
+    join(built, 'sidecar', 'main.js'),
+  ]
+  const sidecar = await start('sidecar', program, sidecarArgs, listening, {
     NESTGATE_BROKER_URL: `https://127.0.0.1:${broker.ready[1] ?? ''}`,
     NESTGATE_CLUSTER: 'local',
     NESTGATE_BROKER_CA_FILE: join(tls, 'ca.crt'),
