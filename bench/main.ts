@@ -49,7 +49,7 @@ function readArguments(): { rounds: number; seconds: number; connections: readon
 
 async function measure(plan: LoadPlan, pod: number): Promise<LoadResult> {
   const file = join(import.meta.dirname, 'load.ts')
-  const [program = 'node', ...args] = [...among(pod), 'node', file, JSON.stringify(plan)]
+  const [program, ...args] = [...among(pod), 'node', file, JSON.stringify(plan)]
   const said = await run(program, args, {
     timeoutMs: plan.durationMs + plan.warmupMs + 60_000,
   })

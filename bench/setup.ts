@@ -249,7 +249,7 @@ async function startNestgate(
     listening,
   )
   started.push(broker)
-  const [program = 'node', ...sidecarArgs] = [
+  const [program, ...sidecarArgs] = [
     ...podLike(),
     'node',
     '--disable-sigusr1',
