@@ -1,10 +1,11 @@
 /** Structured logs on standard output. Nothing that could hold a secret is passed here; the redaction below is the second lock. */
 import { pino } from 'pino'
 import type { Logger } from 'pino'
+import type { LogLevel } from './json-log.ts'
 
 export type { Logger } from 'pino'
 
-export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'silent'] as const
+export { LOG_LEVELS } from './json-log.ts'
 
 const REDACTED_PATHS = [
   'authorization',
@@ -22,7 +23,7 @@ const REDACTED_PATHS = [
 ]
 
 /** A logger named after its process. */
-export function createLog(name: string, level: (typeof LOG_LEVELS)[number]): Logger {
+export function createLog(name: string, level: LogLevel): Logger {
   return pino({
     name,
     level,

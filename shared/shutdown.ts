@@ -1,6 +1,6 @@
 /** The end of a process: on SIGTERM or SIGINT everything that was opened is closed, last opened first, within a bound. */
-import type { Logger } from './log.ts'
 import { messageOf } from './errors.ts'
+import type { Log } from './json-log.ts'
 
 /** How long closing may take before the process ends anyway, in milliseconds; below Kubernetes' default grace of 30 s. */
 const SHUTDOWN_LIMIT_MS = 20_000
@@ -12,7 +12,7 @@ export type Closer = () => Promise<void> | void
  * Runs `closers` in reverse order at the first SIGTERM or SIGINT, then exits 0; exits 1 if a closer fails
  * or the time runs out.
  */
-export function closeOnSignal(log: Logger, closers: readonly Closer[]): void {
+export function closeOnSignal(log: Log, closers: readonly Closer[]): void {
   let closing = false
   const close = (signal: NodeJS.Signals): void => {
     if (closing) return
@@ -28,7 +28,7 @@ export function closeOnSignal(log: Logger, closers: readonly Closer[]): void {
   process.on('SIGINT', close)
 }
 
-async function runAll(log: Logger, closers: readonly Closer[]): Promise<boolean> {
+async function runAll(log: Log, closers: readonly Closer[]): Promise<boolean> {
   let clean = true
   for (const closer of closers.toReversed()) {
     try {

@@ -3,25 +3,9 @@
  * Each side decodes what it receives with these schemas.
  */
 import { z } from 'zod'
+import { APPROVAL_STATES } from './wire-constants.ts'
 
-/** Longest wait of one poll on a held request, in seconds. */
-export const MAX_WAIT_S = 25
-
-export const APPROVAL_STATES = [
-  'PENDING',
-  'APPROVED',
-  'DENIED',
-  'EXPIRED',
-  'CANCELLED',
-  'EXECUTING',
-  'SUCCEEDED',
-  'FAILED',
-  'UNKNOWN',
-  'REVOKED',
-] as const
-
-/** State of a held request; see docs/architecture.md for the transitions. */
-export type ApprovalState = (typeof APPROVAL_STATES)[number]
+export * from './wire-constants.ts'
 
 /** Body of `POST /v1/sidecars`: a JWS over `{aud, iat}` that carries its own public key in the `jwk` header. */
 export const registrationSchema = z.strictObject({ proof: z.string().max(4096) })

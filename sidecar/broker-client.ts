@@ -3,12 +3,12 @@
  * be signed by the pinned authority. Answers are decoded before use; the broker's refusals come back as values, a
  * missing broker is thrown as the transport's error.
  */
-import type { Dispatcher } from 'undici'
-import type { z } from 'zod'
+import { isRecord } from '../shared/config-source.ts'
 import { Fault } from '../shared/errors.ts'
 import { CLUSTER_HEADER } from '../shared/headers.ts'
-import { heldRequestSchema, registeredSchema } from '../shared/wire.ts'
+import { APPROVAL_STATES } from '../shared/wire-constants.ts'
 import type { HeldRequest } from '../shared/wire.ts'
+import type { BrokerConnections } from './broker-connections.ts'
 
 /** Largest answer that is read, in bytes. */
 const MAX_ANSWER_BYTES = 65_536
@@ -16,7 +16,10 @@ const MAX_ANSWER_BYTES = 65_536
 const ANSWER_LIMIT_MS = 10_000
 
 /** Answer to a registration. */
-export type Registered = z.infer<typeof registeredSchema>
+export interface Registered {
+  readonly podUid: string
+  readonly keyId: string
+}
 
 /** What the broker answered. */
 export type Reply<T> =
@@ -40,43 +43,41 @@ interface Call<T> {
   readonly method: 'GET' | 'POST'
   readonly path: string
   readonly token: string
-  readonly schema?: z.ZodType<T>
+  /** The answer, or undefined for one that cannot be read. */
+  readonly decode: (value: unknown) => T | undefined
   readonly body?: object
   readonly waitMs?: number
   readonly signal?: AbortSignal
 }
 
 /**
- * A client over connections to the broker's origin.
+ * A client over connections to the broker.
  *
  * @param cluster - the cluster that the token belongs to
  */
-export function createBrokerClient(
-  dispatcher: Dispatcher,
-  origin: string,
-  cluster: string,
-): BrokerClient {
-  async function call<T>(options: Call<T>): Promise<Reply<T | undefined>> {
-    const { method, path, token, schema, body, waitMs = 0, signal } = options
-    const answer = await dispatcher.request({
-      origin,
+export function createBrokerClient(connections: BrokerConnections, cluster: string): BrokerClient {
+  async function call<T>(options: Call<T>): Promise<Reply<T>> {
+    const { method, path, token, decode, body, waitMs = 0, signal } = options
+    const json = body === undefined ? undefined : JSON.stringify(body)
+    const { status, text } = await connections.ask({
       method,
       path,
       headers: {
         authorization: `Bearer ${token}`,
         [CLUSTER_HEADER]: cluster,
         accept: 'application/json',
-        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...(json === undefined ? {} : { 'content-type': 'application/json' }),
       },
-      body: body === undefined ? null : JSON.stringify(body),
-      headersTimeout: waitMs + ANSWER_LIMIT_MS,
-      bodyTimeout: ANSWER_LIMIT_MS,
+      limitMs: waitMs + ANSWER_LIMIT_MS,
+      maxBytes: MAX_ANSWER_BYTES,
+      ...(json === undefined ? {} : { body: json }),
       ...(signal === undefined ? {} : { signal }),
     })
-    const text = await readText(answer.body)
-    if (answer.statusCode < 200 || answer.statusCode > 299)
-      return { ok: false, status: answer.statusCode }
-    return { ok: true, value: schema === undefined ? undefined : decode(schema, text, path) }
+    if (status < 200 || status > 299) return { ok: false, status }
+    const value = decode(parseJson(text))
+    if (value === undefined)
+      throw new Fault('broker_protocol', `the answer to ${path} cannot be read`)
+    return { ok: true, value }
   }
 
   return {
@@ -85,44 +86,53 @@ export function createBrokerClient(
         method: 'POST',
         path: '/v1/sidecars',
         token,
-        schema: registeredSchema,
+        decode: decodeRegistered,
         body: { proof },
-      }).then(required),
+      }),
     poll: (token, id, waitSeconds, signal) =>
       call({
         method: 'GET',
         path: `/v1/requests/${encodeURIComponent(id)}?wait=${waitSeconds}`,
         token,
-        schema: heldRequestSchema,
+        decode: decodeHeld,
         waitMs: waitSeconds * 1000,
         signal,
-      }).then(required),
+      }),
     cancel: (token, id) =>
-      call({ method: 'POST', path: `/v1/requests/${encodeURIComponent(id)}/cancel`, token }),
+      call({
+        method: 'POST',
+        path: `/v1/requests/${encodeURIComponent(id)}/cancel`,
+        token,
+        decode: () => true,
+      }),
   }
 }
 
-function required<T>(reply: Reply<T | undefined>): Reply<T> {
-  if (!reply.ok) return reply
-  if (reply.value === undefined) throw new Fault('broker_protocol', 'the answer is empty')
-  return { ok: true, value: reply.value }
+function decodeRegistered(value: unknown): Registered | undefined {
+  if (!isRecord(value)) return undefined
+  const { podUid, keyId } = value
+  return typeof podUid === 'string' && typeof keyId === 'string' ? { podUid, keyId } : undefined
 }
 
-async function readText(body: AsyncIterable<Buffer>): Promise<string> {
-  const chunks: Buffer[] = []
-  let size = 0
-  for await (const chunk of body) {
-    size += chunk.length
-    if (size > MAX_ANSWER_BYTES) throw new Fault('broker_protocol', 'the answer is too large')
-    chunks.push(chunk)
+/** The fields of `heldRequestSchema` in shared/wire.ts. */
+function decodeHeld(value: unknown): HeldRequest | undefined {
+  if (!isRecord(value)) return undefined
+  const { id, expiresAt, reason, reviewer } = value
+  const state = APPROVAL_STATES.find((name) => name === value['state'])
+  if (typeof id !== 'string' || typeof expiresAt !== 'string' || state === undefined)
+    return undefined
+  if (!isOptionalText(reason) || !isOptionalText(reviewer)) return undefined
+  return {
+    id,
+    expiresAt,
+    state,
+    ...(reason === undefined ? {} : { reason }),
+    ...(reviewer === undefined ? {} : { reviewer }),
   }
-  return Buffer.concat(chunks).toString('utf8')
 }
 
-function decode<T>(schema: z.ZodType<T>, text: string, path: string): T {
-  const result = schema.safeParse(parseJson(text))
-  if (!result.success) throw new Fault('broker_protocol', `the answer to ${path} cannot be read`)
-  return result.data
+function isOptionalText(value: unknown): value is string | undefined {
+  return value === undefined || typeof value === 'string'
 }
 
 function parseJson(text: string): unknown {

@@ -1,54 +1,66 @@
-/** The sidecar's configuration; see shared/config.ts for how it is read. Written by the webhook into each pod. */
-import { z } from 'zod'
-import { integer, port, readConfig } from '../shared/config.ts'
-import type { ConfigSource, EnvTable } from '../shared/config.ts'
-import { LOG_LEVELS } from '../shared/log.ts'
+/**
+ * The sidecar's configuration: environment variables beginning with `NESTGATE_`, which is all that the webhook writes,
+ * over a YAML file (`--config FILE`), whose parser is loaded only then. Everything is checked before anything starts.
+ */
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { ConfigError, applyEnvironment, deepFreeze, isRecord } from '../shared/config-source.ts'
+import type { ConfigSource, EnvTable } from '../shared/config-source.ts'
+import { messageOf } from '../shared/errors.ts'
+import { LOG_LEVELS } from '../shared/json-log.ts'
+import type { LogLevel } from '../shared/json-log.ts'
+import { createSettingsReader, integer, listOf, oneOf, text } from './settings.ts'
+import type { SettingsReader } from './settings.ts'
 
 /** Longest that a held request may wait for its decision, in seconds: a day. */
 const MAX_HOLD_LIMIT_S = 86_400
+const CLUSTER_NAME = /^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$/
+/** RFC 1123 label. */
+const NAMESPACE_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/
+const LOOPBACK_HOSTS = ['127.0.0.1', '::1'] as const
+const port = integer(0, 65_535)
 
 /** The sidecar's settings. */
-export const sidecarSchema = z
-  .strictObject({
-    /** Origin of the broker: scheme, host and port, nothing else. */
-    brokerUrl: z.string().refine(isHttpsOrigin, 'expected https://HOST[:PORT] without a path'),
-    /** Name under which the broker knows this cluster. */
-    cluster: z.string().regex(/^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$/),
-    /** Certificates that sign the broker's, as PEM text; no other is trusted. */
-    brokerCaPem: z.string().min(1).optional(),
-    /** The same from a file. */
-    brokerCaFile: z.string().min(1).optional(),
-    /** The projected service-account token with the broker's audience. */
-    tokenFile: z.string().min(1),
-    /** Identity profile the webhook chose; informative. */
-    profile: z.enum(['R', 'P']).default('R'),
-    listen: z
-      .strictObject({
-        port: port.default(8001),
-        /** Both loopback addresses: `localhost` means either, and a free one could be taken by another process. */
-        hosts: z
-          .array(z.enum(['127.0.0.1', '::1']))
-          .min(1)
-          .default(['127.0.0.1', '::1']),
-      })
-      .prefault({}),
-    caller: z
-      .strictObject({
-        /** What processes that may not be searched mean for a verdict; `ignore` is for a developer's own machine only. */
-        unreadable: z.enum(['refuse', 'ignore']).default('refuse'),
-      })
-      .prefault({}),
-    /** How long a held request waits for its decision, in seconds. */
-    holdLimitSeconds: integer(1, MAX_HOLD_LIMIT_S).default(1800),
-    log: z.strictObject({ level: z.enum(LOG_LEVELS).default('info') }).prefault({}),
-  })
-  .refine((config) => (config.brokerCaPem === undefined) !== (config.brokerCaFile === undefined), {
-    message: 'set exactly one of brokerCaPem and brokerCaFile',
-    path: ['brokerCaFile'],
-  })
-
-/** See the schema in this file. */
-export type SidecarConfig = Readonly<z.infer<typeof sidecarSchema>>
+export interface SidecarConfig {
+  /** Origin of the broker: scheme, host and port, nothing else. */
+  readonly brokerUrl: string
+  /** Name under which the broker knows this cluster. */
+  readonly cluster: string
+  /** Certificates that sign the broker's, as PEM text; no other is trusted. Exactly one of the two is set. */
+  readonly brokerCaPem?: string
+  /** The same from a file. */
+  readonly brokerCaFile?: string
+  /** The projected service-account token with the broker's audience. */
+  readonly tokenFile: string
+  /** Identity profile the webhook chose; in C the pod shares no process namespace. */
+  readonly profile: 'R' | 'P' | 'C'
+  readonly listen: {
+    readonly port: number
+    /** HTTPS for in-cluster clients, which need `serviceAccountDir` to trust it; 0 turns it off. */
+    readonly tlsPort: number
+    /** Both loopback addresses: `localhost` means either, and a free one could be taken by another process. */
+    readonly hosts: readonly (typeof LOOPBACK_HOSTS)[number][]
+  }
+  readonly caller: {
+    /** What processes that may not be searched mean for a verdict; `ignore` is for a developer's own machine only. */
+    readonly unreadable: 'refuse' | 'ignore'
+  }
+  /** What dangerous capabilities of a neighbour mean: `refuse` serves nobody while there is one. */
+  readonly posture: 'warn' | 'refuse'
+  /** Directory shared with the agents for `ca.crt`, `namespace` and the placeholder `token`. */
+  readonly serviceAccountDir?: string
+  /** The pod's namespace. */
+  readonly namespace: string
+  readonly health: {
+    /** The pod's address. */
+    readonly host: string
+    /** 0 turns health and metrics off. */
+    readonly port: number
+  }
+  /** How long a held request waits for its decision, in seconds. */
+  readonly holdLimitSeconds: number
+  readonly log: { readonly level: LogLevel }
+}
 
 /** Environment variables of the sidecar, without prefix. */
 export const SIDECAR_ENV: EnvTable = {
@@ -59,9 +71,20 @@ export const SIDECAR_ENV: EnvTable = {
   TOKEN_FILE: 'tokenFile',
   PROFILE: 'profile',
   LISTEN_PORT: 'listen.port',
+  LISTEN_TLS_PORT: 'listen.tlsPort',
   CALLER_UNREADABLE: 'caller.unreadable',
+  POSTURE: 'posture',
+  SERVICE_ACCOUNT_DIR: 'serviceAccountDir',
+  NAMESPACE: 'namespace',
+  POD_IP: 'health.host',
+  HEALTH_PORT: 'health.port',
   HOLD_LIMIT_SECONDS: 'holdLimitSeconds',
   LOG_LEVEL: 'log.level',
+}
+
+/** The source of this process's own start: its arguments and its environment. */
+export function commandLine(): ConfigSource {
+  return { argv: process.argv.slice(2), env: process.env }
 }
 
 /**
@@ -69,13 +92,88 @@ export const SIDECAR_ENV: EnvTable = {
  *
  * @throws ConfigError naming every problem
  */
-export function readSidecarConfig(source: ConfigSource): SidecarConfig {
-  return readConfig(sidecarSchema, SIDECAR_ENV, source)
+export function readSidecarConfig({ argv, env }: ConfigSource): SidecarConfig {
+  const problems: string[] = []
+  const raw = readFile(argv, problems)
+  applyEnvironment(raw, SIDECAR_ENV, env, problems)
+  const reader = createSettingsReader(raw, problems)
+  const config = decode(reader)
+  reader.finish()
+  if ((config.brokerCaPem === undefined) === (config.brokerCaFile === undefined))
+    problems.push('brokerCaFile: set exactly one of brokerCaPem and brokerCaFile')
+  if (problems.length > 0) throw new ConfigError(problems)
+  return deepFreeze(config)
 }
 
-function isHttpsOrigin(text: string): boolean {
-  if (!URL.canParse(text)) return false
-  const url = new URL(text)
+/** Dotted keys of all settings. */
+export function sidecarKeys(): readonly string[] {
+  const reader = createSettingsReader({}, [])
+  decode(reader)
+  return reader.keys
+}
+
+function decode(reader: SettingsReader): SidecarConfig {
+  const brokerCaPem = reader.optional('brokerCaPem', text())
+  const brokerCaFile = reader.optional('brokerCaFile', text())
+  const serviceAccountDir = reader.optional('serviceAccountDir', text())
+  const cluster = text('a cluster name', (name) => CLUSTER_NAME.test(name))
+  const namespace = text('a namespace name', (name) => NAMESPACE_NAME.test(name))
+  return {
+    brokerUrl: reader.required(
+      'brokerUrl',
+      text('https://HOST[:PORT] without a path', isHttpsOrigin),
+    ),
+    cluster: reader.required('cluster', cluster),
+    ...(brokerCaPem === undefined ? {} : { brokerCaPem }),
+    ...(brokerCaFile === undefined ? {} : { brokerCaFile }),
+    tokenFile: reader.required('tokenFile', text()),
+    profile: reader.read('profile', oneOf(['R', 'P', 'C']), 'R'),
+    listen: {
+      port: reader.read('listen.port', port, 8001),
+      tlsPort: reader.read('listen.tlsPort', port, 8443),
+      hosts: [...reader.read('listen.hosts', listOf(LOOPBACK_HOSTS), LOOPBACK_HOSTS)],
+    },
+    caller: { unreadable: reader.read('caller.unreadable', oneOf(['refuse', 'ignore']), 'refuse') },
+    posture: reader.read('posture', oneOf(['warn', 'refuse']), 'warn'),
+    ...(serviceAccountDir === undefined ? {} : { serviceAccountDir }),
+    namespace: reader.read('namespace', namespace, 'default'),
+    health: {
+      host: reader.read('health.host', text(), '0.0.0.0'),
+      port: reader.read('health.port', port, 8002),
+    },
+    holdLimitSeconds: reader.read('holdLimitSeconds', integer(1, MAX_HOLD_LIMIT_S), 1800),
+    log: { level: reader.read('log.level', oneOf(LOG_LEVELS), 'info') },
+  }
+}
+
+function readFile(argv: readonly string[], problems: string[]): Record<string, unknown> {
+  const [option, file, ...others] = argv
+  if (option === undefined) return {}
+  if (option !== '--config' || file === undefined || others.length > 0) {
+    problems.push('usage: [--config FILE]')
+    return {}
+  }
+  try {
+    const value = parseYaml(readFileSync(file, 'utf8'))
+    if (value === null || value === undefined) return {}
+    if (isRecord(value)) return value
+    problems.push(`${file}: expected a mapping of settings`)
+  } catch (error) {
+    problems.push(`${file}: ${messageOf(error)}`)
+  }
+  return {}
+}
+
+/** Loaded here and not above: in a pod there is no file, and the parser costs 4 MiB. */
+function parseYaml(content: string): unknown {
+  const yaml: unknown = createRequire(import.meta.url)('yaml')
+  if (!isRecord(yaml) || typeof yaml['parse'] !== 'function') throw new Error('no YAML parser')
+  return Reflect.apply(yaml['parse'], undefined, [content, { maxAliasCount: 0 }])
+}
+
+function isHttpsOrigin(value: string): boolean {
+  if (!URL.canParse(value)) return false
+  const url = new URL(value)
   const bare = url.pathname === '/' && url.search === '' && url.hash === ''
   return url.protocol === 'https:' && url.username === '' && url.password === '' && bare
 }

@@ -7,7 +7,7 @@ import type { Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { AgentTag } from '../shared/agent-tag.ts'
 import { messageOf } from '../shared/errors.ts'
-import type { Logger } from '../shared/log.ts'
+import type { Log } from '../shared/json-log.ts'
 import { isRefusal, refuse } from '../shared/reasons.ts'
 import type { Refusal } from '../shared/reasons.ts'
 import type { Callers } from './caller/caller.ts'
@@ -31,7 +31,7 @@ export interface DeliverDeps {
   readonly signer: Signer
   readonly registration: Registration
   readonly holds: Holds
-  readonly log: Logger
+  readonly log: Log
   /** Milliseconds, monotonic. */
   readonly now: () => number
 }

@@ -5,21 +5,17 @@
  * not followed, the path goes out byte for byte, and the broker's certificate must be signed by the pinned authority.
  */
 import { IncomingMessage } from 'node:http'
-import type { ClientRequest, IncomingHttpHeaders, ServerResponse } from 'node:http'
-import { Agent } from 'node:https'
+import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
+import type { Agent } from 'node:https'
 import { Readable } from 'node:stream'
 import { createProxyMiddleware } from 'http-proxy-middleware'
 import type { Plugin, RequestHandler } from 'http-proxy-middleware'
-import { Fault, codeOf } from '../shared/errors.ts'
-import { CONNECT_LIMIT_MS } from './broker-connections.ts'
+import { codeOf } from '../shared/errors.ts'
+import { superviseConnection } from './broker-connections.ts'
 import { answerHeaders } from './headers.ts'
 import { isBrokersWord } from './outcome.ts'
 import type { Outcome } from './outcome.ts'
 
-/** Idle time after which the kernel probes a connection in use, in milliseconds: a watch would not notice a dead broker otherwise. */
-const PROBE_AFTER_MS = 30_000
-/** Idle connections kept to the broker. */
-const MAX_IDLE_CONNECTIONS = 64
 /** How much of the broker's own answers (held, refused) is kept, in bytes. */
 const MAX_WORD_BYTES = 65_536
 
@@ -39,8 +35,6 @@ export interface Forwarder {
    * is handed back instead, or when it failed. Never rejects.
    */
   send(client: IncomingMessage, response: ServerResponse, request: ForwardRequest): Promise<Outcome>
-  /** Ends all connections to the broker. */
-  close(): void
 }
 
 interface Attempt {
@@ -55,15 +49,11 @@ interface Attempt {
 /** A forwarder to the broker at `origin`. */
 export function createForwarder(options: {
   readonly origin: string
-  readonly ca: string
+  /** Connections to it, kept alive. */
+  readonly agent: Agent
 }): Forwarder {
-  const agent = new Agent({
-    ca: options.ca,
-    keepAlive: true,
-    maxFreeSockets: MAX_IDLE_CONNECTIONS,
-  })
   const attempts = new WeakMap<IncomingMessage, Attempt>()
-  const proxy = createProxy(options.origin, agent, attempts)
+  const proxy = createProxy(options.origin, options.agent, attempts)
   return {
     send(client, response, request): Promise<Outcome> {
       if (response.destroyed) return Promise.resolve({ kind: 'left' })
@@ -86,9 +76,6 @@ export function createForwarder(options: {
         })
       })
     },
-    close(): void {
-      agent.destroy()
-    },
   }
 }
 
@@ -101,7 +88,7 @@ function createProxy(
   const plugin: Plugin = (proxy) => {
     proxy.on('proxyReq', (proxied, outgoing) => {
       const attempt = attempts.get(outgoing)
-      if (attempt !== undefined) superviseConnection(proxied, attempt)
+      if (attempt !== undefined) superviseConnection(proxied, () => (attempt.sent = true))
     })
     proxy.on('proxyRes', (answer, outgoing, response) => {
       const attempt = attempts.get(outgoing)
@@ -148,26 +135,6 @@ function outgoingMessage(client: IncomingMessage, request: ForwardRequest): Inco
   const length = body.length > 0 ? { 'content-length': String(body.length) } : {}
   outgoing.headers = { ...headers, ...length }
   return outgoing
-}
-
-/** Notes when the request begins to be sent, and gives a new connection a time to be made in. */
-function superviseConnection(proxied: ClientRequest, attempt: Attempt): void {
-  const { socket } = proxied
-  socket?.setKeepAlive(true, PROBE_AFTER_MS)
-  if (proxied.reusedSocket || socket === null) {
-    attempt.sent = true
-    return
-  }
-  const timer = setTimeout(() => {
-    proxied.destroy(new Fault('broker_unreachable', 'connecting took too long'))
-  }, CONNECT_LIMIT_MS)
-  socket.once('secureConnect', () => {
-    attempt.sent = true
-    clearTimeout(timer)
-  })
-  socket.once('close', () => {
-    clearTimeout(timer)
-  })
 }
 
 /** Nothing in here may throw: it runs in an event of the library. */

@@ -5,10 +5,10 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { messageOf } from '../shared/errors.ts'
-import type { Logger } from '../shared/log.ts'
+import type { Log } from '../shared/json-log.ts'
 import { refuse } from '../shared/reasons.ts'
 import type { Refusal } from '../shared/reasons.ts'
-import { MAX_WAIT_S } from '../shared/wire.ts'
+import { MAX_WAIT_S } from '../shared/wire-constants.ts'
 import type { HeldRequest } from '../shared/wire.ts'
 import type { BrokerClient, Reply } from './broker-client.ts'
 import type { TokenSource } from './token.ts'
@@ -39,7 +39,7 @@ export interface Holds {
 export interface HoldDeps {
   readonly broker: BrokerClient
   readonly token: TokenSource
-  readonly log: Logger
+  readonly log: Log
   /** Longest wait of one request, in milliseconds. */
   readonly limitMs: number
   /** Aborted when the sidecar ends. */

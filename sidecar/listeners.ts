@@ -9,7 +9,7 @@ import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { codeOf } from '../shared/errors.ts'
-import type { Logger } from '../shared/log.ts'
+import type { Log } from '../shared/json-log.ts'
 import { upgradeProtocol } from '../shared/upgrade.ts'
 import type { Callers } from './caller/caller.ts'
 
@@ -34,7 +34,7 @@ const NO_SUCH_ADDRESS: ReadonlySet<string | undefined> = new Set(['EADDRNOTAVAIL
 /** What is listened for. */
 export interface ListenerDeps {
   readonly callers: Callers
-  readonly log: Logger
+  readonly log: Log
   readonly onRequest: (request: IncomingMessage, response: ServerResponse) => void
   readonly onUpgrade: (request: IncomingMessage, socket: Duplex, head: Buffer) => void
 }
@@ -128,7 +128,7 @@ function bind(
   server: Server,
   host: string,
   port: number,
-  log: Logger,
+  log: Log,
 ): Promise<AddressInfo | undefined> {
   return new Promise((resolve, reject) => {
     server.once('error', (error) => {

@@ -1,14 +1,13 @@
 /** Entry point of the sidecar: `node sidecar/main.ts [--config FILE]`. Only wires; exits 1 when it cannot start. */
-import { commandLine } from '../shared/config.ts'
 import { messageOf } from '../shared/errors.ts'
-import { createLog } from '../shared/log.ts'
+import { createJsonLog } from '../shared/json-log.ts'
 import { closeOnSignal } from '../shared/shutdown.ts'
-import { readSidecarConfig } from './config.ts'
+import { commandLine, readSidecarConfig } from './config.ts'
 import { startSidecar } from './sidecar.ts'
 
 try {
   const config = readSidecarConfig(commandLine())
-  const log = createLog('nestgate-sidecar', config.log.level)
+  const log = createJsonLog('nestgate-sidecar', config.log.level)
   const sidecar = await startSidecar(config, log)
   closeOnSignal(log, [() => sidecar.close()])
   const { cluster, profile } = config

@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { codeOf, messageOf } from '../shared/errors.ts'
-import type { Logger } from '../shared/log.ts'
+import type { Log } from '../shared/json-log.ts'
 import type { BrokerClient } from './broker-client.ts'
 import type { Signer } from './signer.ts'
 import type { TokenSource } from './token.ts'
@@ -35,7 +35,7 @@ export interface RegistrationDeps {
   readonly broker: BrokerClient
   readonly token: TokenSource
   readonly signer: Signer
-  readonly log: Logger
+  readonly log: Log
 }
 
 /** The registration of one sidecar. */

@@ -8,7 +8,6 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import type { Dispatcher } from 'undici'
 import { messageOf } from '../shared/errors.ts'
 import { parseTarget } from '../shared/kubernetes/path.ts'
 import { isRead, readRequestInfo } from '../shared/kubernetes/request-info.ts'
@@ -17,6 +16,7 @@ import type { Refusal } from '../shared/reasons.ts'
 import { statusAnswer } from '../shared/status.ts'
 import { responseHead, takeSocket, upgradeProtocol } from '../shared/upgrade.ts'
 import type { Bodies, Body } from './body.ts'
+import type { BrokerConnections } from './broker-connections.ts'
 import { deliver, identifyCaller } from './deliver.ts'
 import type { DeliverDeps, Delivered } from './deliver.ts'
 import type { Forwarder } from './forward.ts'
@@ -38,7 +38,7 @@ export interface RequestDeps extends DeliverDeps {
   readonly bodies: Bodies
   readonly forwarder: Forwarder
   /** Connections to the broker for upgrades. */
-  readonly upgrades: Dispatcher
+  readonly upgrades: Pick<BrokerConnections, 'upgrade'>
   /** Host header of the broker. */
   readonly brokerHost: string
   /** What stands before each path: `/clusters/NAME`. */

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { performance } from 'node:perf_hooks'
-import type { Logger } from '../shared/log.ts'
+import type { Log } from '../shared/json-log.ts'
 import { createBodies } from './body.ts'
 import { createBrokerClient } from './broker-client.ts'
 import { createBrokerConnections } from './broker-connections.ts'
@@ -33,15 +33,15 @@ export interface Sidecar {
  *
  * @throws when an address is taken, or the broker's certificates cannot be read
  */
-export async function startSidecar(config: SidecarConfig, log: Logger): Promise<Sidecar> {
+export async function startSidecar(config: SidecarConfig, log: Log): Promise<Sidecar> {
   const ca = config.brokerCaPem ?? readFileSync(config.brokerCaFile ?? '', 'utf8')
   const { origin, host } = new URL(config.brokerUrl)
   const closing = new AbortController()
   const now = (): number => performance.now()
   const connections = createBrokerConnections({ origin, ca })
-  const broker = createBrokerClient(connections, origin, config.cluster)
+  const broker = createBrokerClient(connections, config.cluster)
   const token = createTokenSource(config.tokenFile, now)
-  const signer = await createSigner(() => Date.now())
+  const signer = createSigner(() => Date.now())
   const registration = createRegistration({ broker, token, signer, log })
   const callers = createCallers({
     procRoot: PROC_ROOT,
@@ -51,7 +51,7 @@ export async function startSidecar(config: SidecarConfig, log: Logger): Promise<
   })
   const limitMs = config.holdLimitSeconds * 1000
   const holds = createHolds({ broker, token, log, limitMs, closing: closing.signal, now })
-  const forwarder = createForwarder({ origin, ca })
+  const forwarder = createForwarder({ origin, agent: connections.agent })
   const deps: RequestDeps = {
     callers,
     token,
@@ -83,8 +83,7 @@ export async function startSidecar(config: SidecarConfig, log: Logger): Promise<
       closing.abort()
       await listeners.close()
       await registering
-      forwarder.close()
-      await connections.destroy()
+      connections.close()
     },
   }
 }

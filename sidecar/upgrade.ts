@@ -6,10 +6,10 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Duplex, Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import type { Dispatcher } from 'undici'
 import { codeOf } from '../shared/errors.ts'
 import { isHopByHop } from '../shared/headers.ts'
-import { requestUpgrade, responseHead, splice, switchingHead } from '../shared/upgrade.ts'
+import { responseHead, splice, switchingHead } from '../shared/upgrade.ts'
+import type { BrokerConnections } from './broker-connections.ts'
 import { isBrokersWord } from './outcome.ts'
 import type { Outcome } from './outcome.ts'
 
@@ -72,12 +72,12 @@ export function watchClient(socket: Duplex): UpgradeClient {
  * is the broker's own word, or when it failed. Never rejects.
  */
 export async function sendUpgrade(
-  dispatcher: Dispatcher,
+  connections: Pick<BrokerConnections, 'upgrade'>,
   client: UpgradeClient,
   { method, target, headers, protocol }: UpgradeTarget,
 ): Promise<Outcome> {
   try {
-    const answer = await requestUpgrade(dispatcher, {
+    const answer = await connections.upgrade({
       method,
       path: target,
       headers,

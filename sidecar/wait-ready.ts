@@ -5,9 +5,8 @@
  */
 import { get } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { commandLine } from '../shared/config.ts'
 import { messageOf } from '../shared/errors.ts'
-import { readSidecarConfig } from './config.ts'
+import { commandLine, readSidecarConfig } from './config.ts'
 import { READY_PATH } from './ready.ts'
 
 /** How long it tries, in milliseconds. */

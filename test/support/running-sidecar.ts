@@ -32,6 +32,7 @@ export async function sidecarEnv(
     NESTGATE_BROKER_CA_PEM: broker.ca,
     NESTGATE_TOKEN_FILE: tokenFile,
     NESTGATE_LISTEN_PORT: '0',
+    NESTGATE_HEALTH_PORT: '0',
     NESTGATE_LOG_LEVEL: 'silent',
   }
   return { env, tokenFile, remove: () => rm(dir, { recursive: true }) }
