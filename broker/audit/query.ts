@@ -37,6 +37,7 @@ const querySchema = z.strictObject({
   requestId: text.optional(),
   subject: text.optional(),
   agent: text.optional(),
+  ancestor: text.optional(),
   podUid: text.optional(),
   exe: text.optional(),
   verb: text.optional(),

@@ -59,8 +59,12 @@ export interface IntentEntry {
   readonly requestId: string
   readonly cluster: string
   readonly subject: SubjectRecord
-  /** Name the policy knows the process by; see docs/architecture.md. */
+  /** Name the policy knows the process by: of a registration, or `unregistered/CONTAINER/EXECUTABLE`. */
   readonly agent: string
+  /** Names of its ancestors in the same way, from the parent outwards. Missing in entries before version 0.2. */
+  readonly chain?: readonly string[]
+  /** Its container, as the API server knows it; absent where it does not. */
+  readonly container?: { readonly name: string; readonly image: string }
   readonly tag: AgentTag
   readonly request: RequestRecord
   readonly decision: DecisionRecord

@@ -24,6 +24,8 @@ export interface IndexColumns {
   /** HTTP status of the answer: of the outcome, or of the refusal that took its place. */
   readonly status: number | null
   readonly rules: readonly string[]
+  /** Names of all ancestors of the process, each once. */
+  readonly ancestors: readonly string[]
 }
 
 const NONE: IndexColumns = {
@@ -41,6 +43,7 @@ const NONE: IndexColumns = {
   reviewer: null,
   status: null,
   rules: [],
+  ancestors: [],
 }
 
 /** States that a person puts a held request into. */
@@ -78,6 +81,7 @@ function ofIntent(entry: IntentEntry): IndexColumns {
     reviewer: entry.approval?.reviewer ?? null,
     status: decision.reason === undefined ? null : REASONS[decision.reason].status,
     rules: [...new Set(decision.rules)],
+    ancestors: [...new Set(entry.chain)],
   }
 }
 

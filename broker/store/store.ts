@@ -41,7 +41,10 @@ export interface EventFilter {
   readonly cluster?: string
   readonly requestId?: string
   readonly subject?: string
+  /** Name of the process itself. */
   readonly agent?: string
+  /** Name of any process above it. */
+  readonly ancestor?: string
   readonly podUid?: string
   readonly exe?: string
   readonly verb?: string

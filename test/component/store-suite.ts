@@ -89,6 +89,7 @@ export function storeSuite(name: string, create: () => Database): void {
         cluster: 'other',
         subject: { type: 'person', name: 'carol', podUid: 'pod-9' },
         agent: 'scanner',
+        chain: ['shell', 'shell', 'orchestrator'],
         tag: { verdict: 'exclusive', verified: { ...intent().tag.verified!, exe: '/opt/scan' } },
         request: {
           verb: 'create',
@@ -115,6 +116,9 @@ export function storeSuite(name: string, create: () => Database): void {
         { effect: 'deny' },
         { rule: 'no-exec' },
         { rule: 'first' },
+        { ancestor: 'shell' },
+        { ancestor: 'orchestrator' },
+        { ancestor: 'shell', rule: 'no-exec', agent: 'scanner' },
         { reviewer: 'dave' },
         { status: 403 },
         { kind: 'intent', verb: 'create', cluster: 'other', effect: 'deny', rule: 'no-exec' },
@@ -129,12 +133,16 @@ export function storeSuite(name: string, create: () => Database): void {
     })
 
     it('finds nothing where one of several conditions fails', async () => {
-      await store.append([intent()])
+      await store.append([intent({ chain: ['planner'] })])
       const filters: readonly EventFilter[] = [
         { verb: 'get', namespace: 'elsewhere' },
         { agent: '/usr/bin/kubectl', effect: 'deny' },
         { rule: 'look-around', verb: 'delete' },
         { rule: 'look-aroun' },
+        { ancestor: '/usr/bin/kubectl' },
+        { ancestor: 'sh', rule: 'look-around' },
+        { ancestor: 'planner', rule: 'look-aroun' },
+        { ancestor: 'planner', verb: 'delete' },
         { subject: 'SYSTEM:serviceaccount:shop:agents' },
         { name: "web-0' OR '1'='1" },
         { name: 'web-%' },

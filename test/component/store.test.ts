@@ -9,7 +9,8 @@ import { eventsQuery } from '../../broker/store/sqlite/events-query.ts'
 import { MAX_BATCH, MAX_WAITING } from '../../broker/store/sqlite/worker-link.ts'
 import type { EventFilter } from '../../broker/store/store.ts'
 import { Fault, messageOf } from '../../shared/errors.ts'
-import { intent, pending } from '../support/entries.ts'
+import type { AgentTag } from '../../shared/agent-tag.ts'
+import { intent, outcome, pending, TAG } from '../support/entries.ts'
 import { newFile, open } from '../support/sqlite-store.ts'
 import { faultOf, storeSuite } from './store-suite.ts'
 
@@ -132,6 +133,7 @@ describe('the SQLite file', () => {
       ...[{ requestId: 'x' }, { agent: 'x' }, { podUid: 'x' }, { name: 'x' }, { reviewer: 'x' }],
       ...[{ effect: 'deny' }, { effect: 'hold' }, { verb: 'delete' }, { kind: 'system' }],
       ...[{ status: 500 }, { rule: 'x' }, { rule: 'x', verb: 'delete' }],
+      ...[{ ancestor: 'x' }, { ancestor: 'x', agent: 'y' }, { ancestor: 'x', rule: 'y' }],
       { agent: 'x', verb: 'delete', namespace: 'y', effect: 'deny', sinceMs: 1 },
     ]
     for (const filter of filters) {
@@ -144,6 +146,44 @@ describe('the SQLite file', () => {
       const { sql: text, values } = eventsQuery(filter, 10, {})
       expect(planOf(file, text, values), JSON.stringify(filter)).to.not.contain('TEMP B-TREE')
     }
+  })
+
+  it('of an earlier broker is upgraded in place: its ancestors are found, its entries stay as they were', async () => {
+    const tag = (ancestors: readonly object[]): AgentTag =>
+      ({ ...TAG, verified: { ...TAG.verified, ancestors } }) as AgentTag
+    const [shell, bare] = [
+      { pid: 7, startTicks: '9', exe: '/usr/bin/usr/bin/sh', containerId: 'a'.repeat(64) },
+      { pid: 1, startTicks: '1' },
+    ]
+    const store = await open(file)
+    await store.append([
+      intent({ tag: tag([shell, shell, bare]) }),
+      intent({ tag: tag([]) }),
+      intent({ tag: { verdict: 'unidentified' } }),
+      outcome('x'),
+      intent({ requestId: 'damaged' }),
+      intent({ tag: tag(['…[cut: 3 items]' as unknown as object, { ...shell, exe: 'odd' }]) }),
+    ])
+    const before = await store.events({}, 10)
+    await store.close()
+    sql(
+      file,
+      `DROP TABLE ledger_ancestor; PRAGMA user_version = 1; DROP TRIGGER ledger_no_update;
+       UPDATE ledger SET leaf = x'ff' WHERE request_id = 'damaged'`,
+    )
+    const upgraded = await open(file)
+    const found = async (ancestor: string): Promise<readonly number[]> =>
+      (await upgraded.events({ ancestor }, 10)).map(({ seq }) => seq)
+    expect(await found(`unregistered/${'a'.repeat(13)}/sh`)).to.deep.equal([0])
+    expect(await found('unregistered/no-container/unknown')).to.deep.equal([0])
+    expect(await found(`unregistered/${'a'.repeat(13)}/odd`)).to.deep.equal([5])
+    expect(await upgraded.events({ agent: '/usr/bin/kubectl' }, 1)).to.deep.equal(
+      before.filter(({ seq }) => seq === 5),
+    )
+    expect(await upgraded.append([intent({ chain: ['planner'] })])).to.equal(6)
+    expect(await found('planner')).to.deep.equal([6])
+    await upgraded.close()
+    await (await open(file)).close()
   })
 
   it('commits callers that wait together in one transaction', async () => {

@@ -69,6 +69,12 @@ const CONDITIONS: readonly Condition[] = [
   { key: 'cluster', column: 'cluster', indexed: false },
 ]
 
+/** Conditions on what an entry has several of, each in a table of its own; the first that is given leads. */
+const LINKS = [
+  { key: 'ancestor', table: 'ledger_ancestor', column: 'agent' },
+  { key: 'rule', table: 'ledger_rule', column: 'rule' },
+] as const
+
 /** Microseconds in a millisecond. */
 export const US_PER_MS = 1000
 
@@ -88,22 +94,39 @@ export function eventsQuery(
     terms.push(term)
     values.push(value)
   }
-  if (filter.rule !== undefined) add('r.rule = ?', filter.rule)
-  addConditions(filter, filter.rule === undefined, terms, add)
+  const leading = addLinks(filter, add)
+  addConditions(filter, leading === undefined, terms, add)
   if (filter.sinceMs !== undefined) add('l.time_us >= ?', filter.sinceMs * US_PER_MS)
   if (filter.untilMs !== undefined) add('l.time_us < ?', filter.untilMs * US_PER_MS)
-  const seq = filter.rule === undefined ? 'l.seq' : 'r.seq'
+  const seq = leading === undefined ? 'l.seq' : 'r.seq'
   if (bounds.lowest !== undefined) add(`${seq} >= ?`, bounds.lowest)
   if (bounds.before !== undefined) add(`${seq} < ?`, bounds.before)
   const from =
-    filter.rule === undefined
+    leading === undefined
       ? 'ledger AS l'
-      : 'ledger_rule AS r CROSS JOIN ledger AS l ON l.seq = r.seq'
+      : `${leading.table} AS r CROSS JOIN ledger AS l ON l.seq = r.seq`
   const where = terms.length === 0 ? '' : `WHERE ${terms.join(' AND ')}`
   return {
     sql: `SELECT l.seq, l.time_us, l.kind, l.request_id, l.leaf FROM ${from} ${where} ORDER BY ${seq} DESC LIMIT ?`,
     values: [...values, limit],
   }
+}
+
+/** The first of {@link LINKS} that is given leads, as `r`; the others are looked up for each row. */
+function addLinks(
+  filter: EventFilter,
+  add: (term: string, value: string) => void,
+): (typeof LINKS)[number] | undefined {
+  let leading: (typeof LINKS)[number] | undefined
+  for (const link of LINKS) {
+    const value = filter[link.key]
+    if (value === undefined) continue
+    const own = `${link.column} = ?`
+    if (leading === undefined) add(`r.${own}`, value)
+    else add(`EXISTS (SELECT 1 FROM ${link.table} AS o WHERE o.${own} AND o.seq = l.seq)`, value)
+    leading ??= link
+  }
+  return leading
 }
 
 function addConditions(

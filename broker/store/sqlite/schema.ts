@@ -79,8 +79,30 @@ CREATE INDEX approvals_created ON approvals (created_at, id);
 CREATE INDEX approvals_state ON approvals (state, created_at, id);
 `
 
+/**
+ * Ancestors by name. Earlier entries have no `chain`; their ancestors get the names that the broker of their time
+ * would have given them, `unregistered/CONTAINER/EXECUTABLE`, so that a question about a link finds them too.
+ * A leaf that is not JSON, and items that mark a cut list, are passed over. `rtrim` cuts an executable back to
+ * its last slash.
+ */
+const SECOND = `
+CREATE TABLE ledger_ancestor (
+  agent TEXT NOT NULL,
+  seq INTEGER NOT NULL REFERENCES ledger (seq),
+  PRIMARY KEY (agent, seq)
+) STRICT, WITHOUT ROWID;
+INSERT OR IGNORE INTO ledger_ancestor (agent, seq)
+  SELECT 'unregistered/' || coalesce(substr(a.value ->> '$.containerId', 1, 13), 'no-container') || '/' ||
+    coalesce(replace(a.value ->> '$.exe',
+      rtrim(a.value ->> '$.exe', replace(a.value ->> '$.exe', '/', '')), ''), 'unknown'), l.seq
+  FROM ledger AS l, json_each(
+    CASE WHEN json_valid(CAST(l.leaf AS TEXT)) THEN CAST(l.leaf AS TEXT) ELSE '{}' END,
+    '$.tag.verified.ancestors') AS a
+  WHERE l.kind = 'intent' AND a.type = 'object';
+`
+
 /** Each brings the database from the version that is its index to the next. */
-const MIGRATIONS: readonly string[] = [FIRST]
+const MIGRATIONS: readonly string[] = [FIRST, SECOND]
 
 /**
  * Opens the file for writing, creating and migrating it as needed. The caller must own the file (see

@@ -26,6 +26,7 @@ const INSERT_LEAF = `INSERT INTO ledger (seq, time_us, peak_us, kind, request_id
   pod_uid, exe, verb, resource, namespace, name, effect, reviewer, status, leaf)
   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 const INSERT_RULE = 'INSERT INTO ledger_rule (rule, seq) VALUES (?, ?)'
+const INSERT_ANCESTOR = 'INSERT INTO ledger_ancestor (agent, seq) VALUES (?, ?)'
 const INSERT_APPROVAL = `INSERT INTO approvals (id, version, state, created_at, expires_at, facts)
   VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
 const COMPARE_AND_SET = `UPDATE approvals SET version = version + 1, state = ?,
@@ -42,6 +43,7 @@ export function createWriter(db: DatabaseSync): Writer {
   const statements = {
     leaf: db.prepare(INSERT_LEAF),
     rule: db.prepare(INSERT_RULE),
+    ancestor: db.prepare(INSERT_ANCESTOR),
     hold: db.prepare(INSERT_APPROVAL),
     set: db.prepare(COMPARE_AND_SET),
     get: db.prepare('SELECT * FROM approvals WHERE id = ?'),
@@ -88,6 +90,7 @@ export function createWriter(db: DatabaseSync): Writer {
 interface Statements {
   readonly leaf: StatementSync
   readonly rule: StatementSync
+  readonly ancestor: StatementSync
   readonly hold: StatementSync
   readonly set: StatementSync
 }
@@ -135,6 +138,7 @@ function insertLeaves(statements: Statements, leaves: readonly Leaf[], head: Hea
       ...[c.exe, c.verb, c.resource, c.namespace, c.name, c.effect, c.reviewer, c.status, bytes],
     )
     for (const rule of c.rules) statements.rule.run(rule, seq)
+    for (const agent of c.ancestors) statements.ancestor.run(agent, seq)
   }
   return first
 }

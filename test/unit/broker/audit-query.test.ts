@@ -11,13 +11,14 @@ describe('a question about the ledger', () => {
 
   it('takes every condition', () => {
     const text =
-      'since=2026-01-01T00:00:00Z&until=2026-01-02T00:00:00%2B01:00&kind=intent&cluster=a&requestId=b&subject=c&agent=d&podUid=e&exe=f&verb=g&resource=pods/exec&namespace=h&name=i&effect=deny&rule=j&reviewer=k&status=403&limit=1000'
+      'since=2026-01-01T00:00:00Z&until=2026-01-02T00:00:00%2B01:00&kind=intent&cluster=a&requestId=b&subject=c&agent=d&ancestor=d2&podUid=e&exe=f&verb=g&resource=pods/exec&namespace=h&name=i&effect=deny&rule=j&reviewer=k&status=403&limit=1000'
     const expected = {
       kind: 'intent',
       cluster: 'a',
       requestId: 'b',
       subject: 'c',
       agent: 'd',
+      ancestor: 'd2',
       podUid: 'e',
       exe: 'f',
       verb: 'g',
@@ -44,6 +45,9 @@ describe('a question about the ledger', () => {
     '__proto__=x',
     'agent=a&agent=b',
     'agent=',
+    'ancestor=',
+    'ancestor=a&ancestor=b',
+    'ancestors=a',
     'agent[]=a',
     'agent[$ne]=a',
     'limit=0',
