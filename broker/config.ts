@@ -5,6 +5,7 @@ import { integer, port, readConfig } from '../shared/config.ts'
 import type { ConfigSource, EnvTable } from '../shared/config.ts'
 import { LOG_LEVELS } from '../shared/log.ts'
 import { ROLES } from './identity/people.ts'
+import { registrationsSchema } from './identity/registrations.ts'
 
 /** Longest life of a held request that nobody decides on, in seconds: a day. */
 const MAX_PENDING_S = 86_400
@@ -48,6 +49,8 @@ export const brokerSchema = z.strictObject({
   policyFile: text,
   clusters: z.array(clusterSchema).min(1),
   people: z.array(personSchema).default([]),
+  /** Names of processes, by what is verified of them; the first that matches counts. */
+  agents: registrationsSchema.default([]),
   /** Verdicts of caller identification that are let through to policy. */
   acceptVerdicts: z.array(z.enum(VERDICTS)).default(['exclusive']),
   approvals: z

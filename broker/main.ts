@@ -15,7 +15,10 @@ import { createBodies, MAX_BODIES_BYTES } from './gateway/body.ts'
 import { createRunning } from './gateway/running.ts'
 import { createGateway } from './gateway/serve.ts'
 import type { Entry } from './ledger/entry.ts'
+import { createContainers } from './identity/containers.ts'
+import { createNaming } from './identity/naming.ts'
 import { createPeople } from './identity/people.ts'
+import { createMatcher } from './identity/registrations.ts'
 import {
   checkByKeys,
   checkByReview,
@@ -53,20 +56,13 @@ async function main(): Promise<void> {
   })
   await approvals.recover()
   const sidecars = createSidecars({ verifiers, now })
+  const containers = createContainers({ connections, log, now })
+  const naming = createNaming({ matcher: createMatcher(config.agents), containers, now })
   const decider = createDecider(policy, config.acceptVerdicts)
   const running = createRunning()
   const bodies = createBodies(MAX_BODIES_BYTES)
-  const gateway = createGateway({
-    connections,
-    sidecars,
-    decider,
-    approvals,
-    store,
-    bodies,
-    running,
-    log,
-    now,
-  })
+  const ways = { connections, sidecars, naming, decider }
+  const gateway = createGateway({ ...ways, approvals, store, bodies, running, log, now })
   const api = createApi({
     approvals,
     store,

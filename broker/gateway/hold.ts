@@ -6,7 +6,6 @@ import type { HeldRequest } from '../../shared/wire.ts'
 import type { Approvals } from '../approvals/approvals.ts'
 import { requestDigest } from '../approvals/digest.ts'
 import { userName } from '../credentials/impersonation.ts'
-import { unregisteredName } from '../identity/sidecars.ts'
 import type { ApprovalRecord, IntentEntry } from '../ledger/entry.ts'
 import { policyVerb } from '../policy/decide.ts'
 import type { Exchange } from './serve.ts'
@@ -20,7 +19,7 @@ export async function holdRequest(
   exchange: Exchange,
   intent: IntentEntry,
 ): Promise<HeldRequest | Refusal> {
-  const { requestId, connection, caller, parsed, body, decision } = exchange
+  const { requestId, connection, caller, names, parsed, body, decision } = exchange
   const { instanceId } = caller.tag
   if (instanceId === undefined)
     return refuse('caller_unidentified', 'a held request needs a process that can claim it')
@@ -39,7 +38,7 @@ export async function holdRequest(
       namespace: info.namespace,
       name: info.name,
       subject: userName(caller.pod),
-      agent: unregisteredName(caller.tag),
+      agent: names.agent,
       tag: caller.tag,
       rules: [...decision.rules],
       bodySha256: body.sha256,

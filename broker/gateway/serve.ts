@@ -1,7 +1,7 @@
 /**
  * THE WAY OF ONE REQUEST, top to bottom, in the order in which it happens:
  *
- *   parse → authenticate → decide → hold → credential → intent → forward → respond → outcome
+ *   parse → authenticate → name → decide → hold → credential → intent → forward → respond → outcome
  *
  * Each step returns a value or a refusal; the first refusal ends the way. Everything is settled before a byte
  * goes upstream, and no step acts in the broker's own name. A fault anywhere denies.
@@ -17,7 +17,7 @@ import { isRequestId, newRequestId } from '../../shared/request-id.ts'
 import { takeSocket } from '../../shared/upgrade.ts'
 import type { ClusterConnection } from '../credentials/connection.ts'
 import { impersonationHeaders, userName } from '../credentials/impersonation.ts'
-import { unregisteredName } from '../identity/sidecars.ts'
+import type { Names, Naming } from '../identity/naming.ts'
 import type { Caller, Sidecars } from '../identity/sidecars.ts'
 import type { ApprovalRecord, DecisionRecord, IntentEntry, SubjectRecord } from '../ledger/entry.ts'
 import type { Decider } from '../policy/decide.ts'
@@ -37,6 +37,7 @@ import type { Running } from './running.ts'
 export interface GatewayDeps {
   readonly connections: ReadonlyMap<string, ClusterConnection>
   readonly sidecars: Sidecars
+  readonly naming: Naming
   readonly decider: Decider
   readonly approvals: GatewayApprovals
   readonly store: Store
@@ -59,6 +60,7 @@ export interface Exchange {
   readonly client: Client
   readonly connection: ClusterConnection
   readonly caller: Caller
+  readonly names: Names
   readonly parsed: ParsedRequest
   readonly body: CollectedBody
   readonly decision: DecisionRecord
@@ -118,7 +120,7 @@ async function serve(deps: GatewayDeps, client: Client, requestId: string): Prom
 /** Everything from the decision on. */
 async function conclude(
   deps: GatewayDeps,
-  known: Omit<Exchange, 'body' | 'decision'>,
+  known: Omit<Exchange, 'body' | 'decision' | 'names'>,
   body: CollectedBody | Refusal,
 ): Promise<void> {
   const { client, caller, parsed, requestId } = known
@@ -126,8 +128,10 @@ async function conclude(
     await refuseUnread(deps, client, caller, body, requestId)
     return
   }
-  const decision = decide(deps, caller, parsed)
-  const exchange = { ...known, body, decision }
+  const named = deps.naming.name(caller)
+  const names = named instanceof Promise ? await named : named
+  const decision = decide(deps, caller, names, parsed)
+  const exchange: Exchange = { ...known, names, body, decision }
   if (decision.effect === 'deny') await deny(deps, exchange)
   else if (decision.effect === 'allow') await perform(deps, exchange)
   else await hold(deps, exchange)
@@ -136,6 +140,7 @@ async function conclude(
 function decide(
   deps: GatewayDeps,
   { pod, tag }: Caller,
+  { agent, chain }: Names,
   { info, path }: ParsedRequest,
 ): DecisionRecord {
   const { cluster, namespace, serviceAccount } = pod
@@ -145,6 +150,8 @@ function decide(
     serviceAccount,
     verdict: tag.verdict,
     exe: tag.verified?.exe,
+    agent,
+    ancestors: chain,
     info,
     path,
   })
@@ -358,6 +365,7 @@ function intentOf({
   client,
   connection,
   caller,
+  names: { agent, chain, container },
   parsed,
   body,
   decision,
@@ -367,7 +375,11 @@ function intentOf({
     requestId,
     cluster: connection.name,
     subject: subjectOf(caller),
-    agent: unregisteredName(caller.tag),
+    agent,
+    chain,
+    ...(container === undefined
+      ? {}
+      : { container: { name: container.name, image: container.image } }),
     tag: caller.tag,
     request: {
       ...parsed.info,

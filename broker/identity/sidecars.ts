@@ -62,8 +62,6 @@ const MAX_KEYS = 50_000
 const MAX_TAGS = 5_000
 const MAX_TAG_LENGTH = 8192
 const CLOCK_TOLERANCE_S = 5
-/** Digits of a container id that are shown, as `crictl` shows them. */
-const CONTAINER_PREFIX = 13
 const ALGORITHMS = ['EdDSA', 'Ed25519']
 
 const publicKeySchema = z.strictObject({
@@ -191,11 +189,4 @@ function keep<T>(map: Map<string, T>, name: string, value: T, limit: number): vo
   const oldest = map.size >= limit ? map.keys().next() : undefined
   if (oldest?.done === false) map.delete(oldest.value)
   map.set(name, value)
-}
-
-/** Name by which policy and audit know a process that no operator has registered: container and executable, nothing it could set. */
-export function unregisteredName(tag: AgentTag): string {
-  const container = tag.verified?.containerId?.slice(0, CONTAINER_PREFIX) ?? 'no-container'
-  const exe = tag.verified?.exe?.split('/').at(-1) ?? 'unknown'
-  return `unregistered/${container}/${exe}`
 }

@@ -15,6 +15,7 @@ import { isConnect, resourcePath } from '../../shared/kubernetes/request-info.ts
 import type { RequestInfo } from '../../shared/kubernetes/request-info.ts'
 import type { Reason } from '../../shared/reasons.ts'
 import type { DecisionRecord } from '../ledger/entry.ts'
+import { namePattern, pathPattern } from './globs.ts'
 import { BUILTIN_PREFIX } from './language.ts'
 import type { PolicyDocument, Rule } from './language.ts'
 
@@ -25,6 +26,9 @@ export interface Facts {
   readonly serviceAccount: string
   readonly verdict: Verdict
   readonly exe: string | undefined
+  /** Name of the process, and of those above it, from the parent outwards (identity/naming.ts). */
+  readonly agent: string
+  readonly ancestors: readonly string[]
   readonly info: RequestInfo
   /** Path without query, for requests outside the resource API. */
   readonly path: string
@@ -176,6 +180,8 @@ function compile({ match, effect }: Rule): Test {
   add(match.resourceNames, (words) => nameTest(words, effect))
   add(match.serviceAccounts, serviceAccountTest)
   add(match.executables, executableTest)
+  add(match.agents, agentTest)
+  add(match.ancestors, ancestorTest)
   add(match.resources, resourceTest)
   add(match.nonResourceURLs, nonResourceTest)
   return (facts, verb) => tests.every((test) => test(facts, verb))
@@ -219,13 +225,14 @@ function executableTest(words: readonly string[]): Test {
   return ({ exe }) => exe !== undefined && patterns.some((pattern) => pattern.test(exe))
 }
 
-/** `*` within a segment, `**` across segments, everything else itself. */
-function pathPattern(word: string): RegExp {
-  const source = word
-    .split(/(\*+)/)
-    .map((part) => (part === '*' ? '[^/]*' : /^\*+$/.test(part) ? '.*' : RegExp.escape(part)))
-    .join('')
-  return new RegExp(`^${source}$`, 'u')
+function agentTest(words: readonly string[]): Test {
+  const patterns = words.map(namePattern)
+  return ({ agent }) => patterns.some((pattern) => pattern.test(agent))
+}
+
+function ancestorTest(words: readonly string[]): Test {
+  const patterns = words.map(namePattern)
+  return ({ ancestors }) => ancestors.some((name) => patterns.some((pattern) => pattern.test(name)))
 }
 
 function resourceTest(words: readonly string[]): Test {

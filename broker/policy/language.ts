@@ -22,6 +22,10 @@ const matchSchema = z
     serviceAccounts: z.array(z.string().regex(/^[^/]+\/[^/]+$/, 'expected NAMESPACE/NAME')).min(1),
     /** Patterns of the asking process's executable: `*` within a path segment, `**` across segments. */
     executables: words,
+    /** Names of the asking process; `*` is any text. */
+    agents: words,
+    /** Names of processes above it: any link of the chain suffices. */
+    ancestors: words,
     verbs: words,
     apiGroups: z.array(z.string().max(253)).min(1),
     /** As in RBAC: a resource, `RESOURCE/SUBRESOURCE`, either part a star, or one star for all. A resource without a slash does not cover its subresources. */

@@ -22,6 +22,10 @@ import type { Running } from '../../broker/gateway/running.ts'
 import { createGateway } from '../../broker/gateway/serve.ts'
 import { checkByKeys, createTokenVerifier } from '../../broker/identity/service-account-tokens.ts'
 import { createSidecars } from '../../broker/identity/sidecars.ts'
+import { createContainers } from '../../broker/identity/containers.ts'
+import { createNaming } from '../../broker/identity/naming.ts'
+import { createMatcher } from '../../broker/identity/registrations.ts'
+import type { Registration } from '../../broker/identity/registrations.ts'
 import { createDecider } from '../../broker/policy/decide.ts'
 import { readPolicy } from '../../broker/policy/language.ts'
 import { startServer } from '../../broker/server.ts'
@@ -35,7 +39,7 @@ import { makeCertificates } from '../support/certificates.ts'
 import type { Certificates } from '../support/certificates.ts'
 import { makeSidecarKey, TAG } from '../support/sidecar-keys.ts'
 import type { SidecarKey } from '../support/sidecar-keys.ts'
-import { startUpstream } from '../support/upstream.ts'
+import { podWith, startUpstream } from '../support/upstream.ts'
 import type { Upstream } from '../support/upstream.ts'
 
 const POLICY = `apiVersion: nestgate.dev/v1alpha1
@@ -46,10 +50,18 @@ rules:
 - {id: exec, match: {verbs: [connect], resources: [pods/exec]}, effect: allow}
 - {id: delete, match: {verbs: [delete, patch], resources: [pods]}, effect: hold, reason: somebody looks}
 - {id: attach, match: {verbs: [connect], resources: [pods/attach]}, effect: hold}
+- {id: by-agent, match: {verbs: [get], resources: [services], agents: [deployer]}, effect: allow}
+- {id: by-ancestor, match: {verbs: [get], resources: [events], ancestors: [orchestrator]}, effect: allow}
 - {id: secrets, match: {verbs: ["*"], resources: [secrets]}, effect: deny}
 `
+const REGISTRATIONS: readonly Registration[] = [
+  { name: 'orchestrator', match: { containers: ['planner'], executables: ['/usr/bin/node'] } },
+  { name: 'deployer', match: { executables: ['/opt/deploy'], uids: [1000] } },
+]
 const N = '/api/v1/namespaces/agents'
 const now = Date.now
+
+const PLANNER = 'c'.repeat(64)
 
 /** A store whose appends can be delayed or made to fail. */
 interface Gate {
@@ -100,6 +112,8 @@ describe('the gateway', () => {
     await writeFile(join(dir, 'tls.crt'), certificates.cert)
     await writeFile(join(dir, 'tls.key'), certificates.key)
     upstream.seen.length = 0
+    upstream.podFetches = 0
+    upstream.pod = podWith([{ name: 'planner', id: PLANNER }])
     upstream.onRequest = (_request, response) =>
       response.writeHead(200, { 'content-type': 'application/json' }).end('{"kind":"Pod"}')
     connection = await openConnection(
@@ -136,6 +150,11 @@ describe('the gateway', () => {
     const gateway = createGateway({
       connections,
       sidecars,
+      naming: createNaming({
+        matcher: createMatcher(REGISTRATIONS),
+        containers: createContainers({ connections, log, now }),
+        now,
+      }),
       decider,
       approvals,
       store: gated,
@@ -232,6 +251,89 @@ describe('the gateway', () => {
     }
     throw new Error('no outcome')
   }
+
+  describe('naming', () => {
+    const python = TAG.verified!
+    const node = { pid: 7, startTicks: '5', exe: '/usr/bin/node', containerId: PLANNER }
+    const tagged = (change: object): AgentTag => ({ ...TAG, verified: { ...python, ...change } })
+    const pause = { pid: 1, startTicks: '1', exe: '/pause', containerId: 'f'.repeat(64) }
+
+    it('writes the name of the process, those above it, and its container', async () => {
+      const tag = tagged({ ancestors: [{ ...node, exe: '/bin/sh' }, node, pause] })
+      const { status } = await call('GET', `${N}/pods/p`, {}, undefined, tag)
+      const [intent] = await entries('intent')
+      expect(status).to.equal(200)
+      expect(intent?.entry).to.deep.include({
+        agent: 'unregistered/planner/python3.11',
+        chain: ['unregistered/planner/sh', 'orchestrator', 'unregistered/fffffffffffff/pause'],
+        container: {
+          name: 'planner',
+          image: `registry.example/agents/tools@sha256:${'5'.repeat(64)}`,
+        },
+      })
+      const found = await store.events({ ancestor: 'orchestrator' }, 10)
+      expect(found.map(({ seq }) => seq)).to.deep.equal([intent?.seq])
+      expect(await store.events({ ancestor: 'unregistered/planner/python3.11' }, 10)).to.eql([])
+      expect(await store.events({ agent: 'orchestrator' }, 10)).to.deep.equal([])
+    })
+
+    it('lets policy ask for the process and for any link above it', async () => {
+      const spawned = tagged({ ancestors: [{ ...node, exe: '/bin/sh' }, node] })
+      const rows: readonly (readonly [string, AgentTag, number])[] = [
+        ['events', spawned, 200],
+        ['events', tagged({ ancestors: [{ ...node, exe: '/bin/sh' }] }), 403],
+        ['events', tagged({ exe: '/usr/bin/node', ancestors: [] }), 403],
+        ['services', tagged({ exe: '/opt/deploy' }), 200],
+        ['services', tagged({ exe: '/opt/deploy', uid: 0 }), 403],
+        ['services', tagged({ ancestors: [{ ...node, exe: '/opt/deploy' }] }), 403],
+      ]
+      for (const [index, [resource, tag, expected]] of rows.entries()) {
+        const { status } = await call('GET', `${N}/${resource}/x`, {}, undefined, tag)
+        expect(status, `row ${index}`).to.equal(expected)
+      }
+    })
+
+    it('believes nothing that the process says of itself', async () => {
+      const declared = { command: '/opt/deploy', agentName: 'deployer' }
+      const forged = { ...TAG, declared }
+      const more = { 'user-agent': 'deployer', 'x-agent-name': 'deployer' }
+      expect((await call('GET', `${N}/services/x`, more, undefined, forged)).status).to.equal(403)
+      const [intent] = await entries('intent')
+      expect(intent?.entry['agent']).to.equal('unregistered/planner/python3.11')
+    })
+
+    it('does not name a container that is not of that pod, nor any once another pod has its name', async () => {
+      const own = tagged({ exe: '/usr/bin/node', containerId: 'd'.repeat(64), ancestors: [] })
+      upstream.pod = podWith([{ name: 'planner', id: PLANNER }], 'uid-2')
+      await call('GET', `${N}/pods/p`, {}, undefined, tagged({ exe: '/usr/bin/node' }))
+      await call('GET', `${N}/pods/p`, {}, undefined, own)
+      const named = (await entries('intent')).map(({ entry }) => [
+        entry['agent'],
+        entry['container'],
+      ])
+      expect(named).to.deep.equal([
+        ['unregistered/ccccccccccccc/node', undefined],
+        ['unregistered/ddddddddddddd/node', undefined],
+      ])
+    })
+
+    it('asks for a pod once, and goes on where the API server does not say', async () => {
+      for (let i = 0; i < 5; i += 1) await call('GET', `${N}/pods/p`)
+      expect(upstream.podFetches).to.equal(1)
+      expect((await entries('intent')).length).to.equal(5)
+    })
+
+    it('waits for a container that its kubelet has not reported yet, if a name hangs on it', async () => {
+      upstream.pod = podWith([])
+      const tag = tagged({ exe: '/usr/bin/node', ancestors: [] })
+      setTimeout(() => {
+        upstream.pod = podWith([{ name: 'planner', id: PLANNER }])
+      }, 300)
+      await call('GET', `${N}/pods/p`, {}, undefined, tag)
+      const [intent] = await entries('intent')
+      expect(intent?.entry['agent']).to.equal('orchestrator')
+    })
+  })
 
   describe('forwarding', () => {
     it('acts as the pod’s service account, with the broker’s own credential and the request id', async () => {

@@ -35,6 +35,10 @@ export interface Upstream {
   onUpgrade: (request: IncomingMessage, socket: Duplex) => void
   /** When false, the key set and token reviews answer 503. */
   identityUp: boolean
+  /** What the broker itself is told of the pod of {@link POD}; not found when undefined. Not among `seen`. */
+  pod: object | undefined
+  /** How often the broker itself asked for a pod. */
+  podFetches: number
   /** Requests for the key set so far. */
   jwksFetches: number
   /** A projected token; `claims` replace or remove (undefined) the usual ones. */
@@ -51,6 +55,22 @@ export const POD = {
   podName: 'pod-1',
   podUid: 'uid-1',
 } as const
+
+/** The pod of {@link POD} as the API server shows it, with these containers running. */
+export function podWith(
+  containers: readonly { readonly name: string; readonly id: string; readonly image?: string }[],
+  uid: string = POD.podUid,
+): object {
+  const containerStatuses = containers.map(
+    ({ name, id, image = 'registry.example/agents/tools:1' }) => ({
+      name,
+      image,
+      imageID: `registry.example/agents/tools@sha256:${'5'.repeat(64)}`,
+      containerID: `containerd://${id}`,
+    }),
+  )
+  return { kind: 'Pod', metadata: { uid }, status: { containerStatuses } }
+}
 
 const ISSUER = 'https://kubernetes.default.svc.cluster.local'
 
@@ -99,6 +119,17 @@ export async function startUpstream(): Promise<Upstream> {
     for await (const chunk of request) chunks.push(chunk as Buffer)
     const body = Buffer.concat(chunks).toString()
     const { method = '', url = '', headers, rawHeaders } = request
+    if (
+      /^\/api\/v1\/namespaces\/[^/]+\/pods\/[^/]+$/.test(url) &&
+      !('impersonate-user' in headers)
+    ) {
+      upstream.podFetches += 1
+      const own = url.endsWith(`/${POD.namespace}/pods/${POD.podName}`)
+      const found = own ? upstream.pod : undefined
+      response.writeHead(found === undefined ? 404 : 200, { 'content-type': 'application/json' })
+      response.end(JSON.stringify(found ?? { kind: 'Status' }))
+      return
+    }
     const identity = await answerIdentity(url, body)
     if (identity !== undefined) {
       response.writeHead(upstream.identityUp ? 200 : 503, { 'content-type': 'application/json' })
@@ -124,6 +155,8 @@ export async function startUpstream(): Promise<Upstream> {
     issuer: ISSUER,
     seen: [],
     identityUp: true,
+    pod: podWith([{ name: 'planner', id: 'c'.repeat(64) }]),
+    podFetches: 0,
     jwksFetches: 0,
     onRequest: (_request, response) =>
       response.writeHead(200, { 'content-type': 'application/json' }).end('{}'),

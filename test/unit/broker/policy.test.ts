@@ -32,6 +32,8 @@ function facts(method: string, url: string, more: Partial<Facts> = {}): Facts {
     serviceAccount: 'worker',
     verdict: 'exclusive',
     exe: '/usr/bin/python3.11',
+    agent: 'scanner',
+    ancestors: ['unregistered/planner/bash', 'orchestrator'],
     info,
     path: target.path,
     ...more,
@@ -48,6 +50,11 @@ const RULES = `
 - {id: metrics, match: {verbs: [get], nonResourceURLs: [/metrics, /logs/*]}, effect: allow}
 - {id: python-only, match: {verbs: [create], resources: [configmaps], executables: [/usr/bin/python3*, /opt/**/tool]}, effect: allow}
 - {id: other-account, match: {verbs: [update], resources: [configmaps], serviceAccounts: ["agents/*"]}, effect: allow}
+- {id: by-agent, match: {verbs: [create], resources: [jobs], apiGroups: [batch], agents: [scanner, "ci-*"]}, effect: allow}
+- {id: by-ancestor, match: {verbs: [update], resources: [jobs], ancestors: [orchestrator]}, effect: allow}
+- {id: no-strangers, match: {verbs: [patch], resources: [jobs], agents: ["unregistered/*"]}, effect: deny}
+- {id: patch-jobs, match: {verbs: [patch], resources: [jobs]}, effect: allow}
+- {id: by-both, match: {verbs: [delete], resources: [jobs], agents: [kubectl], ancestors: ["unregistered/planner/*"]}, effect: allow}
 - {id: named, match: {verbs: [patch], resources: [configmaps], resourceNames: [mine]}, effect: allow}
 - {id: cluster-b, match: {verbs: [deletecollection], resources: ["*/scale", events], clusters: [b]}, effect: allow}
 - {id: hold-discovery, match: {verbs: [get], nonResourceURLs: [/api, /version]}, effect: hold}
@@ -57,6 +64,7 @@ const RULES = `
 describe('a decision', () => {
   const decider = createDecider(policy(RULES), ['exclusive'])
   const N = '/api/v1/namespaces'
+  const JOBS = '/apis/batch/v1/namespaces/agents/jobs'
   /** method, url, changed facts, effect, rules */
   const rows: readonly (readonly [string, string, Partial<Facts>, string, readonly string[]])[] = [
     ['GET', `${N}/agents/pods`, {}, 'allow', ['read']],
@@ -85,6 +93,22 @@ describe('a decision', () => {
     ['PUT', `${N}/agents/configmaps/c`, { namespace: 'x' }, 'deny', []],
     ['PATCH', `${N}/agents/configmaps/mine`, {}, 'allow', ['named']],
     ['PATCH', `${N}/agents/configmaps/other`, {}, 'deny', []],
+    ['POST', JOBS, {}, 'allow', ['by-agent']],
+    ['POST', JOBS, { agent: 'ci-nightly' }, 'allow', ['by-agent']],
+    ['POST', JOBS, { agent: 'Scanner' }, 'deny', []],
+    ['POST', JOBS, { agent: 'scanner2' }, 'deny', []],
+    ['POST', JOBS, { agent: 'x', ancestors: ['scanner'] }, 'deny', []],
+    ['PUT', `${JOBS}/j`, {}, 'allow', ['by-ancestor']],
+    ['PUT', `${JOBS}/j`, { ancestors: ['orchestrator', 'x', 'y'] }, 'allow', ['by-ancestor']],
+    ['PUT', `${JOBS}/j`, { agent: 'orchestrator', ancestors: [] }, 'deny', []],
+    ['PUT', `${JOBS}/j`, { ancestors: ['unregistered/c/orchestrator'] }, 'deny', []],
+    ['PATCH', `${JOBS}/j`, {}, 'allow', ['patch-jobs']],
+    ['PATCH', `${JOBS}/j`, { agent: 'unregistered/a/b' }, 'deny', ['no-strangers']],
+    ['PATCH', `${JOBS}/j`, { agent: 'unregistered/a/b\nscanner' }, 'deny', ['no-strangers']],
+    ['DELETE', `${JOBS}/j`, { agent: 'kubectl' }, 'allow', ['by-both']],
+    ['DELETE', `${JOBS}/j`, { agent: 'kubectl', ancestors: ['orchestrator'] }, 'deny', []],
+    ['DELETE', `${JOBS}/j`, {}, 'deny', []],
+    ['POST', `${N}/agents/configmaps`, { exe: '/opt/a\nb/tool' }, 'allow', ['python-only']],
     ['DELETE', `${N}/agents/events`, { cluster: 'b' }, 'allow', ['cluster-b']],
     ['DELETE', `${N}/agents/events`, {}, 'deny', []],
     ['GET', '/api', {}, 'allow', ['builtin:discovery']],

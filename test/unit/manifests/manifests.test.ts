@@ -99,6 +99,7 @@ describe('the manifests', () => {
         'nestgate-impersonator',
         { apiGroups: [''], resources: ['serviceaccounts'], verbs: ['impersonate'] },
       ],
+      ['nestgate-impersonator', { apiGroups: [''], resources: ['pods'], verbs: ['get'] }],
     ])
   })
 
