@@ -7,10 +7,12 @@ import {
   checkByReview,
   createTokenVerifier,
 } from '../../broker/identity/service-account-tokens.ts'
+import { createContainers } from '../../broker/identity/containers.ts'
 import { createSidecars } from '../../broker/identity/sidecars.ts'
 import type { MessageHeaders, Sidecars } from '../../broker/identity/sidecars.ts'
+import { SILENT } from '../support/sqlite-store.ts'
 import { makeSidecarKey, TAG } from '../support/sidecar-keys.ts'
-import { POD, startUpstream } from '../support/upstream.ts'
+import { POD, podWith, startUpstream } from '../support/upstream.ts'
 import type { Upstream } from '../support/upstream.ts'
 
 function message(headers: Record<string, string>): MessageHeaders {
@@ -146,6 +148,58 @@ describe('identity of sidecars', () => {
     expect(await verifier.verify(token)).to.deep.equal(EXPECTED)
     nowMs = exp * 1000 + 1
     expect(await verifier.verify(token)).to.have.property('refused', 'identity_unavailable')
+  })
+
+  describe('containers of a pod', () => {
+    const [ours, sandbox] = ['c'.repeat(64), 'f'.repeat(64)]
+    const pod = EXPECTED
+    const make = (): ReturnType<typeof createContainers> =>
+      createContainers({ connections: new Map([['test', connection]]), log: SILENT, now })
+
+    it('are asked for once, and a sandbox among the ancestors ever more rarely', async () => {
+      const containers = make()
+      const ids = [ours, sandbox]
+      expect(containers.known(pod, ids)).to.equal(undefined)
+      for (let second = 0; second < 120; second += 1) {
+        expect((await containers.ask(pod, ids)).get(ours)).to.include({ name: 'planner' })
+        nowMs += 1000
+      }
+      // after 1, 2, 4, … 64 seconds
+      expect(upstream.podFetches).to.be.within(2, 8)
+      await containers.ask(pod, [ours])
+      expect(upstream.podFetches).to.be.within(2, 8)
+    })
+
+    it('are asked for once where many requests come at the same time', async () => {
+      const containers = make()
+      await Promise.all(Array.from({ length: 20 }, () => containers.ask(pod, [ours])))
+      expect(upstream.podFetches).to.equal(1)
+    })
+
+    it('are known again under a new id after a restart', async () => {
+      const containers = make()
+      await containers.ask(pod, [ours])
+      upstream.pod = podWith([{ name: 'planner', id: 'd'.repeat(64) }])
+      nowMs += 1000
+      const found = await containers.ask(pod, ['d'.repeat(64)])
+      expect(found.get('d'.repeat(64))).to.include({ name: 'planner' })
+    })
+
+    it('stay known while the API server is away, and nothing is made up or waited for', async () => {
+      const containers = make()
+      await containers.ask(pod, [ours])
+      upstream.pod = undefined
+      nowMs += 60_000
+      const startMs = performance.now()
+      const found = await containers.settle(pod, sandbox)
+      expect([...found.keys()]).to.deep.equal([ours])
+      expect(performance.now() - startMs).to.be.lessThan(900)
+    })
+
+    it('are not asked for at a cluster that is not registered', async () => {
+      const found = await make().ask({ ...pod, cluster: 'other' }, [ours])
+      expect([found.size, upstream.podFetches]).to.deep.equal([0, 0])
+    })
   })
 
   describe('keys and tags', () => {
