@@ -15,8 +15,6 @@ import type { SettingsReader } from './settings.ts'
 /** Longest that a held request may wait for its decision, in seconds: a day. */
 const MAX_HOLD_LIMIT_S = 86_400
 const CLUSTER_NAME = /^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$/
-/** RFC 1123 label. */
-const NAMESPACE_NAME = /^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/
 const LOOPBACK_HOSTS = ['127.0.0.1', '::1'] as const
 const port = integer(0, 65_535)
 
@@ -32,30 +30,16 @@ export interface SidecarConfig {
   readonly brokerCaFile?: string
   /** The projected service-account token with the broker's audience. */
   readonly tokenFile: string
-  /** Identity profile the webhook chose; in C the pod shares no process namespace. */
-  readonly profile: 'R' | 'P' | 'C'
+  /** Identity profile the webhook chose; informative. */
+  readonly profile: 'R' | 'P'
   readonly listen: {
     readonly port: number
-    /** HTTPS for in-cluster clients, which need `serviceAccountDir` to trust it; 0 turns it off. */
-    readonly tlsPort: number
     /** Both loopback addresses: `localhost` means either, and a free one could be taken by another process. */
     readonly hosts: readonly (typeof LOOPBACK_HOSTS)[number][]
   }
   readonly caller: {
     /** What processes that may not be searched mean for a verdict; `ignore` is for a developer's own machine only. */
     readonly unreadable: 'refuse' | 'ignore'
-  }
-  /** What dangerous capabilities of a neighbour mean: `refuse` serves nobody while there is one. */
-  readonly posture: 'warn' | 'refuse'
-  /** Directory shared with the agents for `ca.crt`, `namespace` and the placeholder `token`. */
-  readonly serviceAccountDir?: string
-  /** The pod's namespace. */
-  readonly namespace: string
-  readonly health: {
-    /** The pod's address. */
-    readonly host: string
-    /** 0 turns health and metrics off. */
-    readonly port: number
   }
   /** How long a held request waits for its decision, in seconds. */
   readonly holdLimitSeconds: number
@@ -71,13 +55,7 @@ export const SIDECAR_ENV: EnvTable = {
   TOKEN_FILE: 'tokenFile',
   PROFILE: 'profile',
   LISTEN_PORT: 'listen.port',
-  LISTEN_TLS_PORT: 'listen.tlsPort',
   CALLER_UNREADABLE: 'caller.unreadable',
-  POSTURE: 'posture',
-  SERVICE_ACCOUNT_DIR: 'serviceAccountDir',
-  NAMESPACE: 'namespace',
-  POD_IP: 'health.host',
-  HEALTH_PORT: 'health.port',
   HOLD_LIMIT_SECONDS: 'holdLimitSeconds',
   LOG_LEVEL: 'log.level',
 }
@@ -115,9 +93,7 @@ export function sidecarKeys(): readonly string[] {
 function decode(reader: SettingsReader): SidecarConfig {
   const brokerCaPem = reader.optional('brokerCaPem', text())
   const brokerCaFile = reader.optional('brokerCaFile', text())
-  const serviceAccountDir = reader.optional('serviceAccountDir', text())
   const cluster = text('a cluster name', (name) => CLUSTER_NAME.test(name))
-  const namespace = text('a namespace name', (name) => NAMESPACE_NAME.test(name))
   return {
     brokerUrl: reader.required(
       'brokerUrl',
@@ -127,20 +103,12 @@ function decode(reader: SettingsReader): SidecarConfig {
     ...(brokerCaPem === undefined ? {} : { brokerCaPem }),
     ...(brokerCaFile === undefined ? {} : { brokerCaFile }),
     tokenFile: reader.required('tokenFile', text()),
-    profile: reader.read('profile', oneOf(['R', 'P', 'C']), 'R'),
+    profile: reader.read('profile', oneOf(['R', 'P']), 'R'),
     listen: {
       port: reader.read('listen.port', port, 8001),
-      tlsPort: reader.read('listen.tlsPort', port, 8443),
       hosts: [...reader.read('listen.hosts', listOf(LOOPBACK_HOSTS), LOOPBACK_HOSTS)],
     },
     caller: { unreadable: reader.read('caller.unreadable', oneOf(['refuse', 'ignore']), 'refuse') },
-    posture: reader.read('posture', oneOf(['warn', 'refuse']), 'warn'),
-    ...(serviceAccountDir === undefined ? {} : { serviceAccountDir }),
-    namespace: reader.read('namespace', namespace, 'default'),
-    health: {
-      host: reader.read('health.host', text(), '0.0.0.0'),
-      port: reader.read('health.port', port, 8002),
-    },
     holdLimitSeconds: reader.read('holdLimitSeconds', integer(1, MAX_HOLD_LIMIT_S), 1800),
     log: { level: reader.read('log.level', oneOf(LOG_LEVELS), 'info') },
   }

@@ -27,11 +27,8 @@ describe('sidecar configuration', () => {
       brokerCaPem: 'pem',
       tokenFile: '/token',
       profile: 'P',
-      listen: { port: 8001, tlsPort: 8443, hosts: ['127.0.0.1', '::1'] },
+      listen: { port: 8001, hosts: ['127.0.0.1', '::1'] },
       caller: { unreadable: 'refuse' },
-      posture: 'warn',
-      namespace: 'default',
-      health: { host: '0.0.0.0', port: 8002 },
       holdLimitSeconds: 1800,
       log: { level: 'info' },
     })
@@ -46,7 +43,7 @@ describe('sidecar configuration', () => {
       NESTGATE_HOLD_LIMIT_SECONDS: '60',
     }
     const config = readSidecarConfig({ argv: [], env })
-    expect(config.listen).to.deep.equal({ port: 9001, tlsPort: 8443, hosts: ['127.0.0.1', '::1'] })
+    expect(config.listen).to.deep.equal({ port: 9001, hosts: ['127.0.0.1', '::1'] })
     expect([config.caller.unreadable, config.log.level, config.holdLimitSeconds]).to.deep.equal([
       'ignore',
       'debug',
