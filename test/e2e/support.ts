@@ -329,7 +329,10 @@ export async function audit(filter: Record<string, string>): Promise<readonly Au
 /** An intent of the ledger, as far as the tests look. */
 export interface Intent {
   readonly requestId: string
-  readonly subject: { readonly name: string; readonly podUid: string }
+  readonly subject: { readonly name: string; readonly namespace: string; readonly podUid: string }
+  readonly agent: string
+  /** Absent for a moment in a new pod, until kubelet has reported its containers. */
+  readonly container?: { readonly name: string }
   readonly request: {
     readonly verb: string
     readonly resource: string

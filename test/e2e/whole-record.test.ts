@@ -10,9 +10,13 @@ import { audit, clusterAuditOfBroker, closeBroker, NAMESPACE, prepare } from './
 import type { ClusterAuditEvent, Intent } from './support.ts'
 
 const REQUEST_ID = 'nestgate.dev/request-id'
-/** What the broker asks in its own name: whether a sidecar's token is good, and the issuer's keys. */
+/** What the broker asks in its own name: whether a sidecar's token is good, the issuer's keys, and what a pod's containers are called. */
 const OWN_CALLS =
   /^\/(apis\/authentication\.k8s\.io\/v1\/tokenreviews|openid\/v1\/jwks|\.well-known\/openid-configuration)/
+
+/** Only read, and only of pods. */
+const isPodLookup = ({ verb, requestURI }: ClusterAuditEvent): boolean =>
+  verb === 'get' && /^\/api\/v1\/namespaces\/[^/?]+\/pods\/[^/?]+$/.test(requestURI)
 
 const idOf = ({ impersonatedUser }: ClusterAuditEvent): string | undefined =>
   impersonatedUser?.extra?.[REQUEST_ID]?.[0]
@@ -41,10 +45,11 @@ describe('the cluster’s own audit log', () => {
   const isRefusedImpersonation = ({ auditID, responseStatus }: ClusterAuditEvent): boolean =>
     responseStatus?.code === 403 && forwarded.has(auditID)
 
-  it('has no call in the broker’s own name but those that check sidecars’ tokens', () => {
+  it('has no call in the broker’s own name but those that check sidecars’ tokens and name their containers', () => {
     const own = calls.filter(({ impersonatedUser }) => impersonatedUser === undefined)
     const strange = own.filter(
-      (call) => !OWN_CALLS.test(call.requestURI) && !isRefusedImpersonation(call),
+      (call) =>
+        !OWN_CALLS.test(call.requestURI) && !isPodLookup(call) && !isRefusedImpersonation(call),
     )
     expect(strange.map(({ verb, requestURI }) => `${verb} ${requestURI}`)).to.deep.equal([])
   })
@@ -77,6 +82,18 @@ describe('the cluster’s own audit log', () => {
       expect(call.impersonatedUser?.username).to.equal(intent.credential?.user)
       expect(call.requestURI.split('?')[0]).to.equal(intent.request.path)
       expect(call.verb, call.requestURI).to.equal(intent.request.verb)
+    }
+  })
+
+  it('is told by the ledger in the names of containers', () => {
+    const named = [...forwarded.values()].filter(
+      ({ subject, container }) => subject.namespace === NAMESPACE && container !== undefined,
+    )
+    expect(named).to.have.length.greaterThan(50)
+    for (const { agent, container, request } of named) {
+      const what = `${agent}: ${request.verb} ${request.path}`
+      expect(container?.name, what).to.be.oneOf(['planner', 'scanner'])
+      expect(agent.split('/')[1], what).to.equal(container?.name)
     }
   })
 
