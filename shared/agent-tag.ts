@@ -27,6 +27,15 @@ export type ProcessRef = z.infer<typeof processSchema>
 
 const verifiedSchema = processSchema.extend({
   bootId: text,
+  /** SHA-256 of the executed file, hex; absent where it could not be hashed, and then `exeNote` says why. */
+  exeSha256: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/)
+    .optional(),
+  /** What is odd about the executable: not hashed, deleted, never a file. */
+  exeNote: text.optional(),
+  /** How many programs the sidecar has seen this process execute, from 0 on. */
+  execOrdinal: z.int().nonnegative().optional(),
   /** Effective user and group id. */
   uid: z.int().nonnegative(),
   gid: z.int().nonnegative(),
@@ -37,9 +46,24 @@ const verifiedSchema = processSchema.extend({
 const declaredSchema = z.strictObject({
   /** argv[0], then the script's path where the first is an interpreter, then how many arguments were left out. */
   command: text.optional(),
+  /** Path of the script that an interpreter was told to run. */
+  script: text.optional(),
   /** `AGENT_NAME` of the process's environment. */
   agentName: text.optional(),
 })
+
+const socketSchema = z.strictObject({
+  /** User id of the process that created the client's socket. */
+  uid: z.int().nonnegative(),
+  /** Number of the control group that created it, as the kernel counts them; a kernel before 5.8 does not tell. */
+  cgroupId: z
+    .string()
+    .regex(/^\d{1,20}$/)
+    .optional(),
+})
+
+/** What the kernel says about the socket itself, whoever holds it. */
+export type SocketFacts = z.infer<typeof socketSchema>
 
 export const agentTagSchema = z.strictObject({
   verdict: z.enum(VERDICTS),
@@ -48,6 +72,8 @@ export const agentTagSchema = z.strictObject({
   /** Stable for one run of one program in one process; absent where nothing could be named. */
   instanceId: text.optional(),
   verified: verifiedSchema.optional(),
+  /** Kernel-held too; all there is to go by where the sidecar does not see the pod's processes (profile C). */
+  socket: socketSchema.optional(),
   declared: declaredSchema.optional(),
 })
 

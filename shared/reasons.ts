@@ -110,6 +110,22 @@ export const REASONS = {
     sentence: 'the process was identified less precisely than the broker accepts',
     remedy: 'see acceptVerdicts in docs/configuration.md',
   },
+  connection_identity_changed: {
+    status: 421,
+    sentence: 'the connection is held by another process, or another program, than before',
+    remedy: 'send the request again on a new connection',
+  },
+  attribution_busy: {
+    status: 503,
+    sentence: 'the sidecar looks up more callers than it can, so nothing was forwarded',
+    remedy:
+      'send the request again after the time in Retry-After, on a connection that is kept open',
+  },
+  attribution_unavailable: {
+    status: 503,
+    sentence: 'the sidecar cannot tell the processes of this pod apart, so nothing was forwarded',
+    remedy: 'read the sidecar’s log: its self-test or its look at the other containers failed',
+  },
   // the decision
   policy_denied: {
     status: 403,
@@ -265,6 +281,12 @@ export const REASONS = {
     status: 403,
     sentence: 'the pod uses a name that Nestgate reserves',
     remedy: 'rename or remove what the message names',
+  },
+  identity_level: {
+    status: 403,
+    sentence: 'the namespace does not admit pods whose callers are identified this way',
+    remedy:
+      'give all containers one user and group that is not root (profile R), or ask the platform team about the namespace’s identity level',
   },
   token_audience: {
     status: 403,

@@ -4,6 +4,7 @@
  * injected, stored and sent again compares equal to a fresh injection (see `reserved.ts`).
  */
 import { BROKER_AUDIENCE } from '../shared/agent-tag.ts'
+import { SIDECAR_NODE_FLAGS } from '../shared/sidecar-runtime.ts'
 import type { JsonObject } from './patch.ts'
 
 /** Name of the injected container. */
@@ -72,8 +73,7 @@ export function sidecarContainer(settings: InjectionSettings, profile: Profile):
     name: SIDECAR_NAME,
     image: settings.image,
     imagePullPolicy: settings.imagePullPolicy,
-    // SIGUSR1 would open Node's inspector to the other processes of the pod.
-    command: ['node', '--disable-sigusr1', '/app/sidecar/main.js'],
+    command: ['node', ...SIDECAR_NODE_FLAGS, '/app/sidecar/main.js'],
     env: [
       { name: 'NESTGATE_BROKER_URL', value: settings.brokerUrl },
       { name: 'NESTGATE_CLUSTER', value: settings.cluster },

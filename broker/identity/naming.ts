@@ -5,7 +5,7 @@
  *
  * A tag keeps its names: with a keep-alive connection, every request after the first finds them without waiting.
  */
-import type { AgentTag, ProcessRef, Verified, Verdict } from '../../shared/agent-tag.ts'
+import type { AgentTag, ProcessRef, Verdict } from '../../shared/agent-tag.ts'
 import { MAX_ANCESTORS } from '../../shared/agent-tag.ts'
 import type { Containers, ContainerIdentity, ContainerTable } from './containers.ts'
 import { UNREGISTERED } from './registrations.ts'
@@ -129,7 +129,7 @@ function ownFacts(pod: PodIdentity, tag: AgentTag, table: ContainerTable): Proce
   // a process was found, but others may hold the connection too: only the container is taken for proved
   if (verdict === 'container_only') return { ...facts, ...NO_FACTS, exe: undefined }
   if (!PROCESS_LEVEL.has(verdict)) return { pod, ...NO_FACTS, ...NO_PROCESS }
-  return { ...facts, sha256: sha256Of(verified), uid: verified.uid }
+  return { ...facts, sha256: verified.exeSha256, uid: verified.uid }
 }
 
 const NO_PROCESS = { exe: undefined, containerId: undefined, container: undefined }
@@ -141,11 +141,6 @@ function refFacts(
 ): Omit<ProcessFacts, 'sha256' | 'uid'> {
   const container = containerId === undefined ? undefined : table.get(containerId)
   return { pod, exe, containerId, container }
-}
-
-function sha256Of(verified: Verified): string | undefined {
-  if (!('exeSha256' in verified)) return undefined
-  return typeof verified.exeSha256 === 'string' ? verified.exeSha256 : undefined
 }
 
 function nameOf(match: Match, { exe, containerId, container }: ProcessFacts): string {
