@@ -10,6 +10,8 @@ import { onPath, run } from './run.ts'
 
 export const ROOT = join(import.meta.dirname, '..')
 const CONTEXT = join(ROOT, 'build', 'image')
+/** koffi's binary for this machine: the one optional package that the image needs, and the lockfile has its checksum. */
+const NATIVE = join('node_modules', '@koromix')
 /** What a package ships for people and compilers, not for Node; licences stay. */
 const UNUSED = /(\.d\.[cm]?ts|\.ts|\.map|\.md|\.markdown|\.flow)$/i
 
@@ -28,6 +30,7 @@ export async function stageImage(): Promise<string> {
   }
   const quiet = ['--ignore-scripts', '--no-audit', '--no-fund']
   await run('npm', ['ci', '--omit=dev', '--omit=optional', ...quiet], { cwd: CONTEXT })
+  cpSync(join(ROOT, NATIVE), join(CONTEXT, NATIVE), { recursive: true })
   prune(join(CONTEXT, 'node_modules'))
   const { name, version } = projectPackage()
   const manifest = { name, version, private: true, type: 'module' }

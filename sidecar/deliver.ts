@@ -83,7 +83,7 @@ export async function deliver(deps: DeliverDeps, delivery: Delivery): Promise<De
   }
 }
 
-/** The tag of whoever holds the other end now; refused only where the lookup itself fails. */
+/** The tag of whoever holds the other end now; refused where that cannot be told, or is another than before. */
 export async function identifyCaller(
   { callers, log }: Pick<DeliverDeps, 'callers' | 'log'>,
   socket: Socket,

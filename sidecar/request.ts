@@ -24,6 +24,7 @@ import { answerHeaders, requestHeaders } from './headers.ts'
 import type { Credentials } from './headers.ts'
 import type { Outcome, Word } from './outcome.ts'
 import { READY_PATH } from './ready.ts'
+import { watchCaller } from './watch-caller.ts'
 import { screen, screenUpgrade } from './screen.ts'
 import { sendUpgrade, watchClient } from './upgrade.ts'
 
@@ -32,6 +33,9 @@ const OWN_PREFIX = '/.nestgate/'
 
 /** Methods that change nothing (RFC 9110, section 9.2.1). */
 const REPEATABLE: ReadonlySet<string> = new Set(['GET', 'HEAD'])
+
+/** When a client may try again that came while too many were looked up, in seconds. */
+const RETRY_AFTER_S = '1'
 
 /** What serving needs. */
 export interface RequestDeps extends DeliverDeps {
@@ -137,7 +141,12 @@ export async function serveUpgrade(
       })
     const { left } = client
     const delivery = { socket: request.socket, caller, repeatable: false, left, send }
-    writeEnd(socket, await deliver(deps, delivery))
+    const unwatch = watchCaller(deps, request.socket, caller, () => socket.destroy())
+    try {
+      writeEnd(socket, await deliver(deps, delivery))
+    } finally {
+      unwatch()
+    }
   } catch (error) {
     deps.log.error({ error: messageOf(error) }, 'an upgrade ended in a fault')
     socket.destroy()
@@ -195,8 +204,15 @@ function answerRefusal(response: ServerResponse, refusal: Refusal): void {
       'content-type': contentType,
       'content-length': Buffer.byteLength(body),
       'cache-control': 'no-store',
+      ...refusalHeaders(refusal),
     })
     .end(body)
+}
+
+/** A connection that changed hands must not be used again; a busy sidecar says when to come back (RFC 9110, 10.2.3). */
+function refusalHeaders({ refused }: Refusal): Record<string, string> {
+  if (refused === 'connection_identity_changed') return { connection: 'close' }
+  return refused === 'attribution_busy' ? { 'retry-after': RETRY_AFTER_S } : {}
 }
 
 /** The broker's answer that turned out to be for the client. */
@@ -213,16 +229,23 @@ function writeEnd(socket: Duplex, end: Delivered): void {
 
 function writeRefusal(socket: Duplex, refusal: Refusal): void {
   const { status, contentType, body } = statusAnswer(refusal)
-  writeClosing(socket, status, contentType, Buffer.from(body))
+  writeClosing(socket, status, contentType, Buffer.from(body), refusalHeaders(refusal))
 }
 
 function contentTypeOf({ headers }: Word): string {
   return headers['content-type'] ?? 'application/json'
 }
 
-function writeClosing(socket: Duplex, status: number, type: string, body: Buffer): void {
+function writeClosing(
+  socket: Duplex,
+  status: number,
+  type: string,
+  body: Buffer,
+  extra: Record<string, string> = {},
+): void {
   if (socket.destroyed) return
   const headers = {
+    ...extra,
     'content-type': type,
     'content-length': String(body.length),
     connection: 'close',

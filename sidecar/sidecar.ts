@@ -7,7 +7,8 @@ import { createBodies } from './body.ts'
 import { createBrokerClient } from './broker-client.ts'
 import { createBrokerConnections } from './broker-connections.ts'
 import { createCallers } from './caller/caller.ts'
-import { createProcSocketTable } from './caller/socket-table.ts'
+import { createExeHashes } from './caller/exe-hash.ts'
+import { openKernel } from './caller/kernel.ts'
 import type { SidecarConfig } from './config.ts'
 import { createForwarder } from './forward.ts'
 import { createHolds } from './hold.ts'
@@ -45,8 +46,10 @@ export async function startSidecar(config: SidecarConfig, log: Log): Promise<Sid
   const registration = createRegistration({ broker, token, signer, log })
   const callers = createCallers({
     procRoot: PROC_ROOT,
-    table: createProcSocketTable(PROC_ROOT),
+    ...openKernel(PROC_ROOT, log),
+    hashes: createExeHashes(),
     unreadable: config.caller.unreadable,
+    level: () => ({ kind: 'process' }),
     now,
   })
   const limitMs = config.holdLimitSeconds * 1000
@@ -84,6 +87,7 @@ export async function startSidecar(config: SidecarConfig, log: Log): Promise<Sid
       await listeners.close()
       await registering
       connections.close()
+      callers.close()
     },
   }
 }

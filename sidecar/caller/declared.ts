@@ -19,14 +19,17 @@ const INTERPRETER = /^(?:python|node|nodejs|bash|sh|dash|ash|zsh|ruby|perl|php|d
 const PLAIN_OPTION =
   /^(?:-[uBsSEIOx]+|--no-warnings|--enable-source-maps|--experimental-[a-z-]+|--[a-z-]+=.*)$/
 
-/** What the process `pid` declares; fields that cannot be read are absent. */
-export function readDeclared(root: string, pid: number): Declared {
-  const command = commandOf(split(readBytes(`${root}/${pid}/cmdline`)))
-  const environment = readBytes(`${root}/${pid}/environ`)
+/** What the process behind a folder of /proc declares; fields that cannot be read are absent. */
+export function readDeclared(folder: string): Declared {
+  const argv = readArguments(folder)
+  const command = commandOf(argv)
+  const script = scriptOf(argv[0] ?? '', argv.slice(1))
+  const environment = readBytes(`${folder}/environ`)
   const agentName = agentNameOf(split(environment))
   environment.fill(0)
   return {
     ...(command === undefined ? {} : { command }),
+    ...(script === undefined ? {} : { script }),
     ...(agentName === undefined ? {} : { agentName }),
   }
 }
@@ -49,8 +52,8 @@ export function isKubectlProxy(argv: readonly string[]): boolean {
 }
 
 /** The arguments of a process as of now; empty when they cannot be read. */
-export function readArguments(root: string, pid: number): readonly string[] {
-  return split(readBytes(`${root}/${pid}/cmdline`))
+export function readArguments(folder: string): readonly string[] {
+  return split(readBytes(`${folder}/cmdline`))
 }
 
 function scriptOf(program: string, rest: readonly string[]): string | undefined {

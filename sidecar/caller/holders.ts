@@ -3,13 +3,22 @@
  * file descriptors of its own (`unshare(CLONE_FILES)`); the search never stops at the first hit, since a second
  * holder is exactly what must be found. What may not be read is counted, never taken for absence.
  */
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from 'node:fs'
+import { setImmediate as immediate } from 'node:timers/promises'
 import { codeOf } from '../../shared/errors.ts'
 
-/** Most processes that one pass looks at; more than that counts as unread. */
+/** Most processes that one search looks at. */
 export const MAX_PROCESSES = 4096
-/** Most file descriptors of one thread that one pass looks at; more than that counts as unread. */
+/** Most file descriptors of one thread that one search looks at. */
 export const MAX_DESCRIPTORS = 65_536
+/** Most processor time that one full search takes, in milliseconds. */
+export const MAX_SEARCH_CPU_MS = 250
+/** Longest that a full search keeps other work waiting, in milliseconds. */
+const SLICE_MS = 5
+/** Descriptors read between two looks at the clock. */
+const DESCRIPTORS_PER_LOOK = 256
+/** Longest line of /proc/loadavg, in bytes. */
+const MAX_LOADAVG_BYTES = 128
 
 /** PF_KTHREAD of include/linux/sched.h: a kernel thread, which has no files. */
 const KERNEL_THREAD_FLAG = 0x0020_0000n
@@ -23,124 +32,243 @@ export interface Holding {
   readonly fd: string
 }
 
+/** There is more to search than may be: nobody can be named then. */
+export class SearchLimitError extends Error {}
+
 /**
  * Who holds which socket, as of the last full search and what was started since. A full search alone sees everything:
  * between two of them a descriptor may move between processes that were there already.
  */
 export interface HolderIndex {
-  /** A full search: every thread of every process, once, synchronously. */
-  search(): void
-  /** Searches only what was started since the last search; does nothing when nothing was. */
+  /**
+   * A full search: every thread of every process, once, in slices between which other work goes on. Until it is done
+   * the answers are those of the search before.
+   *
+   * @throws SearchLimitError when there is more to search than the limits allow
+   */
+  search(): Promise<void>
+  /**
+   * Searches, at once, only the processes started since the last search; does nothing when none was. A new thread of
+   * an old process needs no look: what it can hold its process held, or gets in a way that no such look would see.
+   *
+   * @throws SearchLimitError
+   */
   searchNew(): void
   /** Those that hold a socket at this moment, of those that the searches found; at most one holding for each process. */
   holdings(inode: number): readonly Holding[]
-  /** How many processes could not be read, or not to the end: each of them may be one more holder. */
+  /** How many processes held it when they were searched; 0 when none was found. */
+  holders(inode: number): number
+  /** How many processes could not be read: each of them may be one more holder. */
   unread(): number
+  /** How many processes the last searches looked at, those that could not be read included. */
+  seen(): number
+  /** Gives the handle on the process table back. */
+  close(): void
 }
 
 /**
  * An index that is empty until it is searched for the first time.
  *
  * @param root - `/proc`, or a fixture
+ * @param shareFiles - whether two threads have one table of files, where that can be told: then it is read once
  */
-export function createHolderIndex(root: string): HolderIndex {
-  return new Index(root)
+export function createHolderIndex(root: string, shareFiles: ShareFiles = () => false): HolderIndex {
+  return new Index(root, shareFiles)
 }
 
-/** A thread that takes over the number of one that ended is found by the next full search, like a descriptor handed over. */
-class Index implements HolderIndex {
-  readonly #root: string
-  #found = new Map<number, Holding[]>()
-  #tasks = new Set<string>()
-  #unread = new Set<string>()
-  #lastPid = ''
+type ShareFiles = (a: number, b: number) => boolean
 
-  constructor(root: string) {
-    this.#root = root
-  }
+/** What searches have found so far. */
+class Found {
+  readonly holdings = new Map<number, Holding[]>()
+  readonly processes = new Set<string>()
+  readonly unread = new Set<string>()
 
-  search(): void {
-    this.#found = new Map()
-    this.#tasks = new Set()
-    this.#unread = new Set()
-    // Read first: what starts during the search is looked at again by the next one.
-    this.#lastPid = readLastPid(this.#root)
-    this.#searchProcesses()
-  }
-
-  searchNew(): void {
-    const lastPid = readLastPid(this.#root)
-    if (lastPid === this.#lastPid) return
-    this.#lastPid = lastPid
-    this.#searchProcesses()
-  }
-
-  holdings(inode: number): readonly Holding[] {
-    const target = `socket:[${inode}]`
-    const known = this.#found.get(inode) ?? []
-    return known.filter((holding) => holdingTarget(this.#root, holding) === target)
-  }
-
-  unread(): number {
-    return this.#unread.size
-  }
-
-  /** Looks at all threads that it has not looked at yet. */
-  #searchProcesses(): void {
-    let seen = 0
-    for (const pid of readdirSync(this.#root)) {
-      if (!isNumber(pid)) continue
-      seen += 1
-      if (seen > MAX_PROCESSES || !this.#searchProcess(pid)) this.#unread.add(pid)
-    }
-  }
-
-  /** Whether the process could be read to the end, or is gone. */
-  #searchProcess(pid: string): boolean {
-    const tids = list(`${this.#root}/${pid}/task`)
-    if (tids === 'gone') return true
-    if (tids === 'denied') return isKernelThread(this.#root, pid)
-    let complete = true
-    for (const tid of tids) {
-      const task = `${pid}/task/${tid}`
-      if (this.#tasks.has(task)) continue
-      const fds = list(`${this.#root}/${task}/fd`)
-      if (fds === 'gone') continue
-      this.#tasks.add(task)
-      if (fds === 'denied' || fds.length > MAX_DESCRIPTORS || !this.#searchTable(pid, tid, fds))
-        complete = false
-    }
-    return complete || isKernelThread(this.#root, pid)
-  }
-
-  #searchTable(pid: string, tid: string, fds: readonly string[]): boolean {
-    const folder = `${this.#root}/${pid}/task/${tid}/fd/`
-    let complete = true
-    for (const fd of fds) {
-      try {
-        const target = readlinkSync(folder + fd)
-        if (target.startsWith('socket:['))
-          this.#note(Number(target.slice(8, -1)), { pid: Number(pid), tid: Number(tid), fd })
-      } catch (error) {
-        if (!isGone(error)) complete = false
-      }
-    }
-    return complete
-  }
-
-  #note(inode: number, holding: Holding): void {
-    const known = this.#found.get(inode)
-    if (known === undefined) this.#found.set(inode, [holding])
+  note(inode: number, holding: Holding): void {
+    const known = this.holdings.get(inode)
+    if (known === undefined) this.holdings.set(inode, [holding])
     else if (!known.some(({ pid }) => pid === holding.pid)) known.push(holding)
   }
 }
 
+/** A process that takes over the number of one that ended is found by the next full search, like a descriptor handed over. */
+class Index implements HolderIndex {
+  readonly #root: string
+  readonly #shareFiles: ShareFiles
+  readonly #lastPidFile: LastPid
+  #found = new Found()
+  #lastPid = ''
+
+  constructor(root: string, shareFiles: ShareFiles) {
+    this.#root = root
+    this.#shareFiles = shareFiles
+    this.#lastPidFile = openLastPid(root)
+  }
+
+  async search(): Promise<void> {
+    const found = new Found()
+    // Read first: what starts during the search is looked at again by the next one.
+    const lastPid = this.#lastPidFile.read()
+    let spentMs = 0
+    let sliceCpu = cpuMs()
+    let sliceAt = performance.now()
+    for (const seen of searchSteps(this.#root, this.#shareFiles, found)) {
+      if (performance.now() - sliceAt < SLICE_MS) continue
+      spentMs += cpuMs() - sliceCpu
+      if (spentMs > MAX_SEARCH_CPU_MS)
+        throw new SearchLimitError(`the files of ${seen} processes took too long already`)
+      await immediate()
+      sliceCpu = cpuMs()
+      sliceAt = performance.now()
+    }
+    this.#found = found
+    this.#lastPid = lastPid
+  }
+
+  searchNew(): void {
+    const lastPid = this.#lastPidFile.read()
+    if (lastPid === this.#lastPid) return
+    const steps = searchSteps(this.#root, this.#shareFiles, this.#found)
+    while (steps.next().done !== true);
+    this.#lastPid = lastPid
+  }
+
+  holdings(inode: number): readonly Holding[] {
+    const target = `socket:[${inode}]`
+    const known = this.#found.holdings.get(inode) ?? []
+    return known.filter((holding) => holdingTarget(this.#root, holding) === target)
+  }
+
+  holders(inode: number): number {
+    return this.#found.holdings.get(inode)?.length ?? 0
+  }
+
+  unread(): number {
+    return this.#found.unread.size
+  }
+
+  seen(): number {
+    return this.#found.processes.size
+  }
+
+  close(): void {
+    this.#lastPidFile.close()
+  }
+}
+
+/** Looks at all processes that `found` does not know yet; stops to breathe with the number of them so far. */
+function* searchSteps(
+  root: string,
+  shareFiles: ShareFiles,
+  found: Found,
+): Generator<number, void, void> {
+  let seen = 0
+  for (const pid of readdirSync(root)) {
+    if (!isNumber(pid)) continue
+    seen += 1
+    if (seen > MAX_PROCESSES) throw new SearchLimitError(`more than ${MAX_PROCESSES} processes`)
+    if (found.processes.has(pid)) continue
+    const complete = yield* searchProcess(root, shareFiles, pid, found)
+    if (complete === 'gone') continue
+    found.processes.add(pid)
+    if (!complete && !isKernelThread(root, pid)) found.unread.add(pid)
+    yield seen
+  }
+}
+
+/** Whether the process could be read to the end. */
+function* searchProcess(
+  root: string,
+  shareFiles: ShareFiles,
+  pid: string,
+  found: Found,
+): Generator<number, boolean | 'gone', void> {
+  const tids = list(`${root}/${pid}/task`)
+  if (tids === 'gone') return 'gone'
+  if (tids === 'denied') return false
+  // The first thread is the first in the list, so that its table is read before others are compared with it.
+  for (const tid of tids) {
+    if (tid !== pid && shareFiles(Number(pid), Number(tid))) continue
+    const complete = yield* searchTable(`${root}/${pid}/task/${tid}/fd/`, found, (inode, fd) => {
+      found.note(inode, { pid: Number(pid), tid: Number(tid), fd })
+    })
+    if (!complete) return false
+  }
+  return true
+}
+
+/** Whether one table of files could be read to the end, or is gone. */
+function* searchTable(
+  folder: string,
+  found: Found,
+  note: (inode: number, fd: string) => void,
+): Generator<number, boolean, void> {
+  const fds = list(folder)
+  if (fds === 'gone') return true
+  if (fds === 'denied') return false
+  if (fds.length > MAX_DESCRIPTORS)
+    throw new SearchLimitError(`more than ${MAX_DESCRIPTORS} files of one process`)
+  for (const [at, fd] of fds.entries()) {
+    if (at % DESCRIPTORS_PER_LOOK === DESCRIPTORS_PER_LOOK - 1) yield found.processes.size
+    const target = linkTarget(folder + fd)
+    // The right to read is one of the whole process, not of each file.
+    if (target === 'denied') return false
+    if (target.startsWith('socket:[')) note(Number(target.slice(8, -1)), fd)
+  }
+  return true
+}
+
+/** The newest process id given out in this process namespace; it moves with every new process or thread. */
+interface LastPid {
+  read(): string
+  close(): void
+}
+
+/** Kept open: opening costs five times as much as reading, and it is read for every request. */
+function openLastPid(root: string): LastPid {
+  const fd = openSync(`${root}/loadavg`, 'r')
+  const bytes = Buffer.alloc(MAX_LOADAVG_BYTES)
+  return {
+    read: () =>
+      bytes
+        .toString('latin1', 0, readSync(fd, bytes, 0, bytes.length, 0))
+        .trim()
+        .split(' ')
+        .at(-1) ?? '',
+    close(): void {
+      closeSync(fd)
+    },
+  }
+}
+
+function cpuMs(): number {
+  const { user, system } = process.threadCpuUsage()
+  return (user + system) / 1000
+}
+
 /** The link target of a holding's descriptor as of now; undefined once it is closed or the process is gone. */
-export function holdingTarget(root: string, holding: Holding): string | undefined {
+export function holdingTarget(root: string, { pid, tid, fd }: Holding): string | undefined {
+  return targetIn(`${root}/${pid}`, { tid, fd })
+}
+
+/** The same in the folder of the process, where that is known by a handle. */
+export function targetIn(
+  folder: string,
+  { tid, fd }: Pick<Holding, 'tid' | 'fd'>,
+): string | undefined {
   try {
-    return readlinkSync(`${root}/${holding.pid}/task/${holding.tid}/fd/${holding.fd}`)
+    return readlinkSync(`${folder}/task/${tid}/fd/${fd}`)
   } catch {
     return undefined
+  }
+}
+
+/** Where a descriptor leads; empty when it is closed. */
+function linkTarget(path: string): string {
+  try {
+    return readlinkSync(path)
+  } catch (error) {
+    return isGone(error) ? '' : 'denied'
   }
 }
 
@@ -166,11 +294,6 @@ function isKernelThread(root: string, pid: string): boolean {
   } catch (error) {
     return isGone(error)
   }
-}
-
-/** The newest process id given out in this process namespace; it moves with every new process or thread. */
-function readLastPid(root: string): string {
-  return readFileSync(`${root}/loadavg`, 'latin1').trim().split(' ').at(-1) ?? ''
 }
 
 function isNumber(text: string): boolean {

@@ -3,8 +3,8 @@
  * from what the process can write itself (its arguments and environment): see declared.ts for those.
  */
 import { readFileSync, readlinkSync, statSync } from 'node:fs'
-import { MAX_ANCESTORS, MAX_FIELD_LENGTH } from '../../shared/agent-tag.ts'
 import type { ProcessRef } from '../../shared/agent-tag.ts'
+import { MAX_ANCESTORS, MAX_FIELD_LENGTH } from '../../shared/tag-constants.ts'
 
 /** Bytes that the ancestors of a tag may take as JSON: the broker reads tags of up to 8192 characters, signature included. */
 const MAX_ANCESTOR_BYTES = 2560
@@ -41,26 +41,34 @@ interface Stat {
  *
  * @param root - `/proc`, or a fixture
  * @param tid - a living thread of it: the first thread may have ended while others go on
+ * @param folder - the process's own folder, by a handle where its number could come to mean another process
  */
-export function describeProcess(root: string, pid: number, tid: number): ProcessFacts | undefined {
-  const image = readImage(root, pid, tid)
-  const status = readText(`${root}/${pid}/task/${tid}/status`)
+export function describeProcess(
+  root: string,
+  pid: number,
+  tid: number,
+  folder = `${root}/${pid}`,
+): ProcessFacts | undefined {
+  const image = readImage(folder, pid, tid)
+  const status = readText(`${folder}/task/${tid}/status`)
   const uid = effectiveId(status, 'Uid')
   const gid = effectiveId(status, 'Gid')
   if (image?.exe === undefined || uid === undefined || gid === undefined) return undefined
-  const containerId = readContainerId(`${root}/${pid}/task/${tid}/cgroup`)
-  const ancestors = readAncestors(root, pid)
-  const after = readImage(root, pid, tid)
+  const containerId = readContainerId(`${folder}/task/${tid}/cgroup`)
+  const ancestors = readAncestors(root, folder)
+  const after = readImage(folder, pid, tid)
   if (after === undefined || !sameImage(image, after)) return undefined
+  // A parent that ended meanwhile leaves its number to anybody.
+  if (!sameChain(ancestors, readAncestors(root, folder))) return undefined
   return { pid, image, uid, gid, containerId, ancestors }
 }
 
 /** The program in a process as of now; undefined when it is gone. */
-export function readImage(root: string, pid: number, tid: number): Image | undefined {
-  const leader = readStat(`${root}/${pid}/stat`)
-  const thread = tid === pid ? leader : readStat(`${root}/${pid}/task/${tid}/stat`)
+export function readImage(folder: string, pid: number, tid: number): Image | undefined {
+  const leader = readStat(`${folder}/stat`)
+  const thread = tid === pid ? leader : readStat(`${folder}/task/${tid}/stat`)
   if (leader === undefined || thread === undefined) return undefined
-  const link = `${root}/${pid}/task/${tid}/exe`
+  const link = `${folder}/task/${tid}/exe`
   return {
     startTicks: leader.startTicks,
     exe: readLink(link),
@@ -105,10 +113,10 @@ export function parseContainerId(text: string): string | undefined {
 }
 
 /** Parents, nearest first, up to the first process of the namespace, as far as they fit into a tag. */
-function readAncestors(root: string, pid: number): readonly ProcessRef[] {
+function readAncestors(root: string, folder: string): readonly ProcessRef[] {
   const ancestors: ProcessRef[] = []
   let bytes = 0
-  let next = readStat(`${root}/${pid}/stat`)?.parent ?? 0
+  let next = readStat(`${folder}/stat`)?.parent ?? 0
   while (next > 0 && ancestors.length < MAX_ANCESTORS) {
     const stat = readStat(`${root}/${next}/stat`)
     if (stat === undefined) break
@@ -126,6 +134,10 @@ function readAncestors(root: string, pid: number): readonly ProcessRef[] {
     next = stat.parent
   }
   return ancestors
+}
+
+function sameChain(a: readonly ProcessRef[], b: readonly ProcessRef[]): boolean {
+  return JSON.stringify(a) === JSON.stringify(b)
 }
 
 function readStat(path: string): Stat | undefined {

@@ -1,7 +1,7 @@
 /**
  * The kernel's TCP table: which socket stands at each end of a loopback connection. Both ends are listed, and the
  * exact 4-tuple picks them, because a client may bind any address of 127.0.0.0/8. Read from the text files of
- * /proc/net here; a sock_diag reader can take the place behind the same interface.
+ * /proc/net here, for kernels that do not answer sock_diag (sock-diag.ts), the way that costs less.
  */
 import { readFileSync } from 'node:fs'
 import { isIPv4 } from 'node:net'
@@ -27,6 +27,8 @@ export interface SocketRow {
   readonly uid: number
   /** Number of the kernel's include/net/tcp_states.h. */
   readonly state: number
+  /** Number of the control group that made the socket, where the kernel tells. */
+  readonly cgroupId?: string
 }
 
 /** The two rows of a connection; absent where the kernel lists none, or more than one. */
@@ -37,6 +39,8 @@ export interface ConnectionRows {
 
 /** Looks connections up. */
 export interface SocketTable {
+  /** Whether one connection costs the same asked alone: then it need not wait for others to share a reading. */
+  readonly perConnection: boolean
   /** The rows of each connection, in the order asked; one reading serves all of them. */
   find(connections: readonly Connection[]): readonly ConnectionRows[]
 }
@@ -55,6 +59,7 @@ const LITTLE_ENDIAN = endianness() === 'LE'
 export function createProcSocketTable(root: string): SocketTable {
   const read = (name: string): string => readFileSync(`${root}/net/${name}`, 'latin1')
   return {
+    perConnection: false,
     find(connections): readonly ConnectionRows[] {
       const tcp = once(() => read('tcp'))
       const tcp6 = once(() => readOptional(() => read('tcp6')))
@@ -79,7 +84,7 @@ function findRow(
   local: Endpoint,
   remote: Endpoint,
 ): SocketRow | undefined {
-  const v4 = [asIpv4(local.address), asIpv4(remote.address)] as const
+  const v4 = [ipv4Of(local.address), ipv4Of(remote.address)] as const
   if (v4[0] !== undefined && v4[1] !== undefined) {
     const plain = rowIn(tcp(), hexV4(v4[0]), local.port, hexV4(v4[1]), remote.port)
     return plain ?? rowIn(tcp6(), hexMapped(v4[0]), local.port, hexMapped(v4[1]), remote.port)
@@ -116,7 +121,8 @@ function parseRest(rest: string): SocketRow | undefined {
   return { state: Number.parseInt(state, 16), uid: Number(uid), inode: Number(inode) }
 }
 
-function asIpv4(address: string): string | undefined {
+/** The IPv4 address in a text, mapped ones included; undefined when it is none. */
+export function ipv4Of(address: string): string | undefined {
   const text = address.replace(/^::ffff:/i, '')
   return isIPv4(text) ? text : undefined
 }
@@ -134,15 +140,20 @@ function hexMapped(address: string): string {
 }
 
 function hexV6(address: string): string {
+  const bytes = ipv6Bytes(address)
+  return [0, 4, 8, 12].map((at) => hexWord(bytes.slice(at, at + 4))).join('')
+}
+
+/** The 16 bytes of an IPv6 address without an IPv4 tail, its zone left out. */
+export function ipv6Bytes(address: string): readonly number[] {
   const [head = '', tail] = address.replace(/%.*$/, '').split('::')
   const front = head === '' ? [] : head.split(':')
   const back = tail === undefined || tail === '' ? [] : tail.split(':')
   const zeros = Array.from({ length: Math.max(0, 8 - front.length - back.length) }, () => '0')
-  const bytes = [...front, ...zeros, ...back].flatMap((group) => {
+  return [...front, ...zeros, ...back].flatMap((group) => {
     const value = Number.parseInt(group, 16)
     return [value >> 8, value & 0xff]
   })
-  return [0, 4, 8, 12].map((at) => hexWord(bytes.slice(at, at + 4))).join('')
 }
 
 function hexWord(bytes: readonly number[]): string {

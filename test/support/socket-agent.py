@@ -12,15 +12,24 @@ Reads one command a line and answers each with one line of JSON. Commands:
   thread-get PATH           a thread with a file table of its own connects and sends
   half-close PATH           sends, ends its side, reads
   send-reset PATH           sends, and resets the connection
+  in-flight PATH            sends, puts the connection into a message that nobody receives, closes it
+  share-table PATH          a process that shares this one's table of files (CLONE_FILES) sends
+  take PATH                 a child copies the connection out of this process (pidfd_getfd) and sends
+  slow-hand-over PATH PATH  sends; a child gets the connection while the answer is under way and sends too
+  open NUMBER               opens that many files, or as many as it may
+  wait-for-close            whether the connection was ended by the other side
   rename NAME               sets the process's own name
 """
-import ctypes, json, os, socket, struct, sys, threading, time
+import ctypes, json, os, resource, signal, socket, struct, sys, threading, time
 
 port = int(sys.argv[1])
 sock = socket.socket(fileno=int(sys.argv[2])) if len(sys.argv) > 2 else None
 libc = ctypes.CDLL(None, use_errno=True)
 CLONE_FILES = 0x400
+SYS_CLONE = 56 if os.uname().machine == 'x86_64' else 220
+SYS_PIDFD_OPEN, SYS_PIDFD_GETFD = 434, 438
 PR_SET_NAME = 15
+kept = []
 
 
 def request(path):
@@ -131,6 +140,47 @@ def pass_on(path):
     return finish(pid, reader)
 
 
+def in_flight(path):
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    kept.extend([ours, theirs])
+    socket.send_fds(ours, [b'f'], [sock.fileno()])
+    sock.sendall(request(path))
+    sock.close()
+    return 'sent'
+
+
+def share_table(path):
+    reader, writer = os.pipe()
+    pid = libc.syscall(SYS_CLONE, CLONE_FILES | signal.SIGCHLD, 0, 0, 0, 0)
+    if pid == 0:
+        os.write(writer, json.dumps({'pid': os.getpid(), 'body': get(sock, path)}).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(writer)
+    with os.fdopen(reader, 'rb') as stream:
+        return stream.read().decode()
+
+
+def take(path):
+    parent, number = os.getpid(), sock.fileno()
+
+    def work():
+        sock.close()
+        handle = libc.syscall(SYS_PIDFD_OPEN, parent, 0)
+        copy = libc.syscall(SYS_PIDFD_GETFD, handle, number, 0)
+        return get(socket.socket(fileno=copy), path)
+
+    return finish(*in_child(work))
+
+
+def slow_hand_over(first, second):
+    sock.sendall(request(first))
+    time.sleep(0.1)
+    pid, reader = in_child(lambda: (time.sleep(0.1), get(sock, second))[1])
+    sock.close()
+    return finish(pid, reader)
+
+
 def command(words):
     global sock
     name, rest = words[0], words[1:]
@@ -174,6 +224,23 @@ def command(words):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
         sock.close()
         return 'reset'
+    if name == 'in-flight':
+        return in_flight(rest[0])
+    if name == 'share-table':
+        return share_table(rest[0])
+    if name == 'take':
+        return take(rest[0])
+    if name == 'slow-hand-over':
+        return slow_hand_over(*rest)
+    if name == 'open':
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        count = min(int(rest[0]), most - 64)
+        kept.extend(os.open('/dev/null', os.O_RDONLY) for _ in range(count))
+        return str(len(kept))
+    if name == 'wait-for-close':
+        sock.settimeout(10)
+        return 'closed' if sock.recv(1) == b'' else 'open'
     if name == 'rename':
         libc.prctl(PR_SET_NAME, ' '.join(rest).encode(), 0, 0, 0)
         return 'ok'

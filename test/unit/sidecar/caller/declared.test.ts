@@ -63,10 +63,19 @@ describe('readDeclared', () => {
     it(`reads the agent name ${JSON.stringify(name.slice(0, 20))}`, () => {
       proc.write('9/environ', `SECRET=hunter2\0AGENT_NAME=${name}\0MY_AGENT_NAME=no\0`)
       proc.write('9/cmdline', 'agent\0')
-      expect(readDeclared(proc.root, 9).agentName).to.equal(expected)
+      expect(readDeclared(`${proc.root}/9`).agentName).to.equal(expected)
     })
 
+  it('tells the script that an interpreter runs', () => {
+    proc.write('9/cmdline', '/usr/bin/python3\0-u\0/app/scan.py\0--token=hunter2\0')
+    proc.write('9/environ', '')
+    expect(readDeclared(`${proc.root}/9`)).to.deep.equal({
+      command: '/usr/bin/python3 /app/scan.py (+2 arguments)',
+      script: '/app/scan.py',
+    })
+  })
+
   it('declares nothing of a process that cannot be read', () => {
-    expect(readDeclared(proc.root, 9)).to.deep.equal({})
+    expect(readDeclared(`${proc.root}/9`)).to.deep.equal({})
   })
 })

@@ -2,7 +2,11 @@ import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { afterEach, beforeEach, describe, it } from 'mocha'
-import { createHolderIndex } from '../../../../sidecar/caller/holders.ts'
+import {
+  createHolderIndex,
+  MAX_PROCESSES,
+  SearchLimitError,
+} from '../../../../sidecar/caller/holders.ts'
 import type { HolderIndex } from '../../../../sidecar/caller/holders.ts'
 import { makeProcFixture } from '../../../support/proc-fixture.ts'
 import type { ProcFixture } from '../../../support/proc-fixture.ts'
@@ -19,6 +23,7 @@ describe('holder index', () => {
     index = createHolderIndex(proc.root)
   })
   afterEach(() => {
+    index.close()
     proc.delete()
   })
 
@@ -26,73 +31,83 @@ describe('holder index', () => {
     return index.holdings(77).map(({ pid }) => pid)
   }
 
-  it('finds every process that holds a socket, and does not stop at the first', () => {
+  it('finds every process that holds a socket, and does not stop at the first', async () => {
     proc.add({ pid: 10, threads: { 10: { 3: SOCKET } } })
     proc.add({ pid: 11, threads: { 11: { 3: 'socket:[78]', 4: '/dev/null' } } })
     proc.add({ pid: 12, threads: { 12: { 9: SOCKET } } })
-    index.search()
+    await index.search()
     expect(pids().toSorted()).to.deep.equal([10, 12])
   })
 
-  it('finds a socket that only one thread holds', () => {
+  it('finds a socket that only one thread holds', async () => {
     proc.add({ pid: 10, threads: { 10: {}, 15: { 3: SOCKET } } })
-    index.search()
+    await index.search()
     expect(index.holdings(77)).to.deep.equal([{ pid: 10, tid: 15, fd: '3' }])
   })
 
-  it('counts a process once, however often it holds the socket', () => {
+  it('counts a process once, however often it holds the socket', async () => {
     proc.add({ pid: 10, threads: { 10: { 3: SOCKET, 4: SOCKET }, 15: { 3: SOCKET } } })
-    index.search()
+    await index.search()
     expect(pids()).to.deep.equal([10])
   })
 
-  it('does not take a number that only begins alike', () => {
+  it('does not take a number that only begins alike', async () => {
     proc.add({ pid: 10, threads: { 10: { 3: 'socket:[777]', 4: 'socket:[7]' } } })
-    index.search()
+    await index.search()
     expect(pids()).to.deep.equal([])
   })
 
-  it('drops a holder that has let go since', () => {
+  it('drops a holder that has let go since', async () => {
     proc.add({ pid: 10, threads: { 10: { 3: SOCKET } } })
-    index.search()
+    await index.search()
     proc.remove('10/task/10/fd/3')
     expect(pids()).to.deep.equal([])
   })
 
-  it('finds a process that was started since the search', () => {
+  it('finds a process that was started since the search', async () => {
     proc.add({ pid: 10, threads: { 10: { 3: SOCKET } } })
-    index.search()
+    await index.search()
     proc.add({ pid: 20, threads: { 20: { 3: SOCKET } } })
     proc.lastPid(20)
     index.searchNew()
     expect(pids().toSorted()).to.deep.equal([10, 20])
   })
 
-  it('finds a thread that was started since the search', () => {
-    proc.add({ pid: 10 })
-    index.search()
-    proc.remove('10')
-    proc.add({ pid: 10, threads: { 10: {}, 21: { 5: SOCKET } } })
-    proc.lastPid(21)
-    index.searchNew()
+  it('answers from the search before until a new one is done', async () => {
+    proc.add({ pid: 10, threads: { 10: { 3: SOCKET } } })
+    await index.search()
+    for (let pid = 100; pid < 400; pid += 1)
+      proc.add({ pid, threads: { [pid]: { 3: `socket:[${pid}]` } } })
+    const searching = index.search()
     expect(pids()).to.deep.equal([10])
+    await searching
+    expect(index.seen()).to.equal(301)
   })
 
-  it('forgets everything with a new full search', () => {
+  it('gives up on more processes than it may look at', async () => {
+    for (let pid = 1; pid <= MAX_PROCESSES + 1; pid += 1) proc.write(`${pid}/stat`, 'gone')
+    const failure = await index.search().then(
+      () => undefined,
+      (error: unknown) => error,
+    )
+    expect(failure).to.be.instanceOf(SearchLimitError)
+  })
+
+  it('forgets everything with a new full search', async () => {
     proc.add({ pid: 10, threads: { 10: { 3: SOCKET } } })
-    index.search()
+    await index.search()
     proc.remove('10')
-    index.search()
+    await index.search()
     expect([pids(), index.unread()]).to.deep.equal([[], 0])
   })
 
-  it('does not count processes that end meanwhile', () => {
+  it('does not count processes that end meanwhile', async () => {
     proc.write('30/stat', 'no task folder: it has just gone')
-    index.search()
+    await index.search()
     expect(index.unread()).to.equal(0)
   })
 
-  it('counts processes that it may not search, and no kernel threads', () => {
+  it('counts processes that it may not search, and no kernel threads', async () => {
     // A file in the place of a folder fails with another error than absence does.
     proc.write('40/task/40/fd', '')
     proc.write('40/stat', '40 (agent) S 1 40 40 0 -1 4194304 0\n')
@@ -100,13 +115,13 @@ describe('holder index', () => {
     proc.write('41/stat', '41 (agent) S 1 41 41 0 -1 4194304 0\n')
     proc.write('42/task/42/fd', '')
     proc.write('42/stat', `42 (kworker/0:1) S 2 0 0 0 -1 ${KERNEL_THREAD} 0\n`)
-    index.search()
+    await index.search()
     expect(index.unread()).to.equal(2)
   })
 
   it('counts the processes of other users when it runs without rights', () => {
-    const script = `import('${join(import.meta.dirname, '../../../../sidecar/caller/holders.ts')}').then(m => {
-      const index = m.createHolderIndex('/proc'); index.search(); console.log(index.unread()) })`
+    const script = `import('${join(import.meta.dirname, '../../../../sidecar/caller/holders.ts')}').then(async m => {
+      const index = m.createHolderIndex('/proc'); await index.search(); console.log(index.unread()) })`
     const other = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {}
     const { stdout } = spawnSync(process.execPath, ['-e', script], { encoding: 'utf8', ...other })
     expect(Number(stdout)).to.be.greaterThan(0)

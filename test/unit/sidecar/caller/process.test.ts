@@ -82,7 +82,7 @@ describe('describeProcess', () => {
 
   it('has no answer for a process that has gone', () => {
     expect(describeProcess(proc.root, 99, 99)).to.equal(undefined)
-    expect(readImage(proc.root, 99, 99)).to.equal(undefined)
+    expect(readImage(`${proc.root}/99`, 99, 99)).to.equal(undefined)
   })
 
   it('has no answer where the executable cannot be read', () => {
@@ -99,6 +99,8 @@ describe('describeProcess', () => {
     const tag = judge({
       kind: 'one',
       process: facts,
+      exeHash: { note: 'n'.repeat(600) },
+      execOrdinal: 3,
       declared: {},
       instanceId: 'i',
       bootId: 'b',

@@ -1,5 +1,3 @@
-import { connect, createServer } from 'node:net'
-import { fstatSync } from 'node:fs'
 import { expect } from 'chai'
 import { afterEach, beforeEach, describe, it } from 'mocha'
 import { createProcSocketTable, TCP_STATE } from '../../../../sidecar/caller/socket-table.ts'
@@ -93,30 +91,5 @@ describe('socket table', () => {
     proc.write('net/tcp', HEAD + row(CLIENT_ENDS, '01', 1, 6))
     proc.remove('net/tcp6')
     expect(find(V4).client?.inode).to.equal(6)
-  })
-
-  it('agrees with the kernel about a real connection', async () => {
-    const server = createServer()
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-    const address = server.address()
-    const port = typeof address === 'object' && address !== null ? address.port : 0
-    const accepted = new Promise<import('node:net').Socket>((resolve) =>
-      server.once('connection', resolve),
-    )
-    const client = connect(port, '127.0.0.1')
-    const own = await accepted
-    const [rows] = createProcSocketTable('/proc').find([
-      {
-        client: { address: own.remoteAddress!, port: own.remotePort! },
-        own: { address: own.localAddress!, port },
-      },
-    ])
-    const inodeOf = (socket: object): number =>
-      fstatSync((socket as { _handle: { fd: number } })._handle.fd).ino
-    expect(rows?.client?.inode).to.equal(inodeOf(client))
-    expect(rows?.own?.inode).to.equal(inodeOf(own))
-    client.destroy()
-    own.destroy()
-    await new Promise((resolve) => server.close(resolve))
   })
 })

@@ -17,6 +17,8 @@ const ONE: Extract<Findings, { kind: 'one' }> = {
     containerId: undefined,
     ancestors: [],
   },
+  exeHash: { sha256: 'ab'.repeat(32) },
+  execOrdinal: 2,
   declared: { command: 'curl' },
   instanceId: 'i',
   bootId: 'b',
@@ -39,6 +41,11 @@ describe('judge', () => {
       'container_only',
     ],
     ['several holders', { kind: 'several', pids: [3, 4] }, 'shared'],
+    [
+      'a socket without its processes',
+      { kind: 'container', why: 'profile C', socket: { uid: 7, cgroupId: '99' } },
+      'container_only',
+    ],
     ['no holder', { kind: 'none', why: 'gone' }, 'unidentified'],
     [
       'more holders than fit',
@@ -55,9 +62,24 @@ describe('judge', () => {
     })
 
   it('names nobody where several or none hold the connection', () => {
-    for (const findings of [cases[4]![1], cases[5]![1]])
+    for (const findings of [cases[4]![1], cases[5]![1], cases[6]![1]])
       expect(judge(findings)).not.to.have.any.keys('verified', 'instanceId', 'declared')
   })
+
+  for (const [exe, exeHash, expected] of [
+    ['/usr/bin/curl', { sha256: 'ab'.repeat(32) }, undefined],
+    ['/usr/bin/curl', { note: 'not hashed in time' }, 'not hashed in time'],
+    ['/usr/bin/curl (deleted)', { sha256: 'ab'.repeat(32) }, 'the file is deleted'],
+    ['/memfd:x (deleted)', { sha256: 'ab'.repeat(32) }, 'it never was a file'],
+    ['/a (deleted)', { note: 'not hashed: EIO' }, 'not hashed: EIO; the file is deleted'],
+  ] as const)
+    it(`says of the executable ${exe}: ${expected ?? 'nothing'}`, () => {
+      const process = { ...ONE.process, image: { ...ONE.process.image, exe } }
+      const { verified } = judge({ ...ONE, process, exeHash })
+      expect(verified?.exeNote).to.equal(expected)
+      expect(verified?.exeSha256).to.equal('sha256' in exeHash ? exeHash.sha256 : undefined)
+      expect(verified?.execOrdinal).to.equal(2)
+    })
 
   it('does not let addresses of the process out', () => {
     expect(JSON.stringify(judge(ONE))).not.to.contain('secret-address')

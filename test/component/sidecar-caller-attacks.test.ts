@@ -1,0 +1,297 @@
+/**
+ * What a program can do with a connection so that another is taken for its caller: each case with the verdict or the
+ * refusal that it must end in. Real processes against a sidecar in this process.
+ */
+import { spawn, spawnSync } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import { readdirSync, writeFileSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
+import type { Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect } from 'chai'
+import { after, afterEach, before, beforeEach, describe, it } from 'mocha'
+import type { AgentTag } from '../../shared/agent-tag.ts'
+import { reasonInStatus } from '../../shared/status.ts'
+import { targetIn } from '../../sidecar/caller/holders.ts'
+import { createPins } from '../../sidecar/caller/pins.ts'
+import { dialog, run } from '../support/client-processes.ts'
+import type { Dialog } from '../support/client-processes.ts'
+import { startFakeBroker } from '../support/fake-broker.ts'
+import type { FakeBroker } from '../support/fake-broker.ts'
+import { startTestSidecar } from '../support/running-sidecar.ts'
+import type { RunningSidecar } from '../support/running-sidecar.ts'
+
+const SOCKET_AGENT = join(import.meta.dirname, '..', 'support', 'socket-agent.py')
+const CHANGED = 'connection_identity_changed'
+/** Longest that the event loop may stand still while there is much to search, in milliseconds; generous for shared machines. */
+const MAX_STALL_MS = 250
+
+/** The tag that the broker was sent, by the path of the request. */
+function tagFor(broker: FakeBroker, path: string): AgentTag | undefined {
+  return broker.seen.findLast(({ url }) => url.endsWith(path))?.tag
+}
+
+function childOf(answer: string): { pid: number; body: string } {
+  return JSON.parse(answer) as { pid: number; body: string }
+}
+
+describe('sidecar: attacks on who is calling', () => {
+  let broker: FakeBroker
+  let sidecar: RunningSidecar
+  let python = ''
+  let agent: Dialog
+  let answer: FakeBroker['onRequest']
+
+  before(async () => {
+    broker = await startFakeBroker()
+    answer = broker.onRequest
+    sidecar = await startTestSidecar(broker, { extra: { NESTGATE_CALLER_UNREADABLE: 'ignore' } })
+    python = (await run('python3', ['-c', 'import sys; print(sys.executable)'])).stdout.trim()
+  })
+  after(async () => {
+    await sidecar.close()
+    await broker.stop()
+  })
+  beforeEach(async () => {
+    agent = dialog(python, [SOCKET_AGENT, String(sidecar.port)])
+    await agent.ask('connect')
+  })
+  afterEach(async () => {
+    broker.onRequest = answer
+    await agent.end()
+  })
+
+  describe('a connection in other hands than at its last request', () => {
+    const handOvers: [string, string][] = [
+      ['a child that the parent left it to', 'hand-over /second'],
+      ['a process that got it in a message', 'pass /second'],
+      ['a child while the parent keeps it', 'fork-get /second'],
+      ['a process with the same table of files', 'share-table /second'],
+      ['a child that copied it out of the parent', 'take /second'],
+    ]
+    for (const [name, command] of handOvers)
+      it(`is refused to ${name}, and closed`, async () => {
+        await agent.ask('get /first')
+        const { body } = childOf(await agent.ask(command))
+        expect(reasonInStatus(body)).to.equal(CHANGED)
+        expect(tagFor(broker, '/second')).to.equal(undefined)
+      })
+
+    it('is refused to the process itself while a child could send as well', async () => {
+      await agent.ask('get /first')
+      await agent.ask('fork-hold')
+      expect(reasonInStatus(await agent.ask('get /second'))).to.equal(CHANGED)
+      expect(await agent.ask('wait-for-close')).to.equal('closed')
+    })
+
+    it('is refused to the same program executed again, which then is a new instance', async () => {
+      await agent.ask('get /before')
+      agent.child.stdin?.write(`exec ${python} ${SOCKET_AGENT}\n`)
+      // The program that comes reads what this one has left.
+      expect(reasonInStatus(await agent.ask('get /again'))).to.equal(CHANGED)
+      await agent.ask('connect')
+      await agent.ask('get /anew')
+      const [first, second] = [tagFor(broker, '/before'), tagFor(broker, '/anew')]
+      expect(second?.verdict).to.equal('exclusive')
+      expect(second?.verified?.pid).to.equal(agent.pid)
+      expect(second?.verified?.startTicks).to.equal(first?.verified?.startTicks)
+      expect(second?.instanceId).not.to.equal(first?.instanceId)
+      expect([first?.verified?.execOrdinal, second?.verified?.execOrdinal]).to.deep.equal([0, 1])
+    })
+
+    it('is refused to another program in the same process', async () => {
+      await agent.ask('get /before')
+      const dir = await mkdtemp(join(tmpdir(), 'nestgate-exec-'))
+      const file = join(dir, 'go.sh')
+      await writeFile(
+        file,
+        `printf 'GET /other HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n' >&$2; read -r -u $2 line; echo "$line"; sleep 5`,
+      )
+      const answer = await agent.ask(`exec /usr/bin/bash ${file}`)
+      expect(answer).to.match(/^HTTP\/1\.1 421 /)
+      expect(tagFor(broker, '/other')).to.equal(undefined)
+      await rm(dir, { recursive: true })
+    })
+
+    it('never gives a pipelined request to whoever got it meanwhile', async () => {
+      await agent.ask('get /warm')
+      broker.onRequest = slowly(answer, 400)
+      const { pid } = childOf(await agent.ask('slow-hand-over /slow /fast'))
+      expect(tagFor(broker, '/slow')?.verified?.pid).to.equal(agent.pid)
+      for (const { tag, url } of broker.seen)
+        if (url.endsWith('/fast')) expect(tag.verified?.pid).not.to.equal(pid)
+    })
+  })
+
+  describe('a connection that nobody can be named for', () => {
+    it('is that of nobody while it lies in an unread message', async () => {
+      await agent.ask('in-flight /flying')
+      await waitFor(() => tagFor(broker, '/flying') !== undefined)
+      expect(tagFor(broker, '/flying')?.verdict).to.equal('unidentified')
+    })
+
+    it('is shared where two processes have one table of files', async () => {
+      const { pid, body } = childOf(await agent.ask('share-table /table'))
+      expect(body).to.contain('shared').and.to.contain(String(pid))
+    })
+
+    it('is shared where a child copied it out of its parent', async () => {
+      await agent.ask('take /taken')
+      expect(tagFor(broker, '/taken')?.verdict).to.equal('shared')
+    })
+  })
+
+  describe('programs that hide what they are', () => {
+    it('names a process in namespaces of its own by its number here', async () => {
+      const args = ['-Ur', '-pf', '--mount-proc', 'curl', '-sS', `${sidecar.url}/nested`]
+      await run('unshare', args)
+      const tag = tagFor(broker, '/nested')
+      expect(tag?.verdict).to.equal('exclusive')
+      expect(tag?.verified?.pid).to.be.greaterThan(1)
+      expect(tag?.verified?.exe).to.match(/\/curl$/)
+    })
+
+    it('says of a program that never was a file that it was none', async () => {
+      const script = `
+import os, shutil
+source = open(shutil.which('curl'), 'rb').read()
+memory = os.memfd_create('x', 0)
+os.write(memory, source)
+os.execv(f'/proc/self/fd/{memory}', ['curl', '-sS', '${sidecar.url}/memory'])`
+      await run(python, ['-c', script])
+      const verified = tagFor(broker, '/memory')?.verified
+      expect(verified?.exeNote).to.equal('it never was a file')
+      expect(verified?.exeSha256).to.match(/^[0-9a-f]{64}$/)
+    })
+  })
+
+  describe('much to search', () => {
+    const children: ChildProcess[] = []
+    const sockets: Socket[] = []
+
+    afterEach(() => {
+      for (const child of children.splice(0)) if (child.pid !== undefined) killGroup(child.pid)
+      for (const socket of sockets.splice(0)) socket.destroy()
+    })
+
+    it('finds one among 20,000 files of its process, or as many as the machine allows', async () => {
+      expect(Number(await agent.ask('open 20000'))).to.be.greaterThan(900)
+      await agent.ask('get /files')
+      expect(tagFor(broker, '/files')?.verdict).to.equal('exclusive')
+    })
+
+    it('names the caller among 2,000 processes, or is busy, and goes on serving', async () => {
+      // One folder's worth of them ends with its group, as the test's children do.
+      const script = 'for i in $(seq 2000); do sleep 60 & done; echo ready; wait'
+      const crowd = spawn('bash', ['-c', script], {
+        detached: true,
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      children.push(crowd)
+      await once(crowd.stdout, 'data')
+      const stall = monitorEventLoopDelay({ resolution: 5 })
+      stall.enable()
+      const body = await agent.ask('get /crowd')
+      stall.disable()
+      const named = tagFor(broker, '/crowd')?.verdict === 'exclusive'
+      expect(named || reasonInStatus(body) === 'attribution_busy').to.equal(true)
+      expect(stall.max / 1e6).to.be.lessThan(MAX_STALL_MS)
+    })
+
+    it('goes on serving while a process makes processes without end', async () => {
+      // Bounded: one at a time, for two seconds.
+      const bomb = spawn('timeout', ['2', 'bash', '-c', 'while :; do /bin/true; done'], {
+        detached: true,
+        stdio: 'ignore',
+      })
+      children.push(bomb)
+      for (let count = 0; count < 20; count += 1) {
+        await agent.ask(`get /bomb-${count}`)
+        expect(tagFor(broker, `/bomb-${count}`)?.verdict).to.equal('exclusive')
+      }
+    })
+
+    it('serves others while one opens connections and sends nothing', async () => {
+      for (let count = 0; count < 500; count += 1) {
+        const socket = connect(sidecar.port, '127.0.0.1')
+        socket.on('error', () => undefined)
+        sockets.push(socket)
+      }
+      await agent.ask('get /flood')
+      expect(tagFor(broker, '/flood')?.verdict).to.equal('exclusive')
+    })
+
+    it('has nothing left open after a thousand connections', async () => {
+      // The first hundred at once open as many connections to the broker, which stay.
+      const hundred = (): Promise<void[]> =>
+        Promise.all(Array.from({ length: 100 }, () => get(sidecar.port)))
+      await hundred()
+      const before = openFiles()
+      for (let round = 0; round < 10; round += 1) await hundred()
+      await waitFor(() => openFiles() <= before + 8)
+      expect(openFiles()).to.be.at.most(before + 8)
+    })
+  })
+
+  it('takes a process that gets the number of an ended one for another', async () => {
+    const pins = createPins('/proc')
+    const first = spawn('sleep', ['60'])
+    const pid = first.pid ?? 0
+    const pin = pins.pin(pid, pid)
+    first.kill('SIGKILL')
+    await once(first, 'exit')
+    const again = await startWithNumber(pid)
+    expect(pin?.isUnchanged()).to.equal(false)
+    expect(targetIn(pin?.path ?? '', { tid: pid, fd: '0' })).to.equal(undefined)
+    const other = pins.pin(pid, pid)
+    expect([other?.isUnchanged(), other?.execOrdinal]).to.deep.equal([true, 0])
+    again.kill('SIGKILL')
+    pins.close()
+  })
+})
+
+/** Starts a process whose number is `pid`; the kernel gives numbers out in order, from the one written there. */
+async function startWithNumber(pid: number): Promise<ChildProcess> {
+  for (let tries = 0; tries < 200; tries += 1) {
+    writeFileSync('/proc/sys/kernel/ns_last_pid', String(pid - 1))
+    const child = spawn('sleep', ['60'])
+    if (child.pid === pid) return child
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+  }
+  throw new Error('the number was not given out again')
+}
+
+function openFiles(): number {
+  return readdirSync('/proc/self/fd').length
+}
+
+/** One connection, one request, from this process. */
+async function get(port: number): Promise<void> {
+  const socket = connect(port, '127.0.0.1')
+  socket.write('GET /api HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
+  socket.resume()
+  await once(socket, 'close')
+}
+
+function killGroup(pid: number): void {
+  spawnSync('kill', ['-KILL', '--', `-${pid}`])
+}
+
+/** Answers later, so that what happens to the connection meanwhile matters. */
+function slowly(answer: FakeBroker['onRequest'], delayMs: number): FakeBroker['onRequest'] {
+  return (seen, response, request) => {
+    setTimeout(() => {
+      answer(seen, response, request)
+    }, delayMs)
+  }
+}
+
+async function waitFor(condition: () => boolean): Promise<void> {
+  for (let tries = 0; tries < 300 && !condition(); tries += 1) await sleep(10)
+}
