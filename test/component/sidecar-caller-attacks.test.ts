@@ -228,7 +228,7 @@ os.execv(f'/proc/self/fd/{memory}', ['curl', '-sS', '${sidecar.url}/memory'])`
 
     it('has nothing left open after a thousand connections', async () => {
       // The first hundred at once open as many connections to the broker, which stay.
-      const hundred = (): Promise<void[]> =>
+      const hundred = (): Promise<unknown> =>
         Promise.all(Array.from({ length: 100 }, () => get(sidecar.port)))
       await hundred()
       const before = openFiles()
