@@ -263,6 +263,7 @@ async function startNestgate(
     NESTGATE_LISTEN_PORT: '0',
     // This machine has processes that are not the benchmark's, some perhaps not readable.
     NESTGATE_CALLER_UNREADABLE: 'ignore',
+    NESTGATE_POSTURE: 'report',
     NODE_ENV: 'production',
   })
   started.push(sidecar)

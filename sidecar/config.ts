@@ -4,11 +4,14 @@
  */
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { isIP } from 'node:net'
 import { ConfigError, applyEnvironment, deepFreeze, isRecord } from '../shared/config-source.ts'
 import type { ConfigSource, EnvTable } from '../shared/config-source.ts'
 import { messageOf } from '../shared/errors.ts'
 import { LOG_LEVELS } from '../shared/json-log.ts'
 import type { LogLevel } from '../shared/json-log.ts'
+import { POSTURES } from './posture.ts'
+import type { Posture } from './posture.ts'
 import { createSettingsReader, integer, listOf, oneOf, text } from './settings.ts'
 import type { SettingsReader } from './settings.ts'
 
@@ -30,13 +33,21 @@ export interface SidecarConfig {
   readonly brokerCaFile?: string
   /** The projected service-account token with the broker's audience. */
   readonly tokenFile: string
-  /** Identity profile the webhook chose; informative. */
-  readonly profile: 'R' | 'P'
+  /** Identity profile the webhook chose: `C` tells containers apart, the others processes. */
+  readonly profile: 'R' | 'P' | 'C'
   readonly listen: {
     readonly port: number
+    /** Port of the HTTPS listener on 127.0.0.1 for in-cluster clients; there is one only with `serviceAccount.dir`. */
+    readonly tlsPort: number
     /** Both loopback addresses: `localhost` means either, and a free one could be taken by another process. */
     readonly hosts: readonly (typeof LOOPBACK_HOSTS)[number][]
   }
+  /** What in-cluster clients read: where it is written, and the pod's namespace. Absent: they are not served. */
+  readonly serviceAccount?: { readonly dir: string; readonly namespace: string }
+  /** Where `/healthz`, `/readyz` and `/metrics` are answered: the pod's own address. Absent: nowhere. */
+  readonly health?: { readonly host: string; readonly port: number }
+  /** What neighbours mean that could speak on another's connection: see posture.ts. */
+  readonly posture: Posture
   readonly caller: {
     /** What processes that may not be searched mean for a verdict; `ignore` is for a developer's own machine only. */
     readonly unreadable: 'refuse' | 'ignore'
@@ -55,6 +66,12 @@ export const SIDECAR_ENV: EnvTable = {
   TOKEN_FILE: 'tokenFile',
   PROFILE: 'profile',
   LISTEN_PORT: 'listen.port',
+  LISTEN_TLS_PORT: 'listen.tlsPort',
+  SERVICE_ACCOUNT_DIR: 'serviceAccount.dir',
+  NAMESPACE: 'serviceAccount.namespace',
+  HEALTH_HOST: 'health.host',
+  HEALTH_PORT: 'health.port',
+  POSTURE: 'posture',
   CALLER_UNREADABLE: 'caller.unreadable',
   HOLD_LIMIT_SECONDS: 'holdLimitSeconds',
   LOG_LEVEL: 'log.level',
@@ -79,6 +96,8 @@ export function readSidecarConfig({ argv, env }: ConfigSource): SidecarConfig {
   reader.finish()
   if ((config.brokerCaPem === undefined) === (config.brokerCaFile === undefined))
     problems.push('brokerCaFile: set exactly one of brokerCaPem and brokerCaFile')
+  if (config.serviceAccount?.namespace === '')
+    problems.push('serviceAccount.namespace: must be set where serviceAccount.dir is')
   if (problems.length > 0) throw new ConfigError(problems)
   return deepFreeze(config)
 }
@@ -94,6 +113,13 @@ function decode(reader: SettingsReader): SidecarConfig {
   const brokerCaPem = reader.optional('brokerCaPem', text())
   const brokerCaFile = reader.optional('brokerCaFile', text())
   const cluster = text('a cluster name', (name) => CLUSTER_NAME.test(name))
+  const dir = reader.optional('serviceAccount.dir', text())
+  const namespace = reader.read('serviceAccount.namespace', text(), '')
+  const healthHost = reader.optional(
+    'health.host',
+    text('an IP address', (host) => isIP(host) > 0),
+  )
+  const healthPort = reader.read('health.port', port, 8002)
   return {
     brokerUrl: reader.required(
       'brokerUrl',
@@ -103,11 +129,15 @@ function decode(reader: SettingsReader): SidecarConfig {
     ...(brokerCaPem === undefined ? {} : { brokerCaPem }),
     ...(brokerCaFile === undefined ? {} : { brokerCaFile }),
     tokenFile: reader.required('tokenFile', text()),
-    profile: reader.read('profile', oneOf(['R', 'P']), 'R'),
+    profile: reader.read('profile', oneOf(['R', 'P', 'C']), 'R'),
     listen: {
       port: reader.read('listen.port', port, 8001),
+      tlsPort: reader.read('listen.tlsPort', port, 8443),
       hosts: [...reader.read('listen.hosts', listOf(LOOPBACK_HOSTS), LOOPBACK_HOSTS)],
     },
+    ...(dir === undefined ? {} : { serviceAccount: { dir, namespace } }),
+    ...(healthHost === undefined ? {} : { health: { host: healthHost, port: healthPort } }),
+    posture: reader.read('posture', oneOf(POSTURES), 'degrade'),
     caller: { unreadable: reader.read('caller.unreadable', oneOf(['refuse', 'ignore']), 'refuse') },
     holdLimitSeconds: reader.read('holdLimitSeconds', integer(1, MAX_HOLD_LIMIT_S), 1800),
     log: { level: reader.read('log.level', oneOf(LOG_LEVELS), 'info') },

@@ -15,6 +15,7 @@ import type { Credentials } from './headers.ts'
 import type { Holds } from './hold.ts'
 import { heldId, isKeyUnknown } from './outcome.ts'
 import type { Outcome, Word } from './outcome.ts'
+import type { Metrics } from './metrics.ts'
 import type { Registration } from './registration.ts'
 import type { Signer } from './signer.ts'
 import type { TokenSource } from './token.ts'
@@ -32,6 +33,7 @@ export interface DeliverDeps {
   readonly registration: Registration
   readonly holds: Holds
   readonly log: Log
+  readonly metrics: Pick<Metrics, 'lookup'>
   /** Milliseconds, monotonic. */
   readonly now: () => number
 }
@@ -85,11 +87,14 @@ export async function deliver(deps: DeliverDeps, delivery: Delivery): Promise<De
 
 /** The tag of whoever holds the other end now; refused where that cannot be told, or is another than before. */
 export async function identifyCaller(
-  { callers, log }: Pick<DeliverDeps, 'callers' | 'log'>,
+  { callers, log, metrics, now }: Pick<DeliverDeps, 'callers' | 'log' | 'metrics' | 'now'>,
   socket: Socket,
 ): Promise<AgentTag | Refusal> {
+  const startedAt = now()
   try {
-    return await callers.identify(socket)
+    const found = await callers.identify(socket)
+    metrics.lookup(isRefusal(found) ? found.refused : found.verdict, now() - startedAt)
+    return found
   } catch (error) {
     log.error({ error: messageOf(error) }, 'a caller could not be looked up')
     return refuse('caller_unidentified', 'the lookup failed')

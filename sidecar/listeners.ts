@@ -1,13 +1,17 @@
 /**
  * The sockets on which the sidecar is called: both loopback addresses, because `localhost` means either, and an
- * address left free could be taken by another process of the pod. A taken address is an error, never skipped. Clients
+ * address left free could be taken by another process of the pod. A taken address is an error, never skipped. In-cluster
+ * clients get HTTPS on one more port. Whatever is on top, the caller is looked up by the TCP socket below. Clients
  * are untrusted, so their number, header sizes and time to send are bounded; how long an answer may take is not.
  */
 import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
-import type { AddressInfo, Socket } from 'node:net'
+import { createServer as createTcpServer } from 'node:net'
+import type { AddressInfo, Server as TcpServer, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { createSecureContext, TLSSocket } from 'node:tls'
+import type { SecureContext } from 'node:tls'
 import { codeOf } from '../shared/errors.ts'
 import type { Log } from '../shared/json-log.ts'
 import { upgradeProtocol } from '../shared/upgrade.ts'
@@ -35,13 +39,34 @@ const NO_SUCH_ADDRESS: ReadonlySet<string | undefined> = new Set(['EADDRNOTAVAIL
 export interface ListenerDeps {
   readonly callers: Callers
   readonly log: Log
-  readonly onRequest: (request: IncomingMessage, response: ServerResponse) => void
-  readonly onUpgrade: (request: IncomingMessage, socket: Duplex, head: Buffer) => void
+  /** `connection` is the accepted TCP socket, which the callers know; a request's own socket may be one of TLS over it. */
+  readonly onRequest: (
+    request: IncomingMessage,
+    response: ServerResponse,
+    connection: Socket,
+  ) => void
+  readonly onUpgrade: (
+    request: IncomingMessage,
+    socket: Duplex,
+    head: Buffer,
+    connection: Socket,
+  ) => void
+}
+
+/** A listener with HTTPS. */
+export interface TlsListener {
+  readonly host: string
+  readonly port: number
+  /** PEM text. */
+  readonly key: string
+  readonly cert: string
 }
 
 /** Open listeners. */
 export interface Listeners {
   readonly addresses: readonly AddressInfo[]
+  /** How many connections are open. */
+  connections(): number
   /** Stops listening, waits for answers under way up to a limit, then ends what is left. */
   close(): Promise<void>
 }
@@ -56,8 +81,9 @@ export async function listen(
   deps: ListenerDeps,
   hosts: readonly string[],
   port: number,
+  tls?: TlsListener,
 ): Promise<Listeners> {
-  const servers: Server[] = []
+  const servers: Listener[] = []
   const sockets = new Set<Socket>()
   const addresses: AddressInfo[] = []
   let chosen = port
@@ -70,14 +96,102 @@ export async function listen(
       addresses.push(address)
       chosen = address.port
     }
+    if (tls !== undefined) {
+      const server = createTlsListener(deps, sockets, tls)
+      const address = await bind(server, tls.host, tls.port, deps.log)
+      servers.push(server)
+      if (address !== undefined) addresses.push(address)
+    }
   } catch (error) {
     for (const server of servers) server.close()
     throw error
   }
-  return { addresses, close: () => closeAll(servers, sockets) }
+  return {
+    addresses,
+    connections: () => sockets.size,
+    close: () => closeAll(servers, sockets),
+  }
 }
 
+/** What is bound and closed: an HTTP server, or the TCP server below one. */
+type Listener = TcpServer & { closeIdleConnections: () => void }
+
 function createLoopbackServer(deps: ListenerDeps, sockets: Set<Socket>): Server {
+  const server = createHttpServer(deps, (socket) => socket)
+  server.maxConnections = MAX_CONNECTIONS
+  server.on('connection', (socket) => {
+    accept(deps, sockets, socket)
+  })
+  return server
+}
+
+/**
+ * HTTPS over TCP sockets that are accepted here: Node's own HTTPS server has no public way from a connection to the
+ * TCP socket under it, and guessing by port numbers could take one for another.
+ */
+function createTlsListener(
+  deps: ListenerDeps,
+  sockets: Set<Socket>,
+  { key, cert }: TlsListener,
+): Listener {
+  const secureContext = createSecureContext({ key, cert, minVersion: 'TLSv1.2' })
+  const below = new WeakMap<Socket, Socket>()
+  const http = createHttpServer(deps, (socket) => below.get(socket))
+  const tcp = createTcpServer({ allowHalfOpen: true }, (socket) => {
+    if (!accept(deps, sockets, socket)) return
+    const secure = secured(socket, secureContext)
+    below.set(secure, socket)
+    secure.once('secure', () => http.emit('connection', secure))
+  })
+  tcp.maxConnections = MAX_CONNECTIONS
+  return Object.assign(tcp, {
+    closeIdleConnections: () => {
+      http.closeIdleConnections()
+    },
+  })
+}
+
+/** The TLS side of a connection, ended when its handshake fails or takes too long. */
+function secured(socket: Socket, secureContext: SecureContext): TLSSocket {
+  const secure = new TLSSocket(socket, {
+    isServer: true,
+    secureContext,
+    ALPNProtocols: ['http/1.1'],
+  })
+  const late = setTimeout(() => socket.destroy(), HEAD_LIMIT_MS)
+  secure.once('secure', () => {
+    clearTimeout(late)
+  })
+  secure.once('close', () => {
+    clearTimeout(late)
+    socket.destroy()
+  })
+  secure.on('error', () => {
+    clearTimeout(late)
+    socket.destroy()
+  })
+  return secure
+}
+
+/** Whether the connection may go on. */
+function accept(deps: ListenerDeps, sockets: Set<Socket>, socket: Socket): boolean {
+  if (!deps.callers.accept(socket)) {
+    socket.destroy()
+    return false
+  }
+  sockets.add(socket)
+  socket.once('close', () => sockets.delete(socket))
+  socket.once('end', () => {
+    endWithClient(deps.callers, socket)
+  })
+  return true
+}
+
+/** @param below - the accepted TCP socket of a connection */
+function createHttpServer(
+  deps: ListenerDeps,
+  below: (socket: Socket) => Socket | undefined,
+): Server {
   const server = createServer({
     maxHeaderSize: MAX_HEAD_BYTES,
     headersTimeout: HEAD_LIMIT_MS,
@@ -88,21 +202,17 @@ function createLoopbackServer(deps: ListenerDeps, sockets: Set<Socket>): Server 
   })
   server.timeout = 0
   server.maxHeadersCount = MAX_HEADERS
-  server.maxConnections = MAX_CONNECTIONS
   Object.assign(server, { httpAllowHalfOpen: true })
-  server.on('connection', (socket) => {
-    if (!deps.callers.accept(socket)) {
-      socket.destroy()
-      return
-    }
-    sockets.add(socket)
-    socket.once('close', () => sockets.delete(socket))
-    socket.once('end', () => {
-      endWithClient(deps.callers, socket)
-    })
+  server.on('request', (request, response) => {
+    const connection = below(request.socket)
+    if (connection === undefined) response.destroy()
+    else deps.onRequest(request, response, connection)
   })
-  server.on('request', deps.onRequest)
-  server.on('upgrade', deps.onUpgrade)
+  server.on('upgrade', (request, socket, head) => {
+    const connection = below(request.socket)
+    if (connection === undefined) socket.destroy()
+    else deps.onUpgrade(request, socket, head, connection)
+  })
   server.on('connect', (_request: IncomingMessage, socket: Duplex) => {
     // Node's own error listener is gone by now, and a reset would end the process
     socket.on('error', () => socket.destroy())
@@ -125,7 +235,7 @@ function endWithClient(callers: Callers, socket: Socket): void {
 }
 
 function bind(
-  server: Server,
+  server: TcpServer,
   host: string,
   port: number,
   log: Log,
@@ -144,7 +254,7 @@ function bind(
   })
 }
 
-async function closeAll(servers: readonly Server[], sockets: ReadonlySet<Socket>): Promise<void> {
+async function closeAll(servers: readonly Listener[], sockets: ReadonlySet<Socket>): Promise<void> {
   const closed = Promise.all(
     servers.map((server) => {
       const done = new Promise<void>((resolve) => {

@@ -1,13 +1,26 @@
 /** Entry point of the sidecar: `node sidecar/main.ts [--config FILE]`. Only wires; exits 1 when it cannot start. */
 import { messageOf } from '../shared/errors.ts'
 import { createJsonLog } from '../shared/json-log.ts'
+import type { Log } from '../shared/json-log.ts'
 import { closeOnSignal } from '../shared/shutdown.ts'
 import { commandLine, readSidecarConfig } from './config.ts'
+import { loadNative } from './native.ts'
 import { startSidecar } from './sidecar.ts'
+
+/** Before there is anything to be read in this process: a neighbour with its user id could otherwise trace it. */
+function forbidDumps(log: Log): void {
+  try {
+    if (loadNative().forbidDumps()) return
+    log.error('this process can be traced by others of its user')
+  } catch (error) {
+    log.error({ error: messageOf(error) }, 'this process may be traced by others of its user')
+  }
+}
 
 try {
   const config = readSidecarConfig(commandLine())
   const log = createJsonLog('nestgate-sidecar', config.log.level)
+  forbidDumps(log)
   const sidecar = await startSidecar(config, log)
   closeOnSignal(log, [() => sidecar.close()])
   const { cluster, profile } = config

@@ -7,6 +7,7 @@
  * Trust boundary: everything a client sends is untrusted; what identifies it is read from the kernel and signed here.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { messageOf } from '../shared/errors.ts'
 import { parseTarget } from '../shared/kubernetes/path.ts'
@@ -23,13 +24,12 @@ import type { Forwarder } from './forward.ts'
 import { answerHeaders, requestHeaders } from './headers.ts'
 import type { Credentials } from './headers.ts'
 import type { Outcome, Word } from './outcome.ts'
-import { READY_PATH } from './ready.ts'
+import type { Guard } from './guard.ts'
+import type { Ended, Metrics } from './metrics.ts'
+import { OWN_PREFIX, READY_PATH, WHOAMI_PATH } from './own-paths.ts'
 import { watchCaller } from './watch-caller.ts'
 import { screen, screenUpgrade } from './screen.ts'
 import { sendUpgrade, watchClient } from './upgrade.ts'
-
-/** Paths that the sidecar answers itself. */
-const OWN_PREFIX = '/.nestgate/'
 
 /** Methods that change nothing (RFC 9110, section 9.2.1). */
 const REPEATABLE: ReadonlySet<string> = new Set(['GET', 'HEAD'])
@@ -40,6 +40,8 @@ const RETRY_AFTER_S = '1'
 /** What serving needs. */
 export interface RequestDeps extends DeliverDeps {
   readonly bodies: Bodies
+  readonly guard: Pick<Guard, 'gate' | 'gauges'>
+  readonly metrics: Metrics
   readonly forwarder: Forwarder
   /** Connections to the broker for upgrades. */
   readonly upgrades: Pick<BrokerConnections, 'upgrade'>
@@ -54,44 +56,41 @@ export async function serveRequest(
   deps: RequestDeps,
   request: IncomingMessage,
   response: ServerResponse,
+  connection: Socket,
 ): Promise<void> {
   try {
-    await requestWay(deps, request, response)
+    const ended = await requestWay(deps, request, response, connection)
+    if (ended !== undefined) deps.metrics.request(ended)
   } catch (error) {
     if (!response.destroyed)
       deps.log.error({ error: messageOf(error) }, 'a request ended in a fault')
     if (response.headersSent) response.destroy()
     else answerRefusal(response, refuse('internal'))
+    deps.metrics.request('internal')
   }
 }
 
+/** How it ended; undefined for a request to the sidecar itself. */
 async function requestWay(
   deps: RequestDeps,
   request: IncomingMessage,
   response: ServerResponse,
-): Promise<void> {
-  const refusal = screen(request)
-  if (refusal !== undefined) {
-    answerRefusal(response, refusal)
-    return
-  }
+  connection: Socket,
+): Promise<Ended | undefined> {
   const { method = '', url = '' } = request
-  if (url.startsWith(OWN_PREFIX)) {
-    answerOwn(deps, url, response)
-    return
+  const screened = screen(request)
+  if (screened === undefined && url.startsWith(OWN_PREFIX)) {
+    await answerOwn(deps, url, response, connection)
+    return undefined
   }
+  const refusal = screened ?? deps.guard.gate()
+  if (refusal !== undefined) return answerRefusal(response, refusal)
   // Looked up before the body is read: a client that is quick to leave is still there now.
-  const caller = await identifyCaller(deps, request.socket)
-  if (isRefusal(caller)) {
-    answerRefusal(response, caller)
-    return
-  }
+  const caller = await identifyCaller(deps, connection)
+  if (isRefusal(caller)) return answerRefusal(response, caller)
   const body = await collect(deps, request, response)
-  if (body === undefined) return
-  if (isRefusal(body)) {
-    answerRefusal(response, body)
-    return
-  }
+  if (body === undefined) return 'left'
+  if (isRefusal(body)) return answerRefusal(response, body)
   const gone = leavingOf(response)
   const send = (credentials: Credentials): Promise<Outcome> =>
     deps.forwarder.send(request, response, {
@@ -101,10 +100,9 @@ async function requestWay(
       body: body.bytes,
     })
   const repeatable = isRepeatable(method, url)
-  const { socket } = request
   try {
-    const end = await deliver(deps, { socket, caller, repeatable, left: gone, send })
-    answerEnd(response, end)
+    const end = await deliver(deps, { socket: connection, caller, repeatable, left: gone, send })
+    return answerEnd(response, end)
   } finally {
     body.release()
   }
@@ -116,19 +114,20 @@ export async function serveUpgrade(
   request: IncomingMessage,
   rawSocket: Duplex,
   head: Buffer,
+  connection: Socket,
 ): Promise<void> {
   const socket = takeSocket(request, rawSocket, head)
   const client = watchClient(socket)
   try {
     const protocol = upgradeProtocol(request.headers)
-    const refusal = screen(request) ?? screenUpgrade(request)
+    const refusal = screen(request) ?? screenUpgrade(request) ?? deps.guard.gate()
     if (refusal !== undefined || protocol === undefined) {
-      writeRefusal(socket, refusal ?? refuse('upgrade_unsupported'))
+      deps.metrics.request(writeRefusal(socket, refusal ?? refuse('upgrade_unsupported')))
       return
     }
-    const caller = await identifyCaller(deps, request.socket)
+    const caller = await identifyCaller(deps, connection)
     if (isRefusal(caller)) {
-      writeRefusal(socket, caller)
+      deps.metrics.request(writeRefusal(socket, caller))
       return
     }
     const { method = '', url = '' } = request
@@ -140,10 +139,10 @@ export async function serveUpgrade(
         protocol,
       })
     const { left } = client
-    const delivery = { socket: request.socket, caller, repeatable: false, left, send }
-    const unwatch = watchCaller(deps, request.socket, caller, () => socket.destroy())
+    const delivery = { socket: connection, caller, repeatable: false, left, send }
+    const unwatch = watchCaller(deps, connection, caller, () => socket.destroy())
     try {
-      writeEnd(socket, await deliver(deps, delivery))
+      deps.metrics.request(writeEnd(socket, await deliver(deps, delivery)))
     } finally {
       unwatch()
     }
@@ -185,19 +184,33 @@ function leavingOf(response: ServerResponse): AbortSignal {
   return gone.signal
 }
 
-function answerOwn({ registration }: RequestDeps, url: string, response: ServerResponse): void {
+async function answerOwn(
+  deps: RequestDeps,
+  url: string,
+  response: ServerResponse,
+  connection: Socket,
+): Promise<void> {
+  if (url === WHOAMI_PATH) {
+    const caller = await identifyCaller(deps, connection)
+    if (isRefusal(caller)) answerRefusal(response, caller)
+    else response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(caller))
+    return
+  }
+  const gate = deps.guard.gate()
   if (url !== READY_PATH) answerRefusal(response, refuse('path_unknown'))
-  else if (registration.isReady()) response.writeHead(200).end('ready\n')
+  else if (gate !== undefined) answerRefusal(response, gate)
+  else if (deps.registration.isReady()) response.writeHead(200).end('ready\n')
   else answerRefusal(response, refuse('broker_unavailable', 'not registered yet'))
 }
 
-function answerEnd(response: ServerResponse, end: Delivered): void {
-  if (isRefusal(end)) answerRefusal(response, end)
-  else if (end.kind === 'word') answerWord(response, end)
+function answerEnd(response: ServerResponse, end: Delivered): Ended {
+  if (isRefusal(end)) return answerRefusal(response, end)
+  if (end.kind === 'word') answerWord(response, end)
+  return end.kind === 'left' ? 'left' : 'answered'
 }
 
-function answerRefusal(response: ServerResponse, refusal: Refusal): void {
-  if (response.destroyed) return
+function answerRefusal(response: ServerResponse, refusal: Refusal): Ended {
+  if (response.destroyed) return 'left'
   const { status, contentType, body } = statusAnswer(refusal)
   response
     .writeHead(status, {
@@ -207,6 +220,7 @@ function answerRefusal(response: ServerResponse, refusal: Refusal): void {
       ...refusalHeaders(refusal),
     })
     .end(body)
+  return refusal.refused
 }
 
 /** A connection that changed hands must not be used again; a busy sidecar says when to come back (RFC 9110, 10.2.3). */
@@ -221,15 +235,17 @@ function answerWord(response: ServerResponse, { status, headers, body }: Word): 
   response.writeHead(status, { ...answerHeaders(headers), 'content-length': body.length }).end(body)
 }
 
-function writeEnd(socket: Duplex, end: Delivered): void {
-  if (isRefusal(end)) writeRefusal(socket, end)
-  else if (end.kind === 'word') writeClosing(socket, end.status, contentTypeOf(end), end.body)
+function writeEnd(socket: Duplex, end: Delivered): Ended {
+  if (isRefusal(end)) return writeRefusal(socket, end)
+  if (end.kind === 'word') writeClosing(socket, end.status, contentTypeOf(end), end.body)
   else if (end.kind === 'left') socket.destroy()
+  return end.kind === 'left' ? 'left' : 'answered'
 }
 
-function writeRefusal(socket: Duplex, refusal: Refusal): void {
+function writeRefusal(socket: Duplex, refusal: Refusal): Ended {
   const { status, contentType, body } = statusAnswer(refusal)
   writeClosing(socket, status, contentType, Buffer.from(body), refusalHeaders(refusal))
+  return refusal.refused
 }
 
 function contentTypeOf({ headers }: Word): string {

@@ -3,19 +3,31 @@ import { readFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { performance } from 'node:perf_hooks'
 import type { Log } from '../shared/json-log.ts'
+import { refusalText } from '../shared/reasons.ts'
 import { createBodies } from './body.ts'
 import { createBrokerClient } from './broker-client.ts'
 import { createBrokerConnections } from './broker-connections.ts'
+import type { BrokerConnections } from './broker-connections.ts'
 import { createCallers } from './caller/caller.ts'
+import type { Callers } from './caller/caller.ts'
 import { createExeHashes } from './caller/exe-hash.ts'
 import { openKernel } from './caller/kernel.ts'
 import type { SidecarConfig } from './config.ts'
 import { createForwarder } from './forward.ts'
+import { createGuard } from './guard.ts'
+import type { Guard } from './guard.ts'
+import { listenForHealth } from './health.ts'
+import type { Health } from './health.ts'
 import { createHolds } from './hold.ts'
 import { listen } from './listeners.ts'
+import type { TlsListener } from './listeners.ts'
+import { createLoopbackCertificate } from './loopback-certificate.ts'
+import { createMetrics } from './metrics.ts'
+import { findRiskyNeighbours } from './posture.ts'
 import { createRegistration } from './registration.ts'
 import { serveRequest, serveUpgrade } from './request.ts'
 import type { RequestDeps } from './request.ts'
+import { writeServiceAccountFiles } from './service-account-files.ts'
 import { createSigner } from './signer.ts'
 import { createTokenSource } from './token.ts'
 
@@ -25,69 +37,134 @@ const PROC_ROOT = '/proc'
 /** A running sidecar. */
 export interface Sidecar {
   readonly addresses: readonly AddressInfo[]
+  /** Where health is told, if anywhere. */
+  readonly health?: AddressInfo
   /** Drains and closes everything; held requests are withdrawn. */
   close(): Promise<void>
 }
 
 /**
- * Starts a sidecar. It listens at once and registers with the broker in the background.
+ * Starts a sidecar. It listens at once, tests itself, and registers with the broker in the background.
  *
- * @throws when an address is taken, or the broker's certificates cannot be read
+ * @throws when an address is taken, the broker's certificates cannot be read, or the files of in-cluster clients cannot be written
  */
 export async function startSidecar(config: SidecarConfig, log: Log): Promise<Sidecar> {
-  const ca = config.brokerCaPem ?? readFileSync(config.brokerCaFile ?? '', 'utf8')
-  const { origin, host } = new URL(config.brokerUrl)
   const closing = new AbortController()
   const now = (): number => performance.now()
-  const connections = createBrokerConnections({ origin, ca })
-  const broker = createBrokerClient(connections, config.cluster)
-  const token = createTokenSource(config.tokenFile, now)
-  const signer = createSigner(() => Date.now())
-  const registration = createRegistration({ broker, token, signer, log })
-  const callers = createCallers({
+  const guard: Guard = createGuard({
+    profile: config.profile,
+    posture: config.posture,
+    survey: () => callers.survey(),
+    neighbours: () => findRiskyNeighbours(PROC_ROOT),
+    log,
+    now,
+  })
+  const callers: Callers = createCallers({
     procRoot: PROC_ROOT,
     ...openKernel(PROC_ROOT, log),
     hashes: createExeHashes(),
     unreadable: config.caller.unreadable,
-    level: () => ({ kind: 'process' }),
+    level: () => guard.level(),
     now,
   })
-  const limitMs = config.holdLimitSeconds * 1000
-  const holds = createHolds({ broker, token, log, limitMs, closing: closing.signal, now })
-  const forwarder = createForwarder({ origin, agent: connections.agent })
-  const deps: RequestDeps = {
-    callers,
-    token,
-    signer,
-    registration,
-    holds,
-    log,
-    now,
-    bodies: createBodies(),
-    forwarder,
-    upgrades: connections,
-    brokerHost: host,
-    prefix: `/clusters/${config.cluster}`,
-  }
+  const { deps, connections } = assemble(config, { log, now, callers, guard, closing })
   const listeners = await listen(
     {
       callers,
       log,
-      onRequest: (request, response) => void serveRequest(deps, request, response),
-      onUpgrade: (request, socket, head) => void serveUpgrade(deps, request, socket, head),
+      onRequest: (request, response, connection) =>
+        void serveRequest(deps, request, response, connection),
+      onUpgrade: (request, socket, head, connection) =>
+        void serveUpgrade(deps, request, socket, head, connection),
     },
     config.listen.hosts,
     config.listen.port,
+    serveInCluster(config),
   )
-  const registering = registration.start(closing.signal)
+  const health = await startHealth(config, deps, () => listeners.connections())
+  const port = listeners.addresses[0]?.port ?? config.listen.port
+  await guard.test(port)
+  const background = [deps.registration.start(closing.signal), guard.watch(port, closing.signal)]
   return {
     addresses: listeners.addresses,
+    ...(health === undefined ? {} : { health: health.address }),
     async close(): Promise<void> {
       closing.abort()
       await listeners.close()
-      await registering
+      await Promise.all(background)
+      await health?.close()
       connections.close()
       callers.close()
     },
   }
+}
+
+interface Parts {
+  readonly log: Log
+  readonly now: () => number
+  readonly callers: Callers
+  readonly guard: Guard
+  readonly closing: AbortController
+}
+
+/** Everything that the way of a request needs. */
+function assemble(
+  config: SidecarConfig,
+  { log, now, callers, guard, closing }: Parts,
+): { deps: RequestDeps; connections: BrokerConnections } {
+  const ca = config.brokerCaPem ?? readFileSync(config.brokerCaFile ?? '', 'utf8')
+  const { origin, host } = new URL(config.brokerUrl)
+  const connections = createBrokerConnections({ origin, ca })
+  const broker = createBrokerClient(connections, config.cluster)
+  const token = createTokenSource(config.tokenFile, now)
+  const signer = createSigner(() => Date.now())
+  const limitMs = config.holdLimitSeconds * 1000
+  const deps = {
+    callers,
+    guard,
+    token,
+    signer,
+    log,
+    now,
+    registration: createRegistration({ broker, token, signer, log }),
+    holds: createHolds({ broker, token, log, limitMs, closing: closing.signal, now }),
+    metrics: createMetrics(),
+    bodies: createBodies(),
+    forwarder: createForwarder({ origin, agent: connections.agent }),
+    upgrades: connections,
+    brokerHost: host,
+    prefix: `/clusters/${config.cluster}`,
+  }
+  return { deps, connections }
+}
+
+/** Makes the certificate of the HTTPS listener and writes what in-cluster clients read, where they are served. */
+function serveInCluster({ serviceAccount, listen }: SidecarConfig): TlsListener | undefined {
+  if (serviceAccount === undefined) return undefined
+  const { key, cert, ca } = createLoopbackCertificate(Date.now())
+  writeServiceAccountFiles(serviceAccount.dir, ca, serviceAccount.namespace)
+  return { host: '127.0.0.1', port: listen.tlsPort, key, cert }
+}
+
+function startHealth(
+  { health }: SidecarConfig,
+  { guard, registration, metrics, now }: RequestDeps,
+  connections: () => number,
+): Promise<Health> | undefined {
+  if (health === undefined) return undefined
+  const startedAt = now()
+  const problem = (): string | undefined => {
+    const gate = guard.gate()
+    if (gate !== undefined) return refusalText(gate)
+    return registration.isReady() ? undefined : 'not registered with the broker'
+  }
+  const gauges = (): Record<string, number> => ({
+    ...guard.gauges(),
+    connections: connections(),
+    registered: registration.isReady() ? 1 : 0,
+    resident_memory_bytes: process.memoryUsage.rss(),
+    uptime_seconds: (now() - startedAt) / 1000,
+  })
+  const deps = { problem, metrics: () => metrics.text(gauges()) }
+  return listenForHealth(deps, health.host, health.port)
 }

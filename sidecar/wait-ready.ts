@@ -7,7 +7,7 @@ import { get } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { messageOf } from '../shared/errors.ts'
 import { commandLine, readSidecarConfig } from './config.ts'
-import { READY_PATH } from './ready.ts'
+import { READY_PATH } from './own-paths.ts'
 
 /** How long it tries, in milliseconds. */
 const LIMIT_MS = 60_000

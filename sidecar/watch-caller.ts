@@ -18,7 +18,7 @@ const MAX_BUSY = 3
  * @returns ends the watching
  */
 export function watchCaller(
-  deps: Pick<DeliverDeps, 'callers' | 'log'>,
+  deps: Pick<DeliverDeps, 'callers' | 'log' | 'metrics' | 'now'>,
   socket: Socket,
   caller: AgentTag,
   changed: () => void,

@@ -192,6 +192,7 @@ async function startSidecar(stage: Stage, broker: Broker, tokens: DemoTokens): P
     NESTGATE_LOG_LEVEL: 'warn',
     // on a workstation there are processes that may not be looked into; in a pod such a caller is refused
     NESTGATE_CALLER_UNREADABLE: 'ignore',
+    NESTGATE_POSTURE: 'report',
   }
   const child = startScript(join(ROOT, 'sidecar/main.ts'), [], env, (line) => {
     say(`sidecar   ${line}`)

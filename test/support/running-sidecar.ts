@@ -33,6 +33,7 @@ export async function sidecarEnv(
     NESTGATE_TOKEN_FILE: tokenFile,
     NESTGATE_LISTEN_PORT: '0',
     NESTGATE_HEALTH_PORT: '0',
+    NESTGATE_POSTURE: 'report',
     NESTGATE_LOG_LEVEL: 'silent',
   }
   return { env, tokenFile, remove: () => rm(dir, { recursive: true }) }

@@ -27,7 +27,8 @@ describe('sidecar configuration', () => {
       brokerCaPem: 'pem',
       tokenFile: '/token',
       profile: 'P',
-      listen: { port: 8001, hosts: ['127.0.0.1', '::1'] },
+      listen: { port: 8001, tlsPort: 8443, hosts: ['127.0.0.1', '::1'] },
+      posture: 'degrade',
       caller: { unreadable: 'refuse' },
       holdLimitSeconds: 1800,
       log: { level: 'info' },
@@ -43,12 +44,34 @@ describe('sidecar configuration', () => {
       NESTGATE_HOLD_LIMIT_SECONDS: '60',
     }
     const config = readSidecarConfig({ argv: [], env })
-    expect(config.listen).to.deep.equal({ port: 9001, hosts: ['127.0.0.1', '::1'] })
+    expect(config.listen).to.deep.equal({
+      port: 9001,
+      tlsPort: 8443,
+      hosts: ['127.0.0.1', '::1'],
+    })
     expect([config.caller.unreadable, config.log.level, config.holdLimitSeconds]).to.deep.equal([
       'ignore',
       'debug',
       60,
     ])
+  })
+
+  it('takes what in-cluster clients and the kubelet need', () => {
+    const env = {
+      ...ENV,
+      NESTGATE_PROFILE: 'C',
+      NESTGATE_SERVICE_ACCOUNT_DIR: '/sa',
+      NESTGATE_NAMESPACE: 'agents',
+      NESTGATE_HEALTH_HOST: '10.1.2.3',
+      NESTGATE_POSTURE: 'refuse',
+    }
+    const config = readSidecarConfig({ argv: [], env })
+    expect(config).to.deep.include({
+      profile: 'C',
+      serviceAccount: { dir: '/sa', namespace: 'agents' },
+      health: { host: '10.1.2.3', port: 8002 },
+      posture: 'refuse',
+    })
   })
 
   it('overlooks variables that the kubelet makes from Services of any name', () => {
@@ -70,6 +93,13 @@ describe('sidecar configuration', () => {
     ['a cluster that is no path segment', { NESTGATE_CLUSTER: 'a/../b' }, 'cluster'],
     ['two authorities', { NESTGATE_BROKER_CA_FILE: '/ca' }, 'brokerCaFile'],
     ['an unknown profile', { NESTGATE_PROFILE: 'X' }, 'profile'],
+    [
+      'files without a namespace',
+      { NESTGATE_SERVICE_ACCOUNT_DIR: '/sa' },
+      'serviceAccount.namespace',
+    ],
+    ['health on a name', { NESTGATE_HEALTH_HOST: 'localhost' }, 'health.host'],
+    ['an unknown posture', { NESTGATE_POSTURE: 'hope' }, 'posture'],
     ['a port out of range', { NESTGATE_LISTEN_PORT: '70000' }, 'listen.port'],
     ['a hold without end', { NESTGATE_HOLD_LIMIT_SECONDS: '0' }, 'holdLimitSeconds'],
     ['an unknown setting', { NESTGATE_LISTEN_HOST: '0.0.0.0' }, 'NESTGATE_LISTEN_HOST'],

@@ -1,0 +1,184 @@
+/**
+ * Whether this sidecar can tell callers apart, tested on itself and on the pod: at start, and from time to time. What
+ * fails closes the way of all requests, or lowers what is said of their callers, by the operator's setting.
+ */
+import { get } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { isRecord } from '../shared/config-source.ts'
+import { messageOf } from '../shared/errors.ts'
+import type { Log } from '../shared/json-log.ts'
+import { refuse } from '../shared/reasons.ts'
+import type { Refusal } from '../shared/reasons.ts'
+import type { Callers } from './caller/caller.ts'
+import { SearchLimitError } from './caller/holders.ts'
+import type { IdentityLevel } from './caller/verdict.ts'
+import { WHOAMI_PATH } from './own-paths.ts'
+import { describeRisk } from './posture.ts'
+import type { Posture, RiskyNeighbour } from './posture.ts'
+
+/** How often the whole is tested, in milliseconds. */
+const TEST_EVERY_MS = 60_000
+/** How often only the neighbours' capabilities are looked at, in milliseconds. */
+const POSTURE_EVERY_MS = 5000
+/** How long a risk is remembered after it was last seen, in milliseconds: processes come and go. */
+const RISK_REMEMBERED_MS = 60_000
+/** How long the sidecar's own request may take, in milliseconds. */
+const PROBE_LIMIT_MS = 5000
+const MAX_PROBE_BYTES = 16_384
+
+/** What the guard needs. */
+export interface GuardDeps {
+  readonly profile: 'R' | 'P' | 'C'
+  readonly posture: Posture
+  readonly survey: Callers['survey']
+  readonly neighbours: () => readonly RiskyNeighbour[]
+  readonly log: Log
+  /** Milliseconds, monotonic. */
+  readonly now: () => number
+}
+
+/** See the head of the file. */
+export interface Guard {
+  /** How far callers may be told apart now. */
+  level(): IdentityLevel
+  /** Why no request may be served now, or undefined. */
+  gate(): Refusal | undefined
+  /** Tests everything once, by a request of this process to its own listener. Never rejects. */
+  test(port: number): Promise<void>
+  /** Goes on testing until `signal` ends it. Never rejects. */
+  watch(port: number, signal: AbortSignal): Promise<void>
+  /** Figures for the metrics. */
+  gauges(): Readonly<Record<string, number>>
+}
+
+/** A guard that lets nothing pass before its first test. */
+export function createGuard(deps: GuardDeps): Guard {
+  return new PodGuard(deps)
+}
+
+class PodGuard implements Guard {
+  readonly #deps: GuardDeps
+  #problem: string | undefined = 'the self-test has not run yet'
+  #risk: { readonly text: string; readonly seenAt: number } | undefined
+  #seen = 0
+  #unread = 0
+
+  constructor(deps: GuardDeps) {
+    this.#deps = deps
+  }
+
+  level(): IdentityLevel {
+    if (this.#deps.profile === 'C')
+      return { kind: 'container', why: 'this pod’s processes are not visible to the sidecar' }
+    const risk = this.#currentRisk()
+    if (risk !== undefined && this.#deps.posture === 'degrade')
+      return { kind: 'container', why: risk }
+    return { kind: 'process' }
+  }
+
+  gate(): Refusal | undefined {
+    if (this.#problem !== undefined) return refuse('attribution_unavailable', this.#problem)
+    const risk = this.#currentRisk()
+    if (risk !== undefined && this.#deps.posture === 'refuse') return refuse('identity_level', risk)
+    return undefined
+  }
+
+  async test(port: number): Promise<void> {
+    this.#lookAtNeighbours()
+    const before = this.#problem
+    try {
+      this.#problem = await this.#findProblem(port)
+    } catch (error) {
+      // Too much to search is a passing state that each request meets for itself.
+      if (!(error instanceof SearchLimitError)) this.#problem = messageOf(error)
+    }
+    if (this.#problem !== undefined && this.#problem !== before)
+      this.#deps.log.error({ problem: this.#problem }, 'the self-test failed')
+    if (this.#problem === undefined && before !== undefined)
+      this.#deps.log.info({ processes: this.#seen, unreadable: this.#unread }, 'self-test passed')
+  }
+
+  async watch(port: number, signal: AbortSignal): Promise<void> {
+    let testedAt = this.#deps.now()
+    const pause = { signal, ref: false }
+    const ended = (): boolean => signal.aborted
+    while (!ended()) {
+      await sleep(POSTURE_EVERY_MS, undefined, pause).catch(() => undefined)
+      if (ended()) return
+      if (this.#deps.now() - testedAt < TEST_EVERY_MS) {
+        this.#lookAtNeighbours()
+        continue
+      }
+      await this.test(port)
+      testedAt = this.#deps.now()
+    }
+  }
+
+  gauges(): Readonly<Record<string, number>> {
+    return {
+      self_test_passed: this.#problem === undefined ? 1 : 0,
+      processes_seen: this.#seen,
+      processes_unreadable: this.#unread,
+      risky_neighbours: this.#currentRisk() === undefined ? 0 : 1,
+      process_level: this.level().kind === 'process' ? 1 : 0,
+    }
+  }
+
+  #currentRisk(): string | undefined {
+    if (this.#risk === undefined) return undefined
+    return this.#deps.now() - this.#risk.seenAt < RISK_REMEMBERED_MS ? this.#risk.text : undefined
+  }
+
+  #lookAtNeighbours(): void {
+    if (this.#deps.profile === 'C') return
+    const risky = this.#deps.neighbours()
+    if (risky.length === 0) return
+    const text = describeRisk(risky)
+    if (this.#currentRisk() === undefined)
+      this.#deps.log.warn({ risk: text, posture: this.#deps.posture }, 'risky neighbours')
+    this.#risk = { text, seenAt: this.#deps.now() }
+  }
+
+  async #findProblem(port: number): Promise<string | undefined> {
+    if (this.#deps.profile !== 'C') {
+      const { seen, unread } = await this.#deps.survey()
+      this.#seen = seen
+      this.#unread = unread
+      if (process.pid === 1)
+        return 'the pod’s processes are not visible: shareProcessNamespace is missing'
+    }
+    const tag = await whoAmI(port)
+    const verified = isRecord(tag['verified']) ? tag['verified'] : {}
+    const socket = isRecord(tag['socket']) ? tag['socket'] : {}
+    const isOwn = verified['pid'] === process.pid || socket['uid'] === process.geteuid?.()
+    return isOwn
+      ? undefined
+      : `the sidecar’s own connection was found to be ${String(tag['verdict'])}`
+  }
+}
+
+/** Asks the listener who this process is. */
+function whoAmI(port: number): Promise<Record<string, unknown>> {
+  return new Promise((resolve, reject) => {
+    const options = { host: '127.0.0.1', port, path: WHOAMI_PATH, agent: false }
+    const request = get({ ...options, timeout: PROBE_LIMIT_MS }, (response) => {
+      let text = ''
+      response.setEncoding('utf8')
+      response.on('data', (chunk: string) => {
+        if (text.length < MAX_PROBE_BYTES) text += chunk
+      })
+      response.on('end', () => {
+        try {
+          const answer: unknown = JSON.parse(text)
+          resolve(isRecord(answer) ? answer : {})
+        } catch {
+          reject(new Error('the sidecar’s own request got no answer'))
+        }
+      })
+    })
+    request.on('timeout', () =>
+      request.destroy(new Error('the sidecar’s own request took too long')),
+    )
+    request.on('error', reject)
+  })
+}

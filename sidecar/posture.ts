@@ -1,0 +1,91 @@
+/**
+ * Capabilities with which a process of the pod could speak on another's connection, or read it, without any lookup
+ * seeing it: raw packets on the loopback, tracing, the kernel's own tables. `CapEff` of /proc/PID/status is readable
+ * to everybody (capabilities(7)).
+ */
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+
+/** Bits of include/uapi/linux/capability.h. */
+const RISKY = {
+  NET_ADMIN: 12,
+  NET_RAW: 13,
+  SYS_PTRACE: 19,
+  SYS_ADMIN: 21,
+  BPF: 39,
+} as const
+/** The first process of the pod is the sandbox's own, which the kubelet starts and no author can change. */
+const SANDBOX_PID = '1'
+/** Most processes that are looked at. */
+const MAX_PROCESSES = 4096
+
+/**
+ * What such neighbours mean: no request is served; callers are told apart by container only; or no more than a line in
+ * the log and a figure.
+ */
+export const POSTURES = ['refuse', 'degrade', 'report'] as const
+/** See {@link POSTURES}. */
+export type Posture = (typeof POSTURES)[number]
+
+/** A process that could. */
+export interface RiskyNeighbour {
+  readonly pid: number
+  readonly capabilities: readonly string[]
+}
+
+/**
+ * The risky processes of other containers as of now. One in a user namespace of its own is not counted: its capabilities
+ * do not reach the pod's network. A process that cannot be placed counts.
+ *
+ * @param root - `/proc`, or a fixture
+ */
+export function findRiskyNeighbours(root: string): readonly RiskyNeighbour[] {
+  const own = { cgroup: read(`${root}/self/cgroup`), namespace: link(`${root}/self/ns/user`) }
+  const risky: RiskyNeighbour[] = []
+  for (const pid of readdirSync(root).filter(isNumber).slice(0, MAX_PROCESSES)) {
+    const capabilities = riskyIn(read(`${root}/${pid}/status`))
+    if (capabilities.length === 0 || pid === SANDBOX_PID) continue
+    // The container's own processes have this sidecar's rights: it itself, and the probe that waits for it.
+    if (own.cgroup !== undefined && read(`${root}/${pid}/cgroup`) === own.cgroup) continue
+    const namespace = link(`${root}/${pid}/ns/user`)
+    if (namespace !== undefined && namespace !== own.namespace) continue
+    risky.push({ pid: Number(pid), capabilities })
+  }
+  return risky
+}
+
+/** One sentence about them. */
+export function describeRisk(neighbours: readonly RiskyNeighbour[]): string {
+  const [first] = neighbours
+  if (first === undefined) return 'no process of the pod has risky capabilities'
+  const names = [...new Set(neighbours.flatMap(({ capabilities }) => capabilities))].join(', ')
+  return `processes of this pod have capabilities by which they could speak for others: ${names} (process ${first.pid})`
+}
+
+function riskyIn(status: string | undefined): readonly string[] {
+  const hex = /^CapEff:\t([0-9a-f]{1,16})$/m.exec(status ?? '')?.[1]
+  if (hex === undefined) return []
+  const effective = BigInt(`0x${hex}`)
+  return Object.entries(RISKY)
+    .filter(([, bit]) => (effective & (1n << BigInt(bit))) !== 0n)
+    .map(([name]) => name)
+}
+
+function read(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'latin1')
+  } catch {
+    return undefined
+  }
+}
+
+function link(path: string): string | undefined {
+  try {
+    return readlinkSync(path)
+  } catch {
+    return undefined
+  }
+}
+
+function isNumber(text: string): boolean {
+  return /^\d+$/.test(text)
+}

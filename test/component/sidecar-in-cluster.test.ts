@@ -1,0 +1,205 @@
+/** What in-cluster clients, the kubelet and Prometheus meet: HTTPS on the loopback, the files beside it, health. */
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect } from 'chai'
+import { after, before, describe, it } from 'mocha'
+import type { AgentTag } from '../../shared/agent-tag.ts'
+import { createLoopbackCertificate } from '../../sidecar/loopback-certificate.ts'
+import { PLACEHOLDER_TOKEN } from '../../sidecar/service-account-files.ts'
+import { run } from '../support/client-processes.ts'
+import { startFakeBroker } from '../support/fake-broker.ts'
+import type { FakeBroker } from '../support/fake-broker.ts'
+import { startTestSidecar } from '../support/running-sidecar.ts'
+import type { RunningSidecar } from '../support/running-sidecar.ts'
+
+describe('sidecar: in-cluster clients', () => {
+  let broker: FakeBroker
+  let sidecar: RunningSidecar
+  let dir = ''
+  let base = ''
+  let health = ''
+  let ca = ''
+
+  before(async () => {
+    broker = await startFakeBroker()
+    dir = await mkdtemp(join(tmpdir(), 'nestgate-sa-'))
+    const extra = {
+      NESTGATE_CALLER_UNREADABLE: 'ignore',
+      NESTGATE_SERVICE_ACCOUNT_DIR: dir,
+      NESTGATE_NAMESPACE: 'agents',
+      NESTGATE_LISTEN_TLS_PORT: '0',
+      NESTGATE_HEALTH_HOST: '127.0.0.1',
+    }
+    sidecar = await startTestSidecar(broker, { extra })
+    base = `https://127.0.0.1:${sidecar.sidecar.addresses.at(-1)?.port ?? 0}`
+    health = `http://127.0.0.1:${sidecar.sidecar.health?.port ?? 0}`
+    ca = join(dir, 'ca.crt')
+  })
+  after(async () => {
+    await sidecar.close()
+    await broker.stop()
+    await rm(dir, { recursive: true })
+  })
+
+  function lastTag(): AgentTag | undefined {
+    return broker.seen.at(-1)?.tag
+  }
+
+  it('writes what they read, for every user of the pod, and nothing else', () => {
+    expect(readdirSync(dir).toSorted()).to.deep.equal(['ca.crt', 'namespace', 'token'])
+    for (const name of readdirSync(dir))
+      expect(statSync(join(dir, name)).mode & 0o777).to.equal(0o644)
+    expect(readFileSync(join(dir, 'namespace'), 'utf8')).to.equal('agents')
+    expect(readFileSync(join(dir, 'token'), 'utf8')).to.equal(PLACEHOLDER_TOKEN)
+    expect(readFileSync(ca, 'utf8')).not.to.contain('PRIVATE')
+  })
+
+  const python = `
+import ssl, sys, urllib.request
+context = ssl.create_default_context(cafile=sys.argv[2])
+context.verify_flags |= ssl.VERIFY_X509_STRICT
+request = urllib.request.Request(sys.argv[1] + '/api/python', headers={'Authorization': 'Bearer ' + sys.argv[3]})
+print(urllib.request.urlopen(request, context=context).status)`
+  const javascript = `
+import { readFileSync } from 'node:fs'
+import { get } from 'node:https'
+const [url, ca, token] = process.argv.slice(1)
+get(url + '/api/javascript', { ca: readFileSync(ca), headers: { authorization: 'Bearer ' + token } }, (r) => { console.log(r.statusCode); r.resume() })`
+  const clients: [string, string, (url: string) => string[]][] = [
+    [
+      'curl',
+      'curl',
+      (url) => [
+        '-sS',
+        '--cacert',
+        ca,
+        '-H',
+        `Authorization: Bearer ${PLACEHOLDER_TOKEN}`,
+        '-o',
+        '/dev/null',
+        '-w',
+        '%{http_code}',
+        `${url}/api/curl`,
+      ],
+    ],
+    [
+      'python, strict about certificates',
+      'python3',
+      (url) => ['-c', python, url, ca, PLACEHOLDER_TOKEN],
+    ],
+    [
+      'node',
+      process.execPath,
+      (url) => ['--input-type=module', '-e', javascript, url, ca, PLACEHOLDER_TOKEN],
+    ],
+  ]
+  for (const [name, command, args] of clients)
+    it(`serves ${name}, names it, and drops its placeholder`, async () => {
+      const { stdout, stderr } = await run(command, args(base))
+      expect([stdout.trim(), stderr]).to.deep.equal(['200', ''])
+      expect(lastTag()?.verdict).to.equal('exclusive')
+      expect(lastTag()?.verified?.exe).to.match(/curl$|python3[.\d]*$|node$/)
+      expect(JSON.stringify(broker.seen.at(-1))).not.to.contain(PLACEHOLDER_TOKEN)
+    })
+
+  it('is trusted under the names of the API server, and under no other', async () => {
+    const port = new URL(base).port
+    for (const [host, ok] of [
+      ['localhost', true],
+      ['kubernetes.default.svc', true],
+      ['kubernetes.default.svc.cluster.local', true],
+      ['example.com', false],
+    ] as const) {
+      const args = [
+        '-sS',
+        '--cacert',
+        ca,
+        '--resolve',
+        `${host}:${port}:127.0.0.1`,
+        '-H',
+        'Host: localhost',
+      ]
+      const { code } = await run('curl', [
+        ...args,
+        '-o',
+        '/dev/null',
+        `https://${host}:${port}/api`,
+      ])
+      expect(code === 0).to.equal(ok)
+    }
+  })
+
+  it('passes openssl’s strict verification as a server certificate', async () => {
+    const certificate = createLoopbackCertificate(Date.now())
+    const files = await mkdtemp(join(tmpdir(), 'nestgate-cert-'))
+    await writeFile(join(files, 'ca'), certificate.ca)
+    await writeFile(join(files, 'cert'), certificate.cert)
+    const args = ['verify', '-x509_strict', '-purpose', 'sslserver', '-CAfile', join(files, 'ca')]
+    const { stdout, code } = await run('openssl', [...args, join(files, 'cert')])
+    expect([code, stdout]).to.deep.equal([0, `${join(files, 'cert')}: OK\n`])
+    await rm(files, { recursive: true })
+  })
+
+  it('survives what is no TLS', async () => {
+    const socket = connect(Number(new URL(base).port), '127.0.0.1')
+    socket.on('error', () => undefined)
+    const closed = new Promise((resolve) => socket.once('close', resolve))
+    socket.end('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
+    socket.resume()
+    await closed
+    const { stdout } = await run('curl', ['-sS', '--cacert', ca, `${base}/api`])
+    expect(stdout).to.contain('exclusive')
+  })
+
+  it('tells a process what is said of it', async () => {
+    const { stdout, pid } = await run('curl', ['-sS', `${sidecar.url}/.nestgate/whoami`])
+    const tag = JSON.parse(stdout) as AgentTag
+    expect([tag.verdict, tag.verified?.pid]).to.deep.equal(['exclusive', pid])
+    expect(broker.seen.some(({ url }) => url.includes('whoami'))).to.equal(false)
+  })
+
+  it('tells the kubelet that it lives and is ready', async () => {
+    for (const path of ['/healthz', '/readyz']) {
+      const answer = await fetch(health + path)
+      expect([answer.status, await answer.text()]).to.deep.equal([200, 'ok\n'])
+    }
+    expect((await fetch(`${health}/debug`)).status).to.equal(404)
+    expect((await fetch(`${health}/healthz`, { method: 'POST' })).status).to.equal(405)
+  })
+
+  it('counts for Prometheus, without secrets', async () => {
+    await run('curl', ['-sS', `${sidecar.url}/api`])
+    await run('curl', ['-sS', '-H', 'Host: evil.example', `${sidecar.url}/api`])
+    const text = await (await fetch(`${health}/metrics`)).text()
+    expect(text).to.match(/^nestgate_sidecar_lookups_total\{result="exclusive"\} \d+$/m)
+    expect(text).to.match(/^nestgate_sidecar_requests_total\{result="answered"\} \d+$/m)
+    expect(text).to.match(/^nestgate_sidecar_requests_total\{result="host_not_local"\} 1$/m)
+    expect(text).to.match(/^nestgate_sidecar_lookup_seconds_bucket\{le="\+Inf"\} \d+$/m)
+    for (const gauge of ['registered', 'self_test_passed', 'process_level'])
+      expect(text).to.contain(`nestgate_sidecar_${gauge} 1\n`)
+    expect(text).not.to.contain(readFileSync(sidecar.tokenFile, 'utf8').trim())
+    for (const line of text.trim().split('\n'))
+      expect(line).to.match(
+        /^(# (HELP|TYPE) nestgate_sidecar_|nestgate_sidecar_[a-z_]+(\{[a-z]+="[^"]+"\})? [\d.e+-]+$)/,
+      )
+  })
+
+  it('is not ready without a broker, and says so', async () => {
+    const away = await startFakeBroker()
+    await away.stop()
+    const lonely = await startTestSidecar(away, {
+      wait: false,
+      extra: { NESTGATE_HEALTH_HOST: '127.0.0.1', NESTGATE_CALLER_UNREADABLE: 'ignore' },
+    })
+    const answer = await fetch(`http://127.0.0.1:${lonely.sidecar.health?.port ?? 0}/readyz`)
+    expect([answer.status, await answer.text()]).to.deep.equal([
+      503,
+      'not registered with the broker\n',
+    ])
+    expect(existsSync(join(dir, '.token.next'))).to.equal(false)
+    await lonely.close()
+  })
+})
