@@ -8,6 +8,7 @@ import { integer, port, readConfig } from '../shared/config.ts'
 import type { ConfigSource, EnvTable } from '../shared/config.ts'
 import { LOG_LEVELS } from '../shared/log.ts'
 import { QUANTITY } from './quantity.ts'
+import { PROFILES } from './sidecar-spec.ts'
 
 /** Shortest life of a projected token that the API server accepts, in seconds. */
 const MIN_TOKEN_LIFE_S = 600
@@ -64,6 +65,25 @@ const sidecarSchema = z.strictObject({
     .prefault({}),
 })
 
+/** How callers are told apart; see docs/configuration.md, "Identity profiles". */
+const identitySchema = z.strictObject({
+  /**
+   * Profiles that pods may get. R: process level for pods that run as one user; P: process level for all others, by a
+   * sidecar with two capabilities; C: container level. Default: all.
+   */
+  profiles: z
+    .array(z.enum(PROFILES))
+    .min(1)
+    .default([...PROFILES]),
+  /** What neighbours of a sidecar mean that could speak for others. Default `degrade`. */
+  posture: z.enum(['refuse', 'degrade', 'report']).default('degrade'),
+  /**
+   * Whether `NET_RAW`, which container runtimes give to root by default, is taken from containers that do not add it:
+   * with it, a container could read and forge what others say on the loopback. Default true.
+   */
+  dropNetRaw: z.stringbool().or(z.boolean()).default(true),
+})
+
 const tokensSchema = z.strictObject({
   /**
    * Audiences that this cluster's API server accepts (its `--api-audiences`, else its issuer). Volumes with a
@@ -108,6 +128,8 @@ export const configSchema = z.strictObject({
   tls: tlsSchema,
   /** What is injected. */
   sidecar: sidecarSchema,
+  /** How callers are told apart. */
+  identity: identitySchema.prefault({}),
   /** Which tokens go, and how long ours lives. */
   tokens: tokensSchema.prefault({}),
   /** The cluster's API server. */
@@ -131,6 +153,8 @@ export const WEBHOOK_ENV: EnvTable = {
   BROKER_URL: 'sidecar.brokerUrl',
   CLUSTER: 'sidecar.cluster',
   BROKER_CA_FILE: 'sidecar.brokerCaFile',
+  POSTURE: 'identity.posture',
+  DROP_NET_RAW: 'identity.dropNetRaw',
   TOKEN_EXPIRATION_SECONDS: 'tokens.expirationSeconds',
   KUBERNETES_SERVER: 'kubernetes.server',
   KUBERNETES_CA_FILE: 'kubernetes.caFile',

@@ -4,14 +4,14 @@
  * pod is the author's: every field is untrusted.
  */
 import { BROKER_AUDIENCE } from '../shared/agent-tag.ts'
-import { refuse } from '../shared/reasons.ts'
+import { isRefusal, refuse } from '../shared/reasons.ts'
 import type { Refusal } from '../shared/reasons.ts'
 import type { JsonObject } from './patch.ts'
 import { allContainers } from './pod.ts'
 import type { Pod, Volume } from './pod.ts'
 import { checkReserved, containerPath, isSidecar, isWithin } from './reserved.ts'
 import { SERVICE_ACCOUNT_PATH, TOKEN_VOLUME } from './sidecar-spec.ts'
-import type { InjectionSettings, Profile } from './sidecar-spec.ts'
+import type { InjectionSettings, Profile, ProfileKind, WantedLevel } from './sidecar-spec.ts'
 
 /**
  * Names of the Secrets that the token controller made for each service account up to 1.23: `NAME-token-`
@@ -44,8 +44,10 @@ export function inspectPod(
   raw: JsonObject,
   pod: Pod,
   settings: InjectionSettings,
+  level: WantedLevel,
 ): Inspection | Refusal {
-  const profile = profileOf(pod)
+  const profile = chooseProfile(pod, settings.allowedProfiles, level)
+  if (isRefusal(profile)) return profile
   const { tokenVolumes, tokenVolumeNames } = findTokenVolumes(pod, settings.apiAudiences)
   const refusal =
     checkHost(pod) ??
@@ -64,12 +66,30 @@ function checkHost(pod: Pod): Refusal | undefined {
   return undefined
 }
 
+/** The first of the pod's possible profiles, best first, that is allowed and of the level that the namespace wants. */
+function chooseProfile(
+  pod: Pod,
+  allowed: readonly ProfileKind[],
+  level: WantedLevel,
+): Profile | Refusal {
+  const byProcess = processProfiles(pod)
+  const candidates: readonly Profile[] = {
+    process: byProcess,
+    container: [{ kind: 'C' } as const],
+    any: [...byProcess, { kind: 'C' } as const],
+  }[level]
+  const profile = candidates.find(({ kind }) => allowed.includes(kind))
+  if (profile !== undefined) return profile
+  const kinds = candidates.map(({ kind }) => kind).join(' or ')
+  return refuse('identity_level', `profile ${kinds} is needed, and ${allowed.join(', ')} allowed`)
+}
+
 /**
- * As whom the sidecar runs. Profile R needs one known non-root user and group for every process of the pod,
+ * As whom the sidecar could run to see processes. Profile R needs one known non-root user and group for every process of the pod,
  * the sandbox's own included: its first process runs as the pod's user, so a pod-level id that the containers
  * override stands in the way as well.
  */
-function profileOf(pod: Pod): Profile {
+function processProfiles(pod: Pod): readonly Profile[] {
   const outer = pod.spec.securityContext
   const inner = allContainers(pod)
     .filter((placed) => !isSidecar(placed))
@@ -82,7 +102,8 @@ function profileOf(pod: Pod): Profile {
     outer?.runAsGroup,
     inner.map((context) => context?.runAsGroup),
   )
-  return uid !== undefined && uid > 0 && gid !== undefined ? { kind: 'R', uid, gid } : { kind: 'P' }
+  const own = uid !== undefined && uid > 0 && gid !== undefined
+  return own ? [{ kind: 'R', uid, gid }, { kind: 'P' }] : [{ kind: 'P' }]
 }
 
 type OptionalId = number | null | undefined

@@ -25,9 +25,20 @@ const envSchema = z.object({
 
 const mountSchema = z.object({ name: text, mountPath: text })
 
-/** `runAsUser` and `runAsGroup` of a pod or a container. */
+/** As whom a pod or a container runs. */
 const securityContextSchema = z
   .object({ runAsUser: z.number().nullish(), runAsGroup: z.number().nullish() })
+  .nullish()
+
+const capabilitiesSchema = z.object({ add: list(z.string()), drop: list(z.string()) }).nullish()
+
+const containerContextSchema = z
+  .object({
+    runAsUser: z.number().nullish(),
+    runAsGroup: z.number().nullish(),
+    privileged: flag,
+    capabilities: capabilitiesSchema,
+  })
   .nullish()
 
 const containerSchema = z.object({
@@ -35,7 +46,8 @@ const containerSchema = z.object({
   env: list(envSchema),
   envFrom: list(z.object({ secretRef: secretReference })),
   volumeMounts: list(mountSchema),
-  securityContext: securityContextSchema,
+  securityContext: containerContextSchema,
+  ports: list(z.object({ containerPort: z.number().nullish() })),
 })
 
 const sourceSchema = z.object({

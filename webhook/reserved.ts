@@ -16,10 +16,13 @@ import { sameQuantity } from './quantity.ts'
 import {
   KUBECONFIG_PATH,
   KUBECONFIG_VOLUME,
+  SERVICE_ACCOUNT_VOLUME,
   SIDECAR_NAME,
   TOKEN_VOLUME,
   kubeconfigMount,
   kubeconfigVolume,
+  serviceAccountMount,
+  serviceAccountVolume,
   sidecarContainer,
   tokenVolume,
 } from './sidecar-spec.ts'
@@ -48,6 +51,7 @@ export function checkReserved(
     checkSidecars(raw, pod, settings, profile) ??
     checkVolume(raw, pod, TOKEN_VOLUME, tokenVolume(settings)) ??
     checkVolume(raw, pod, KUBECONFIG_VOLUME, kubeconfigVolume()) ??
+    checkVolume(raw, pod, SERVICE_ACCOUNT_VOLUME, serviceAccountVolume()) ??
     checkMounts(raw, pod)
   )
 }
@@ -137,9 +141,13 @@ function checkMounts(raw: JsonObject, pod: Pod): Refusal | undefined {
       const path = `${containerPath(placed)}.volumeMounts[${index}]`
       if (mount.name === TOKEN_VOLUME)
         return reserved(path, `mounts ${TOKEN_VOLUME}, which only the sidecar may`)
+      const theirs = valueAt(raw, ['spec', placed.list, placed.index, 'volumeMounts', index])
+      if (mount.name === SERVICE_ACCOUNT_VOLUME) {
+        if (isDeepStrictEqual(theirs, serviceAccountMount())) continue
+        return reserved(path, `uses ${SERVICE_ACCOUNT_VOLUME}`)
+      }
       const ours = mount.name === KUBECONFIG_VOLUME
       if (!ours && !isWithin(mount.mountPath ?? '', KUBECONFIG_PATH)) continue
-      const theirs = valueAt(raw, ['spec', placed.list, placed.index, 'volumeMounts', index])
       if (!isDeepStrictEqual(theirs, kubeconfigMount()))
         return reserved(path, `uses ${ours ? KUBECONFIG_VOLUME : KUBECONFIG_PATH}`)
     }

@@ -13,7 +13,8 @@ import type { JsonObject } from './patch.ts'
 import { podSchema } from './pod.ts'
 import type { Pod } from './pod.ts'
 import { rewritePod } from './rewrite.ts'
-import type { InjectionSettings, Profile } from './sidecar-spec.ts'
+import { warningsFor } from './risks.ts'
+import type { InjectionSettings, Profile, WantedLevel } from './sidecar-spec.ts'
 
 /** Longest request uid that is echoed; the API server sends UUIDs. */
 const MAX_UID_LENGTH = 128
@@ -64,13 +65,18 @@ export interface Reviewed {
  * Reviews the creation of one pod.
  *
  * @param body - an AdmissionReview as UTF-8 JSON
+ * @param level - what the namespace wants, as the path of the review says
  * @returns the answer, or a refusal where `body` is no review of a pod's creation
  * @throws Fault `patch_invalid` where the patch would not have been right; nothing was answered then
  */
-export function reviewPod(body: Uint8Array, settings: InjectionSettings): Reviewed | Refusal {
+export function reviewPod(
+  body: Uint8Array,
+  settings: InjectionSettings,
+  level: WantedLevel,
+): Reviewed | Refusal {
   const review = decode(body)
   if (isRefusal(review)) return review
-  const inspection = inspectPod(review.raw, review.pod, settings)
+  const inspection = inspectPod(review.raw, review.pod, settings, level)
   if (isRefusal(inspection)) return denied(review, inspection)
   const draft = new Draft(review.raw)
   const { pod, namespace } = review
@@ -120,9 +126,11 @@ function allowed(
 ): Reviewed {
   const outcome = patch.length === 0 ? 'unchanged' : 'patched'
   const encoded = Buffer.from(JSON.stringify(patch)).toString('base64')
+  const warnings = warningsFor(review.pod, profile, settings.dropNetRaw)
   return answer(review, outcome, {
     allowed: true,
     ...(patch.length === 0 ? {} : { patchType: 'JSONPatch', patch: encoded }),
+    ...(warnings.length === 0 ? {} : { warnings }),
     auditAnnotations: { profile: profile.kind, mode: settings.mode },
   })
 }

@@ -11,17 +11,22 @@ import { valueAt } from './patch.ts'
 import { allContainers } from './pod.ts'
 import type { PlacedContainer, Pod } from './pod.ts'
 import { isSidecar } from './reserved.ts'
+import { dropsNetRaw } from './risks.ts'
 import {
   DEFAULT_CONTAINER_ANNOTATION,
   KUBECONFIG_ANNOTATION,
   KUBECONFIG_VOLUME,
+  SERVICE_ACCOUNT_VOLUME,
   SIDECAR_NAME,
   STATUS_ANNOTATION,
   TOKEN_VOLUME,
+  inClusterVariables,
   kubeconfigMount,
   kubeconfigText,
   kubeconfigVariable,
   kubeconfigVolume,
+  serviceAccountMount,
+  serviceAccountVolume,
   sidecarContainer,
   statusText,
   tokenVolume,
@@ -44,9 +49,17 @@ export function rewritePod(draft: Draft, rewriting: Rewriting): void {
   for (const placed of authors) removeTokenMounts(draft, placed, rewriting.inspection)
   const { tokenVolumes } = rewriting.inspection
   draft.removeWhere(['spec', 'volumes'], (_volume, index) => tokenVolumes.has(index))
-  for (const placed of authors) pointAtSidecar(draft, placed)
+  for (const placed of authors) {
+    pointAtSidecar(draft, placed)
+    if (
+      rewriting.settings.dropNetRaw &&
+      dropsNetRaw(placed.container, rewriting.inspection.profile)
+    )
+      draft.append([...pathOf(placed), 'securityContext', 'capabilities', 'drop'], 'NET_RAW')
+  }
   addVolume(draft, TOKEN_VOLUME, tokenVolume(rewriting.settings))
   addVolume(draft, KUBECONFIG_VOLUME, kubeconfigVolume())
+  addVolume(draft, SERVICE_ACCOUNT_VOLUME, serviceAccountVolume())
   annotate(draft, rewriting)
   if (authors.length === allContainers(rewriting.pod).length) addSidecar(draft, rewriting)
 }
@@ -54,8 +67,8 @@ export function rewritePod(draft: Draft, rewriting: Rewriting): void {
 function rewritePodLevel(draft: Draft, { inspection }: Rewriting): void {
   // Without this the ServiceAccount plugin, which the API server runs again after us, would mount the token anew.
   draft.set(['spec', 'automountServiceAccountToken'], false)
-  draft.set(['spec', 'shareProcessNamespace'], true)
   const { profile } = inspection
+  draft.set(['spec', 'shareProcessNamespace'], profile.kind !== 'C')
   if (profile.kind !== 'R') return
   // For the sandbox's own process, which must be as readable to the sidecar as all others. Where the author
   // has set them they are equal already: that is what makes it profile R.
@@ -67,28 +80,47 @@ function removeTokenMounts(draft: Draft, placed: PlacedContainer, inspection: In
   const mounts = placed.container.volumeMounts
   draft.removeWhere([...pathOf(placed), 'volumeMounts'], (_mount, index) => {
     const { name, mountPath } = mounts[index] ?? {}
+    // A mount of this volume has been found equal to ours by checkReserved.
+    if (name === SERVICE_ACCOUNT_VOLUME) return false
     return inspection.tokenVolumeNames.has(name ?? '') || isServiceAccountMount(mountPath ?? '')
   })
 }
 
-/** `KUBECONFIG` once, and ours; the last of several would win, and an author's could name a file of their own. */
+/** What clients read, whether they look for a kubeconfig or for what the kubelet gives to in-cluster clients. */
 function pointAtSidecar(draft: Draft, placed: PlacedContainer): void {
-  const path = pathOf(placed)
-  const variable = kubeconfigVariable()
-  const theirs = placed.container.env.filter((entry) => entry.name === variable['name'])
-  const index = placed.container.env.findIndex((entry) => entry.name === variable['name'])
+  setInClusterVariables(draft, placed)
+  setKubeconfig(draft, placed)
+  const mounted = new Set(placed.container.volumeMounts.map((mount) => mount.name))
+  // Mounts of these volumes have been found equal to ours by checkReserved.
+  const path = [...pathOf(placed), 'volumeMounts']
+  if (!mounted.has(KUBECONFIG_VOLUME)) draft.append(path, kubeconfigMount())
+  if (!mounted.has(SERVICE_ACCOUNT_VOLUME)) draft.append(path, serviceAccountMount())
+}
+
+/** In front, so that `$(KUBERNETES_SERVICE_HOST)` in a later variable of the author's means ours too; theirs go. */
+function setInClusterVariables(draft: Draft, placed: PlacedContainer): void {
+  const path = [...pathOf(placed), 'env']
+  const ours = inClusterVariables()
+  const names = new Set(ours.map((variable) => variable['name']))
+  const { env } = placed.container
   const settled =
-    theirs.length === 1 && isDeepStrictEqual(draft.valueAt([...path, 'env', index]), variable)
-  if (!settled) {
-    draft.removeWhere(
-      [...path, 'env'],
-      (_entry, place) => placed.container.env[place]?.name === variable['name'],
-    )
-    draft.append([...path, 'env'], variable)
-  }
-  // A mount of this volume has been found equal to ours by checkReserved.
-  const mounted = placed.container.volumeMounts.some((mount) => mount.name === KUBECONFIG_VOLUME)
-  if (!mounted) draft.append([...path, 'volumeMounts'], kubeconfigMount())
+    env.filter((entry) => names.has(entry.name)).length === ours.length &&
+    ours.every((variable, index) => isDeepStrictEqual(draft.valueAt([...path, index]), variable))
+  if (settled) return
+  draft.removeWhere(path, (_entry, place) => names.has(env[place]?.name))
+  for (const [index, variable] of ours.entries()) draft.insert(path, index, variable)
+}
+
+/** `KUBECONFIG` once, and ours; the last of several would win, and an author's could name a file of their own. */
+function setKubeconfig(draft: Draft, placed: PlacedContainer): void {
+  const path = [...pathOf(placed), 'env']
+  const variable = kubeconfigVariable()
+  const isIt = (entry: unknown): boolean => valueAt(entry, ['name']) === variable['name']
+  const env = draft.valueAt(path)
+  const theirs = Array.isArray(env) ? env.filter(isIt) : []
+  if (theirs.length === 1 && isDeepStrictEqual(theirs[0], variable)) return
+  draft.removeWhere(path, isIt)
+  draft.append(path, variable)
 }
 
 function addVolume(draft: Draft, name: string, volume: JsonObject): void {

@@ -15,7 +15,7 @@ import type { Refusal } from '../shared/reasons.ts'
 import { statusAnswer } from '../shared/status.ts'
 import type { KeyPair } from './certificates.ts'
 import { reviewPod } from './review.ts'
-import type { InjectionSettings } from './sidecar-spec.ts'
+import type { InjectionSettings, WantedLevel } from './sidecar-spec.ts'
 
 /** Largest AdmissionReview, in bytes: a pod of the API server's 3 MiB, with the rest of the request and escapes. */
 export const MAX_REVIEW_BYTES = 8 * 1024 * 1024
@@ -33,6 +33,13 @@ const CLOSE_LIMIT_MS = 10_000
 const CLOSE_CHECK_MS = 50
 /** Oldest TLS version that is spoken. */
 const MIN_TLS = 'TLSv1.2'
+
+/** What the namespace wants, by path: the webhook configuration sends each labelled namespace to its own. */
+const LEVELS: Readonly<Record<string, WantedLevel>> = {
+  '/mutate': 'any',
+  '/mutate/process': 'process',
+  '/mutate/container': 'container',
+}
 
 /** What the server works with. */
 export interface ServerDeps {
@@ -117,14 +124,15 @@ function createApp(deps: ServerDeps): Express {
     if (deps.settings() === undefined) sendRefusal(response, notReady())
     else response.type('text/plain').send('ok')
   })
-  app.post(
-    '/mutate',
-    // Parsed by us, so that every body but a good one gets the same kind of answer.
-    express.raw({ type: 'application/json', limit: MAX_REVIEW_BYTES, inflate: false }),
-    (request, response) => {
-      mutate(deps, request, response)
-    },
-  )
+  for (const [path, level] of Object.entries(LEVELS))
+    app.post(
+      path,
+      // Parsed by us, so that every body but a good one gets the same kind of answer.
+      express.raw({ type: 'application/json', limit: MAX_REVIEW_BYTES, inflate: false }),
+      (request, response) => {
+        mutate(deps, level, request, response)
+      },
+    )
   app.use((_request, response) => {
     sendRefusal(response, refuse('path_unknown', 'the webhook answers POST /mutate'))
   })
@@ -132,7 +140,7 @@ function createApp(deps: ServerDeps): Express {
   return app
 }
 
-function mutate(deps: ServerDeps, request: Request, response: Response): void {
+function mutate(deps: ServerDeps, level: WantedLevel, request: Request, response: Response): void {
   const start = deps.clock()
   const settings = deps.settings()
   const body: unknown = request.body
@@ -140,7 +148,7 @@ function mutate(deps: ServerDeps, request: Request, response: Response): void {
   if (settings === undefined) result = notReady()
   else if (!(body instanceof Uint8Array))
     result = refuse('review_invalid', 'no body of type application/json')
-  else result = reviewPod(body, settings)
+  else result = reviewPod(body, settings, level)
   if (isRefusal(result)) {
     deps.log.warn({ reason: result.refused, detail: result.detail }, 'refused a request')
     sendRefusal(response, result)

@@ -15,6 +15,8 @@ export const TOKEN_VOLUME = 'nestgate-token'
 export const KUBECONFIG_VOLUME = 'nestgate-kubeconfig'
 /** Where the kubeconfig volume is mounted. */
 export const KUBECONFIG_PATH = '/var/run/nestgate'
+/** Volume with what in-cluster clients read; the sidecar fills it, every other container mounts it read-only. */
+export const SERVICE_ACCOUNT_VOLUME = 'nestgate-serviceaccount'
 /** Where automounted tokens go, and where in-cluster clients look for one. */
 export const SERVICE_ACCOUNT_PATH = '/var/run/secrets/kubernetes.io/serviceaccount'
 /** Annotation that the kubeconfig volume maps to a file. */
@@ -25,8 +27,18 @@ export const STATUS_ANNOTATION = 'nestgate.dev/status'
 export const DEFAULT_CONTAINER_ANNOTATION = 'kubectl.kubernetes.io/default-container'
 
 /** Version of the injected form, in the status annotation. Raise it when the form changes. */
-const FORM_VERSION = 1
+const FORM_VERSION = 2
 const TOKEN_PATH = '/var/run/secrets/nestgate.dev'
+/** Where the sidecar itself has the volume of the in-cluster clients. */
+const SERVICE_ACCOUNT_HOME = '/var/run/nestgate-serviceaccount'
+/** Room for three small files, twice while they are replaced. */
+const SERVICE_ACCOUNT_SIZE = '1Mi'
+/** User and group of the sidecar in profile C; nobody else's. */
+const SIDECAR_ID = 64_210
+/** Where the sidecar listens for in-cluster clients on the loopback, and for the kubelet and Prometheus on the pod's address. */
+export const TLS_PORT = 8443
+export const HTTP_PORT = 8001
+export const HEALTH_PORT = 8002
 /** Address of the sidecar in its pod; fixed by the design, as agents may have it written down. */
 const LOOPBACK_SERVER = 'http://localhost:8001'
 /** Mode of files in our volumes: 0644, the API server's default. The boundary is the mount: no other container has it. */
@@ -41,9 +53,20 @@ const PROBE_FAILURES = 120
 /** `native`: an init container that keeps running (1.29 and later). `container`: the first of the ordinary containers. */
 export type SidecarMode = 'native' | 'container'
 
+/** Kinds of {@link Profile}. */
+export const PROFILES = ['R', 'P', 'C'] as const
+/** See {@link PROFILES}. */
+export type ProfileKind = (typeof PROFILES)[number]
+
 /** As whom the sidecar runs; see design, "Identity profiles". */
 export type Profile =
-  { readonly kind: 'R'; readonly uid: number; readonly gid: number } | { readonly kind: 'P' }
+  { readonly kind: 'R'; readonly uid: number; readonly gid: number } | { readonly kind: 'P' | 'C' }
+
+/**
+ * How far a namespace wants its callers told apart: by process, by container, or by process where the platform team
+ * allows it and by container elsewhere.
+ */
+export type WantedLevel = 'process' | 'container' | 'any'
 
 /** Amounts by resource name. */
 export interface Resources {
@@ -63,6 +86,12 @@ export interface InjectionSettings {
   readonly resources: Resources
   /** Life of the projected broker token, in seconds. */
   readonly tokenExpirationSeconds: number
+  /** Profiles that the platform team allows. */
+  readonly allowedProfiles: readonly ProfileKind[]
+  /** What the sidecar makes of neighbours that could speak for others: see docs/configuration.md. */
+  readonly posture: string
+  /** Whether `NET_RAW` is taken from containers that do not ask for it. */
+  readonly dropNetRaw: boolean
   /** Audiences that the cluster's API server accepts. */
   readonly apiAudiences: readonly string[]
 }
@@ -80,12 +109,21 @@ export function sidecarContainer(settings: InjectionSettings, profile: Profile):
       { name: 'NESTGATE_BROKER_CA_PEM', value: settings.brokerCaPem },
       { name: 'NESTGATE_TOKEN_FILE', value: `${TOKEN_PATH}/token` },
       { name: 'NESTGATE_PROFILE', value: profile.kind },
+      { name: 'NESTGATE_POSTURE', value: settings.posture },
+      { name: 'NESTGATE_SERVICE_ACCOUNT_DIR', value: SERVICE_ACCOUNT_HOME },
+      { name: 'NESTGATE_NAMESPACE', valueFrom: fieldOf('metadata.namespace') },
+      { name: 'NESTGATE_HEALTH_HOST', valueFrom: fieldOf('status.podIP') },
+      { name: 'NESTGATE_HEALTH_PORT', value: String(HEALTH_PORT) },
     ],
+    ports: [{ name: 'nestgate-health', containerPort: HEALTH_PORT, protocol: 'TCP' }],
     resources: {
       requests: { ...settings.resources.requests },
       limits: { ...settings.resources.limits },
     },
-    volumeMounts: [{ name: TOKEN_VOLUME, mountPath: TOKEN_PATH, readOnly: true }],
+    volumeMounts: [
+      { name: TOKEN_VOLUME, mountPath: TOKEN_PATH, readOnly: true },
+      { name: SERVICE_ACCOUNT_VOLUME, mountPath: SERVICE_ACCOUNT_HOME },
+    ],
     securityContext: securityContext(profile),
     terminationMessagePath: '/dev/termination-log',
     terminationMessagePolicy: 'File',
@@ -113,15 +151,30 @@ function startGate(mode: SidecarMode): JsonObject {
   }
 }
 
+/** A field of the pod as a variable's value, as the API server stores it. */
+function fieldOf(fieldPath: string): JsonObject {
+  return { fieldRef: { apiVersion: 'v1', fieldPath } }
+}
+
+/** User and group, and the capabilities beyond none. */
+function identityOf(profile: Profile): { uid: number; gid: number; add: readonly string[] } {
+  switch (profile.kind) {
+    case 'R':
+      return { uid: profile.uid, gid: profile.gid, add: [] }
+    case 'P':
+      return { uid: 0, gid: 0, add: ['SYS_PTRACE', 'DAC_READ_SEARCH'] }
+    case 'C':
+      return { uid: SIDECAR_ID, gid: SIDECAR_ID, add: [] }
+  }
+}
+
 function securityContext(profile: Profile): JsonObject {
-  const own = profile.kind === 'R'
+  const { uid, gid, add } = identityOf(profile)
   return {
-    runAsUser: own ? profile.uid : 0,
-    runAsGroup: own ? profile.gid : 0,
-    runAsNonRoot: own,
-    capabilities: own
-      ? { drop: ['ALL'] }
-      : { add: ['SYS_PTRACE', 'DAC_READ_SEARCH'], drop: ['ALL'] },
+    runAsUser: uid,
+    runAsGroup: gid,
+    runAsNonRoot: uid !== 0,
+    capabilities: { ...(add.length === 0 ? {} : { add }), drop: ['ALL'] },
     privileged: false,
     allowPrivilegeEscalation: false,
     readOnlyRootFilesystem: true,
@@ -155,6 +208,27 @@ export function kubeconfigVolume(): JsonObject {
       defaultMode: FILE_MODE,
     },
   }
+}
+
+/** The volume that the sidecar fills for in-cluster clients; in memory, gone with the pod. */
+export function serviceAccountVolume(): JsonObject {
+  const emptyDir = { medium: 'Memory', sizeLimit: SERVICE_ACCOUNT_SIZE }
+  return { name: SERVICE_ACCOUNT_VOLUME, emptyDir }
+}
+
+/** The mount of it in an author's container, where in-cluster clients look. */
+export function serviceAccountMount(): JsonObject {
+  return { name: SERVICE_ACCOUNT_VOLUME, mountPath: SERVICE_ACCOUNT_PATH, readOnly: true }
+}
+
+/** By these, in-cluster clients find the API server; the kubelet's own give way to a container's (core/v1, EnvVar). */
+export function inClusterVariables(): readonly JsonObject[] {
+  const port = String(TLS_PORT)
+  return [
+    { name: 'KUBERNETES_SERVICE_HOST', value: '127.0.0.1' },
+    { name: 'KUBERNETES_SERVICE_PORT', value: port },
+    { name: 'KUBERNETES_SERVICE_PORT_HTTPS', value: port },
+  ]
 }
 
 /** The mount of the kubeconfig in an author's container. */

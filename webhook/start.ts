@@ -115,6 +115,9 @@ function settingsOf(
     cluster,
     brokerCaPem,
     resources: { requests: { ...resources.requests }, limits: { ...resources.limits } },
+    allowedProfiles: config.identity.profiles,
+    posture: config.identity.posture,
+    dropNetRaw: config.identity.dropNetRaw,
     tokenExpirationSeconds: config.tokens.expirationSeconds,
     apiAudiences: config.tokens.apiAudiences,
   }

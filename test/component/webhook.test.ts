@@ -145,6 +145,17 @@ describe('the webhook', () => {
     expect((await call('/readyz')).text).to.equal('ok')
   })
 
+  for (const [path, profile] of [
+    ['/mutate', 'P'],
+    ['/mutate/process', 'P'],
+    ['/mutate/container', 'C'],
+  ] as const)
+    it(`gives a pod profile ${profile} at ${path}`, async () => {
+      await start()
+      const answer = await call(path, JSON.stringify(reviewOf(POD)))
+      expect(answer.text).to.contain(`"profile":"${profile}"`)
+    })
+
   it('denies with HTTP 200: only the review’s own answer carries the denial', async () => {
     await start()
     const pod = { spec: { containers: [], hostPID: true } }

@@ -210,7 +210,12 @@ export interface PodFacts {
   readonly uid: string
   /** Container id without its runtime's prefix, by container name. */
   readonly containerIds: Readonly<Record<string, string>>
-  readonly spec: { readonly containers: readonly { readonly name: string }[] }
+  readonly spec: {
+    readonly containers: readonly {
+      readonly name: string
+      readonly volumeMounts?: readonly { readonly name: string; readonly mountPath: string }[]
+    }[]
+  }
 }
 
 /** Reads a pod's uid and container ids. */

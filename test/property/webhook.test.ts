@@ -8,6 +8,7 @@ import {
   SERVICE_ACCOUNT_PATH,
   SIDECAR_NAME,
   TOKEN_VOLUME,
+  serviceAccountMount,
 } from '../../webhook/sidecar-spec.ts'
 import type { SidecarMode } from '../../webhook/sidecar-spec.ts'
 import { admit } from '../support/pod-admission.ts'
@@ -95,6 +96,10 @@ function without(value: unknown, ...names: readonly string[]): Json {
 
 const OWN_ANNOTATION = /^(nestgate\.dev\/|kubectl\.kubernetes\.io\/default-container$)/
 
+function isClientVariable(entry: Json): boolean {
+  return entry['name'] === 'KUBECONFIG' || String(entry['name']).startsWith('KUBERNETES_SERVICE_')
+}
+
 /** What the webhook may not touch, of a pod and of each container but the sidecar. */
 function untouched(value: Json): unknown {
   const metadata = value['metadata'] as Json
@@ -102,8 +107,9 @@ function untouched(value: Json): unknown {
   const containers = containersOf(value)
     .filter((it) => it['name'] !== SIDECAR_NAME)
     .map((it) => ({
-      ...without(it, 'volumeMounts'),
-      env: ((it['env'] ?? []) as Json[]).filter((entry) => entry['name'] !== 'KUBECONFIG'),
+      ...without(it, 'volumeMounts', 'securityContext'),
+      env: ((it['env'] ?? []) as Json[]).filter((entry) => !isClientVariable(entry)),
+      context: without(it['securityContext'], 'capabilities'),
     }))
   return {
     metadata: without(metadata, 'annotations'),
@@ -172,7 +178,10 @@ describe('injection', () => {
         const names = mounts.map((entry) => entry['name'])
         expect(names.includes(TOKEN_VOLUME)).to.equal(own)
         expect(names.includes(KUBECONFIG_VOLUME)).to.equal(!own)
-        for (const entry of mounts) expect(entry['mountPath']).not.to.include(SERVICE_ACCOUNT_PATH)
+        const there = mounts.filter(({ mountPath }) =>
+          String(mountPath).includes(SERVICE_ACCOUNT_PATH),
+        )
+        expect(there).to.deep.equal(own ? [] : [serviceAccountMount()])
       }
     })
   })

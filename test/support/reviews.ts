@@ -4,7 +4,7 @@ import type { Operation } from 'fast-json-patch'
 import { isRefusal } from '../../shared/reasons.ts'
 import { reviewPod } from '../../webhook/review.ts'
 import type { Reviewed } from '../../webhook/review.ts'
-import type { InjectionSettings } from '../../webhook/sidecar-spec.ts'
+import type { InjectionSettings, WantedLevel } from '../../webhook/sidecar-spec.ts'
 import type { Json } from './pod-admission.ts'
 
 /** Settings that say nothing special. */
@@ -19,6 +19,9 @@ export const SETTINGS: InjectionSettings = {
     requests: { cpu: '10m', memory: '64Mi' },
     limits: { cpu: '500m', memory: '192Mi' },
   },
+  allowedProfiles: ['R', 'P', 'C'],
+  posture: 'degrade',
+  dropNetRaw: true,
   tokenExpirationSeconds: 3600,
   apiAudiences: ['https://kubernetes.default.svc', 'https://issuer.example'],
 }
@@ -50,8 +53,14 @@ export interface Outcome {
 }
 
 /** Reviews a pod and applies the patch to it, as the API server would. Throws where the review is refused as such. */
-export function inject(pod: Json, settings = SETTINGS, request: Json = {}): Outcome {
-  const reviewed = reviewPod(Buffer.from(JSON.stringify(reviewOf(pod, request))), settings)
+export function inject(
+  pod: Json,
+  settings = SETTINGS,
+  request: Json = {},
+  level: WantedLevel = 'any',
+): Outcome {
+  const body = Buffer.from(JSON.stringify(reviewOf(pod, request)))
+  const reviewed = reviewPod(body, settings, level)
   if (isRefusal(reviewed)) throw new Error(`${reviewed.refused}: ${reviewed.detail ?? ''}`)
   const response = (JSON.parse(reviewed.body) as { response: Json }).response
   const encoded = response['patch'] as string | undefined

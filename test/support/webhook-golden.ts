@@ -6,7 +6,7 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { join } from 'node:path'
-import type { SidecarMode } from '../../webhook/sidecar-spec.ts'
+import type { InjectionSettings, SidecarMode, WantedLevel } from '../../webhook/sidecar-spec.ts'
 import { admit } from './pod-admission.ts'
 import type { Era, Json } from './pod-admission.ts'
 import { SETTINGS, inject } from './reviews.ts'
@@ -18,6 +18,8 @@ interface Options {
   readonly era?: Era
   readonly mode?: SidecarMode
   readonly namespace?: string
+  readonly level?: WantedLevel
+  readonly settings?: Partial<InjectionSettings>
 }
 
 /** What a case gives now. */
@@ -50,15 +52,20 @@ export function readGolden(name: string, file: string): Json | undefined {
 /** Runs a case. */
 export function runGolden(name: string): GoldenResult {
   const options = (readGolden(name, 'options.json') ?? {}) as Options
-  const { era = '1.33', mode = 'native', namespace = 'team-a' } = options
-  const settings = { ...SETTINGS, mode }
+  const { era = '1.33', mode = 'native', namespace = 'team-a', level } = options
+  const settings = { ...SETTINGS, mode, ...options.settings }
   const received = admit(readGolden(name, 'pod.json') ?? {}, era)
-  const first = inject(received, settings, { namespace })
+  const first = inject(received, settings, { namespace }, level)
   if (first.pod === undefined) {
     const { status } = first.response
     return { file: 'denied.json', content: { status }, again: undefined }
   }
-  const second = inject(admit(first.pod, era), settings, { namespace })
-  const content = { patch: first.patch, pod: first.pod }
+  const second = inject(admit(first.pod, era), settings, { namespace }, level)
+  const { warnings } = first.response
+  const content = {
+    patch: first.patch,
+    ...(warnings === undefined ? {} : { warnings }),
+    pod: first.pod,
+  }
   return { file: 'expected.json', content, again: second.reviewed.outcome }
 }

@@ -11,7 +11,7 @@ const POD = { metadata: { generateName: 'agents-' }, spec: { containers: [{ name
 
 function review(body: unknown): Reviewed | Refusal {
   const bytes = body instanceof Uint8Array ? body : Buffer.from(JSON.stringify(body))
-  return reviewPod(bytes, SETTINGS)
+  return reviewPod(bytes, SETTINGS, 'any')
 }
 
 function refusalOf(body: unknown): string {
