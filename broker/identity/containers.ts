@@ -8,6 +8,7 @@ import { z } from 'zod'
 import type { Logger } from '../../shared/log.ts'
 import { clusterJson } from '../credentials/cluster-json.ts'
 import type { ClusterConnection } from '../credentials/connection.ts'
+import { containersByUser, isUserKey, podUsersSchema, userKey } from './container-users.ts'
 import type { PodIdentity } from './service-account-tokens.ts'
 
 /** A container of a pod, as the API server knows it. */
@@ -19,7 +20,7 @@ export interface ContainerIdentity {
   readonly images: readonly string[]
 }
 
-/** Containers of one pod by id. */
+/** Containers of one pod by id, and by the users that name one ({@link userKey}). */
 export type ContainerTable = ReadonlyMap<string, ContainerIdentity>
 
 /** See the head of the file. */
@@ -46,6 +47,9 @@ const MAX_RETRY_MS = 300_000
 /** A container that runs is in its pod's status after at most about this long, in milliseconds: kubelet looks every second. */
 export const SETTLE_MS = 5_000
 
+/** A container added to a running pod may have any user, so what users mean is asked anew after this long, in milliseconds. */
+export const USERS_LIFE_MS = 5_000
+
 const statusSchema = z.array(
   z.object({
     name: z.string(),
@@ -57,6 +61,7 @@ const statusSchema = z.array(
 
 const podSchema = z.object({
   metadata: z.object({ uid: z.string() }),
+  spec: podUsersSchema.default({}),
   status: z.object({
     containerStatuses: statusSchema.default([]),
     initContainerStatuses: statusSchema.default([]),
@@ -108,7 +113,9 @@ export function createContainers(deps: {
     const remembered = pods.get(keyOf(pod))
     if (remembered === undefined) return ids.length === 0 ? NOTHING : undefined
     const nowMs = now()
-    if (nowMs - remembered.askedAtMs < RETRY_MS) return remembered.containers
+    const ageMs = nowMs - remembered.askedAtMs
+    if (ageMs < RETRY_MS) return remembered.containers
+    if (ageMs >= USERS_LIFE_MS && ids.some(isUserKey)) return undefined
     const due = ids.some(
       (id) => !remembered.containers.has(id) && (remembered.misses.get(id)?.nextAtMs ?? 0) <= nowMs,
     )
@@ -195,6 +202,11 @@ async function readContainers(
   ]) {
     const [, id] = /^[a-z0-9.-]+:\/\/([0-9a-f]{64})$/.exec(status.containerID) ?? []
     if (id !== undefined) found.set(id, identityOf(status))
+  }
+  const byName = new Map([...found.values()].map((container) => [container.name, container]))
+  for (const [uid, name] of containersByUser(parsed.data.spec)) {
+    const container = byName.get(name)
+    if (container !== undefined) found.set(userKey(uid), container)
   }
   return found
 }

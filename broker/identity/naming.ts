@@ -7,6 +7,8 @@
  */
 import type { AgentTag, ProcessRef, Verdict } from '../../shared/agent-tag.ts'
 import { MAX_ANCESTORS } from '../../shared/agent-tag.ts'
+import { userKey } from './container-users.ts'
+import { USERS_LIFE_MS } from './containers.ts'
 import type { Containers, ContainerIdentity, ContainerTable } from './containers.ts'
 import { UNREGISTERED } from './registrations.ts'
 import type { Match, Matcher, ProcessFacts } from './registrations.ts'
@@ -61,7 +63,8 @@ export function createNaming(deps: {
   // by the object that identification keeps for a verified tag; it goes when that goes
   const remembered = new WeakMap<AgentTag, Remembered>()
   const keep = ({ pod, tag }: Caller, { names, complete }: Attempt): Names => {
-    const untilMs = complete ? Infinity : now() + INCOMPLETE_MS
+    const lifeMs = tag.socket === undefined ? Infinity : USERS_LIFE_MS
+    const untilMs = now() + (complete ? lifeMs : INCOMPLETE_MS)
     remembered.set(tag, { cluster: pod.cluster, podUid: pod.podUid, names, untilMs })
     return names
   }
@@ -93,8 +96,9 @@ export function createNaming(deps: {
   }
 }
 
-function containerIds({ verified }: AgentTag): readonly string[] {
-  if (verified === undefined) return []
+/** What the caller's container, and those of its ancestors, are found by. */
+function containerIds({ verified, socket }: AgentTag): readonly string[] {
+  if (verified === undefined) return socket === undefined ? [] : [userKey(socket.uid)]
   const ids = [verified, ...verified.ancestors].map(({ containerId }) => containerId)
   return [...new Set(ids.filter((id) => id !== undefined))]
 }
@@ -124,12 +128,21 @@ const NO_FACTS = { sha256: undefined, uid: undefined }
 
 function ownFacts(pod: PodIdentity, tag: AgentTag, table: ContainerTable): ProcessFacts {
   const { verified, verdict } = tag
-  if (verified === undefined) return { pod, ...NO_FACTS, ...NO_PROCESS }
+  if (verified === undefined) return { pod, ...NO_FACTS, ...socketFacts(tag, table) }
   const facts = refFacts(pod, verified, table)
   // a process was found, but others may hold the connection too: only the container is taken for proved
   if (verdict === 'container_only') return { ...facts, ...NO_FACTS, exe: undefined }
   if (!PROCESS_LEVEL.has(verdict)) return { pod, ...NO_FACTS, ...NO_PROCESS }
   return { ...facts, sha256: verified.exeSha256, uid: verified.uid }
+}
+
+/** Where the sidecar sees no processes, the user that made the socket may name the container. */
+function socketFacts(
+  { verdict, socket }: AgentTag,
+  table: ContainerTable,
+): Pick<ProcessFacts, 'exe' | 'containerId' | 'container'> {
+  if (verdict !== 'container_only' || socket === undefined) return NO_PROCESS
+  return { ...NO_PROCESS, container: table.get(userKey(socket.uid)) }
 }
 
 const NO_PROCESS = { exe: undefined, containerId: undefined, container: undefined }

@@ -36,7 +36,12 @@ function table(entries: ContainerTable): Containers {
 
 function naming(
   registrations: readonly Registration[],
-  containers = table(new Map([[ID, PLANNER]])),
+  containers = table(
+    new Map([
+      [ID, PLANNER],
+      ['user:1001', PLANNER],
+    ]),
+  ),
 ): Naming {
   return createNaming({ matcher: createMatcher(registrations), containers, now: Date.now })
 }
@@ -70,6 +75,21 @@ describe('the name of a process', () => {
       'no program where others may hold the connection',
       tagged({}, { verdict: 'container_only' }),
       'unregistered/planner/unknown',
+    ],
+    [
+      'the container whose user made the socket',
+      { verdict: 'container_only', socket: { uid: 1001 } },
+      'unregistered/planner/unknown',
+    ],
+    [
+      'nothing where the user may be that of several containers',
+      { verdict: 'container_only', socket: { uid: 1002 } },
+      'unregistered/no-container/unknown',
+    ],
+    [
+      'nothing by a socket that nobody holds',
+      { verdict: 'unidentified', socket: { uid: 1001 } },
+      'unregistered/no-container/unknown',
     ],
     [
       'nothing where several hold the connection',
