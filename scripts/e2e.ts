@@ -27,6 +27,7 @@ import {
   tryKubectl,
 } from './cluster.ts'
 import type { Cluster } from './cluster.ts'
+import { stageClients } from './agent-clients.ts'
 import { buildImage, ROOT, stageImage } from './image.ts'
 import { attempt, eventually, run } from './run.ts'
 
@@ -76,6 +77,11 @@ async function bringImages(cluster: Cluster): Promise<void> {
   cpSync(oldest, join(context, 'kubectl-old'), { dereference: true })
   cpSync(newest, join(context, 'kubectl-new'), { dereference: true })
   cpSync(join(ROOT, 'test', 'e2e', 'agents'), join(context, 'agents'), { recursive: true })
+  cpSync(
+    join(ROOT, 'test', 'support', 'socket-agent.py'),
+    join(context, 'agents', 'socket-agent.py'),
+  )
+  await stageClients(context, ROOT)
   const agents = join(WORK, 'agents.tar')
   await buildImage(AGENTS_IMAGE, join(ROOT, 'test', 'e2e', 'agents.Dockerfile'), context, agents)
   await loadImage(cluster, agents)
@@ -103,6 +109,8 @@ function adaptInstall(install: string, minor: number): void {
       tokenSha256: createHash('sha256').update(token).digest('hex'),
     }))
     document.set('people', people)
+    // For the namespace whose callers are told apart by container.
+    document.set('acceptVerdicts', ['exclusive', 'container_only'])
   })
   cpSync(join(ROOT, 'test', 'e2e', 'policy.yaml'), join(install, 'policy.yaml'))
 }
@@ -172,7 +180,7 @@ async function webhookAnswers(cluster: Cluster): Promise<void> {
 /** Removes from a cluster that goes on what was brought to it. */
 async function uninstall(cluster: Cluster): Promise<void> {
   const quiet = ['--ignore-not-found', '--timeout=90s']
-  const namespaces = ['e2e-agents', 'e2e-plain', 'e2e-other', 'nestgate-e2e-probe']
+  const namespaces = ['e2e-agents', 'e2e-plain', 'e2e-other', 'e2e-contained', 'nestgate-e2e-probe']
   await tryKubectl(cluster, ['delete', 'namespace', ...namespaces, ...quiet])
   await tryKubectl(cluster, ['delete', '-k', join(WORK, 'manifests', 'install'), ...quiet])
   await tryKubectl(cluster, ['delete', 'persistentvolume', VOLUME, ...quiet])

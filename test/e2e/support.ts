@@ -18,6 +18,8 @@ import type { Report, Task } from './agents/run.ts'
 export const NAMESPACE = 'e2e-agents'
 export const PLAIN_NAMESPACE = 'e2e-plain'
 export const OTHER_NAMESPACE = 'e2e-other'
+/** Labelled for container level. */
+export const CONTAINED_NAMESPACE = 'e2e-contained'
 export const SYSTEM_NAMESPACE = 'nestgate-system'
 
 const factsFile = process.env['NESTGATE_E2E']
@@ -39,27 +41,42 @@ export async function apply(...objects: object[]): Promise<void> {
 /** A pod of agents, by profile: its name, and its containers. */
 export interface AgentPod {
   readonly name: string
-  readonly profile: 'R' | 'P'
+  readonly namespace: string
+  readonly profile: 'R' | 'P' | 'C'
   readonly containers: readonly string[]
 }
 
 /** All containers as one user that is not root. */
 export const RESTRICTED: AgentPod = {
   name: 'agents-r',
+  namespace: NAMESPACE,
   profile: 'R',
   containers: ['planner', 'scanner'],
 }
 /** Root beside another user. */
 export const PRIVILEGED: AgentPod = {
   name: 'agents-p',
+  namespace: NAMESPACE,
   profile: 'P',
   containers: ['planner', 'scanner'],
 }
 export const PODS = [RESTRICTED, PRIVILEGED] as const
+/** Each container with a user of its own, in a namespace that wants container level. */
+export const CONTAINED: AgentPod = {
+  name: 'agents-c',
+  namespace: CONTAINED_NAMESPACE,
+  profile: 'C',
+  containers: ['planner', 'scanner'],
+}
+/** A pod of each profile. */
+export const ALL_PODS = [RESTRICTED, PRIVILEGED, CONTAINED] as const
+/** One container may forge packets, and another may not. */
+export const RAW_POD = { name: 'agents-raw', namespace: NAMESPACE } as const
 
-function agentContainer(name: string, runAsUser?: number): object {
+function agentContainer(name: string, runAsUser?: number, more?: object): object {
   const container = { name, image: facts.agentsImage, imagePullPolicy: 'IfNotPresent' }
-  return runAsUser === undefined ? container : { ...container, securityContext: { runAsUser } }
+  if (runAsUser === undefined) return container
+  return { ...container, securityContext: { runAsUser, ...more } }
 }
 
 function namespaceObject(name: string, labels: object): object {
@@ -82,6 +99,33 @@ const restrictedSpec = {
 }
 const privilegedSpec = {
   containers: [agentContainer('planner'), agentContainer('scanner', 1001)],
+}
+
+const containedSpec = {
+  containers: ['planner', 'scanner'].map((name, at) =>
+    agentContainer(name, 1001 + at, { runAsGroup: 1001 + at, allowPrivilegeEscalation: false }),
+  ),
+}
+const rawSpec = {
+  containers: [
+    agentContainer('honest', 1001),
+    agentContainer('raw', 0, { capabilities: { add: ['NET_RAW'] } }),
+  ],
+}
+
+/** Lets the broker act as the service accounts of a namespace, as manifests/namespace does. */
+function impersonatorBinding(namespace: string): object {
+  return {
+    apiVersion: 'rbac.authorization.k8s.io/v1',
+    kind: 'RoleBinding',
+    metadata: { name: 'nestgate-impersonator', namespace },
+    roleRef: {
+      apiGroup: 'rbac.authorization.k8s.io',
+      kind: 'ClusterRole',
+      name: 'nestgate-impersonator',
+    },
+    subjects: [{ kind: 'ServiceAccount', name: 'nestgate-broker', namespace: SYSTEM_NAMESPACE }],
+  }
 }
 
 /** What lets `agent` do in a namespace what the default role `edit` does. */
@@ -116,20 +160,16 @@ async function bringUp(): Promise<void> {
     namespaceObject(NAMESPACE, { 'nestgate.dev/inject': 'enabled' }),
     namespaceObject(PLAIN_NAMESPACE, {}),
     namespaceObject(OTHER_NAMESPACE, { 'nestgate.dev/inject': 'enabled' }),
+    namespaceObject(CONTAINED_NAMESPACE, {
+      'nestgate.dev/inject': 'enabled',
+      'nestgate.dev/identity': 'container',
+    }),
   )
   await apply(
-    {
-      apiVersion: 'rbac.authorization.k8s.io/v1',
-      kind: 'RoleBinding',
-      metadata: { name: 'nestgate-impersonator', namespace: NAMESPACE },
-      roleRef: {
-        apiGroup: 'rbac.authorization.k8s.io',
-        kind: 'ClusterRole',
-        name: 'nestgate-impersonator',
-      },
-      subjects: [{ kind: 'ServiceAccount', name: 'nestgate-broker', namespace: SYSTEM_NAMESPACE }],
-    },
+    impersonatorBinding(NAMESPACE),
+    impersonatorBinding(CONTAINED_NAMESPACE),
     ...accountObjects(NAMESPACE),
+    ...accountObjects(CONTAINED_NAMESPACE),
     ...accountObjects(PLAIN_NAMESPACE),
     ...accountObjects(OTHER_NAMESPACE),
   )
@@ -138,6 +178,8 @@ async function bringUp(): Promise<void> {
     podObject(NAMESPACE, 'target', { ...restrictedSpec, containers: [target] }),
     podObject(NAMESPACE, RESTRICTED.name, restrictedSpec),
     podObject(NAMESPACE, PRIVILEGED.name, privilegedSpec),
+    podObject(NAMESPACE, RAW_POD.name, rawSpec),
+    podObject(CONTAINED_NAMESPACE, CONTAINED.name, containedSpec),
     podObject(PLAIN_NAMESPACE, 'plain', restrictedSpec),
     podObject(OTHER_NAMESPACE, 'stranger', restrictedSpec),
     {
@@ -148,7 +190,7 @@ async function bringUp(): Promise<void> {
     },
   )
   const wait = ['wait', '--for=condition=Ready', 'pod', '--all', '--timeout=120s']
-  for (const namespace of [NAMESPACE, PLAIN_NAMESPACE, OTHER_NAMESPACE]) {
+  for (const namespace of [NAMESPACE, PLAIN_NAMESPACE, OTHER_NAMESPACE, CONTAINED_NAMESPACE]) {
     await admin(['-n', namespace, ...wait])
   }
 }
@@ -201,8 +243,13 @@ export async function runAgent<T>(
 }
 
 /** An agent in a container runs a command, as a child of its own. */
-export function agentRuns(pod: string, container: string, task: Task): Promise<Report> {
-  return runAgent<Report>(pod, container, 'run.ts', [JSON.stringify(task)])
+export function agentRuns(
+  pod: string,
+  container: string,
+  task: Task,
+  namespace = NAMESPACE,
+): Promise<Report> {
+  return runAgent<Report>(pod, container, 'run.ts', [JSON.stringify(task)], namespace)
 }
 
 /** A container of a pod, as the cluster knows it. */
@@ -362,6 +409,7 @@ export interface Intent {
       readonly containerId?: string
       readonly ancestors: readonly { readonly pid: number }[]
     }
+    readonly socket?: { readonly uid: number }
     readonly declared?: { readonly agentName?: string }
   }
 }
