@@ -7,8 +7,13 @@ import { createRequire } from 'node:module'
 import { dirname, join, relative } from 'node:path'
 import { onPath, run } from './run.ts'
 
-/** The Python client and what it needs beyond python3 itself; Debian's names. */
+/** The Python client, and what it needs of Python beyond the image's minimal one; Debian's names. */
 const PYTHON_PACKAGES = [
+  'python3.11-minimal',
+  'libpython3.11-minimal',
+  'libpython3.11-stdlib',
+  'libffi8',
+  'libmpdec3',
   'python3-kubernetes',
   'python3-cachetools',
   'python3-certifi',

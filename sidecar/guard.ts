@@ -20,6 +20,11 @@ import type { Posture, RiskyNeighbour } from './posture.ts'
 const TEST_EVERY_MS = 60_000
 /** How often only the neighbours' capabilities are looked at, in milliseconds. */
 const POSTURE_EVERY_MS = 5000
+/**
+ * Time between two looks at a neighbour before it counts, in milliseconds: a container runtime starts each process in a
+ * container with all capabilities, for moments.
+ */
+const SECOND_LOOK_MS = 500
 /** How long a risk is remembered after it was last seen, in milliseconds: processes come and go. */
 const RISK_REMEMBERED_MS = 60_000
 /** How long the sidecar's own request may take, in milliseconds. */
@@ -84,7 +89,7 @@ class PodGuard implements Guard {
   }
 
   async test(port: number): Promise<void> {
-    this.#lookAtNeighbours()
+    await this.#lookAtNeighbours()
     const before = this.#problem
     try {
       this.#problem = await this.#findProblem(port)
@@ -106,7 +111,7 @@ class PodGuard implements Guard {
       await sleep(POSTURE_EVERY_MS, undefined, pause).catch(() => undefined)
       if (ended()) return
       if (this.#deps.now() - testedAt < TEST_EVERY_MS) {
-        this.#lookAtNeighbours()
+        await this.#lookAtNeighbours()
         continue
       }
       await this.test(port)
@@ -129,9 +134,12 @@ class PodGuard implements Guard {
     return this.#deps.now() - this.#risk.seenAt < RISK_REMEMBERED_MS ? this.#risk.text : undefined
   }
 
-  #lookAtNeighbours(): void {
+  async #lookAtNeighbours(): Promise<void> {
     if (this.#deps.profile === 'C') return
-    const risky = this.#deps.neighbours()
+    const first = new Set(this.#deps.neighbours().map(({ key }) => key))
+    if (first.size === 0) return
+    await sleep(SECOND_LOOK_MS, undefined, { ref: false })
+    const risky = this.#deps.neighbours().filter(({ key }) => first.has(key))
     if (risky.length === 0) return
     const text = describeRisk(risky)
     if (this.#currentRisk() === undefined)

@@ -1,9 +1,10 @@
 /**
  * Capabilities with which a process of the pod could speak on another's connection, or read it, without any lookup
- * seeing it: raw packets on the loopback, tracing, the kernel's own tables. `CapEff` of /proc/PID/status is readable
- * to everybody (capabilities(7)).
+ * seeing it: raw packets on the loopback, tracing, the kernel's own tables. What /proc/PID/status says of them is
+ * readable to everybody (capabilities(7)).
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { parseStat } from './caller/process.ts'
 
 /** Bits of include/uapi/linux/capability.h. */
 const RISKY = {
@@ -29,6 +30,8 @@ export type Posture = (typeof POSTURES)[number]
 /** A process that could. */
 export interface RiskyNeighbour {
   readonly pid: number
+  /** Number and start time: the same process at two looks. */
+  readonly key: string
   readonly capabilities: readonly string[]
 }
 
@@ -48,7 +51,8 @@ export function findRiskyNeighbours(root: string): readonly RiskyNeighbour[] {
     if (own.cgroup !== undefined && read(`${root}/${pid}/cgroup`) === own.cgroup) continue
     const namespace = link(`${root}/${pid}/ns/user`)
     if (namespace !== undefined && namespace !== own.namespace) continue
-    risky.push({ pid: Number(pid), capabilities })
+    const startTicks = parseStat(read(`${root}/${pid}/stat`) ?? '')?.startTicks ?? ''
+    risky.push({ pid: Number(pid), key: `${pid} ${startTicks}`, capabilities })
   }
   return risky
 }
@@ -61,13 +65,18 @@ export function describeRisk(neighbours: readonly RiskyNeighbour[]): string {
   return `processes of this pod have capabilities by which they could speak for others: ${names} (process ${first.pid})`
 }
 
+/** Root that has given a capability up gets it again by executing anything, as long as the bounding set has it. */
 function riskyIn(status: string | undefined): readonly string[] {
-  const hex = /^CapEff:\t([0-9a-f]{1,16})$/m.exec(status ?? '')?.[1]
-  if (hex === undefined) return []
-  const effective = BigInt(`0x${hex}`)
+  const isRoot = /^Uid:(?:\t\d+)*\t0(?:\t|$)/m.test(status ?? '')
+  const sets = capabilitySet(status, 'CapEff') | (isRoot ? capabilitySet(status, 'CapBnd') : 0n)
   return Object.entries(RISKY)
-    .filter(([, bit]) => (effective & (1n << BigInt(bit))) !== 0n)
+    .filter(([, bit]) => (sets & (1n << BigInt(bit))) !== 0n)
     .map(([name]) => name)
+}
+
+function capabilitySet(status: string | undefined, name: 'CapEff' | 'CapBnd'): bigint {
+  const hex = new RegExp(`^${name}:\\t([0-9a-f]{1,16})$`, 'm').exec(status ?? '')?.[1]
+  return hex === undefined ? 0n : BigInt(`0x${hex}`)
 }
 
 function read(path: string): string | undefined {

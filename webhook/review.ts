@@ -126,7 +126,7 @@ function allowed(
 ): Reviewed {
   const outcome = patch.length === 0 ? 'unchanged' : 'patched'
   const encoded = Buffer.from(JSON.stringify(patch)).toString('base64')
-  const warnings = warningsFor(review.pod, profile, settings.dropNetRaw)
+  const warnings = warningsFor(review.pod, settings.dropNetRaw)
   return answer(review, outcome, {
     allowed: true,
     ...(patch.length === 0 ? {} : { patchType: 'JSONPatch', patch: encoded }),

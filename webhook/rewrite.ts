@@ -51,10 +51,7 @@ export function rewritePod(draft: Draft, rewriting: Rewriting): void {
   draft.removeWhere(['spec', 'volumes'], (_volume, index) => tokenVolumes.has(index))
   for (const placed of authors) {
     pointAtSidecar(draft, placed)
-    if (
-      rewriting.settings.dropNetRaw &&
-      dropsNetRaw(placed.container, rewriting.inspection.profile)
-    )
+    if (rewriting.settings.dropNetRaw && dropsNetRaw(placed.container))
       draft.append([...pathOf(placed), 'securityContext', 'capabilities', 'drop'], 'NET_RAW')
   }
   addVolume(draft, TOKEN_VOLUME, tokenVolume(rewriting.settings))

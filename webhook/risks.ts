@@ -7,7 +7,6 @@ import { allContainers } from './pod.ts'
 import type { Container, PlacedContainer, Pod } from './pod.ts'
 import { containerPath, isSidecar } from './reserved.ts'
 import { HEALTH_PORT, HTTP_PORT, TLS_PORT } from './sidecar-spec.ts'
-import type { Profile } from './sidecar-spec.ts'
 
 /** What the sidecar lowers its verdicts for. */
 const RISKY = ['NET_RAW', 'NET_ADMIN', 'SYS_PTRACE', 'SYS_ADMIN', 'BPF']
@@ -16,30 +15,22 @@ const OWN_PORTS: readonly number[] = [HTTP_PORT, TLS_PORT, HEALTH_PORT]
 const MAX_WARNINGS = 8
 
 /** Whether `NET_RAW` is to be added to what a container drops: it could have it by default, and nobody asked for it. */
-export function dropsNetRaw({ securityContext }: Container, profile: Profile): boolean {
-  // In profile R nobody is root, so that nobody has it.
-  if (profile.kind === 'R' || securityContext?.privileged === true) return false
+export function dropsNetRaw({ securityContext }: Container): boolean {
+  if (securityContext?.privileged === true) return false
   const { add = [], drop = [] } = securityContext?.capabilities ?? {}
   return !hasOneOf(add, ['NET_RAW', 'ALL']) && !hasOneOf(drop, ['NET_RAW', 'ALL'])
 }
 
 /** One line for each container that keeps a risky capability or wants one of the sidecar's ports. */
-export function warningsFor(pod: Pod, profile: Profile, dropNetRaw: boolean): readonly string[] {
+export function warningsFor(pod: Pod, dropNetRaw: boolean): readonly string[] {
   return allContainers(pod)
     .filter((placed) => !isSidecar(placed))
-    .flatMap((placed) => [
-      ...capabilityWarnings(placed, profile, dropNetRaw),
-      ...portWarnings(placed),
-    ])
+    .flatMap((placed) => [...capabilityWarnings(placed, dropNetRaw), ...portWarnings(placed)])
     .slice(0, MAX_WARNINGS)
 }
 
-function capabilityWarnings(
-  placed: PlacedContainer,
-  profile: Profile,
-  dropNetRaw: boolean,
-): readonly string[] {
-  const risky = riskyOf(placed.container, profile, dropNetRaw)
+function capabilityWarnings(placed: PlacedContainer, dropNetRaw: boolean): readonly string[] {
+  const risky = riskyOf(placed.container, dropNetRaw)
   if (risky.length === 0) return []
   const where = containerPath(placed)
   return [
@@ -47,12 +38,12 @@ function capabilityWarnings(
   ]
 }
 
-function riskyOf(container: Container, profile: Profile, dropNetRaw: boolean): readonly string[] {
+function riskyOf(container: Container, dropNetRaw: boolean): readonly string[] {
   const { privileged, capabilities } = container.securityContext ?? {}
   if (privileged === true) return ['all capabilities (privileged)']
   const added = capabilities?.add ?? []
   const risky = RISKY.filter((name) => hasOneOf(added, [name, 'ALL']))
-  if (!dropNetRaw && dropsNetRaw(container, profile)) risky.push('NET_RAW (by default)')
+  if (!dropNetRaw && dropsNetRaw(container)) risky.push('NET_RAW (by default)')
   return risky
 }
 

@@ -94,7 +94,15 @@ describe('guard', () => {
 
   describe('with risky neighbours', () => {
     beforeEach(() => {
-      risky = [{ pid: 9, capabilities: ['NET_RAW'] }]
+      risky = [{ pid: 9, key: '9 100', capabilities: ['NET_RAW'] }]
+    })
+
+    it('overlooks one that is there for moments only, as runtimes start processes', async () => {
+      const tested = guard()
+      const testing = tested.test(port)
+      risky = [{ pid: 9, key: '9 101', capabilities: ['NET_RAW'] }]
+      await testing
+      expect(tested.level().kind).to.equal('process')
     })
 
     it('names containers only, until none was seen for a minute', async () => {

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import { afterEach, beforeEach, describe, it } from 'mocha'
 import { describeRisk, findRiskyNeighbours } from '../../../sidecar/posture.ts'
-import { makeProcFixture } from '../../support/proc-fixture.ts'
+import { makeProcFixture, statLine } from '../../support/proc-fixture.ts'
 import type { ProcFixture } from '../../support/proc-fixture.ts'
 
 const OURS = 'user:[1]'
@@ -16,7 +16,7 @@ describe('neighbours with risky capabilities', () => {
 
   beforeEach(() => {
     proc = makeProcFixture()
-    add('self', bit(19), OURS, OWN_GROUP)
+    add('self', bit(19), OURS, { cgroup: OWN_GROUP })
   })
   afterEach(() => {
     proc.delete()
@@ -26,12 +26,12 @@ describe('neighbours with risky capabilities', () => {
     pid: string,
     capEff: string,
     namespace: string | undefined,
-    cgroup = OTHER_GROUP,
+    { cgroup = OTHER_GROUP, uid = 1000, capBnd = '0' } = {},
   ): void {
-    proc.write(
-      `${pid}/status`,
-      `Name:\tx\nCapPrm:\t${bit(21)}\nCapEff:\t${capEff}\nCapBnd:\t${bit(13)}\n`,
-    )
+    const ids = `Uid:\t${uid}\t${uid}\t${uid}\t${uid}`
+    const sets = `CapPrm:\t${bit(21)}\nCapEff:\t${capEff}\nCapBnd:\t${capBnd}`
+    proc.write(`${pid}/status`, `Name:\tx\n${ids}\n${sets}\n`)
+    proc.write(`${pid}/stat`, statLine({ pid: Number(pid) }))
     proc.write(`${pid}/cgroup`, cgroup)
     if (namespace === undefined) return
     mkdirSync(join(proc.root, pid, 'ns'), { recursive: true })
@@ -48,7 +48,7 @@ describe('neighbours with risky capabilities', () => {
     it(`finds ${name}`, () => {
       add('7', bit(at), OURS)
       const found = findRiskyNeighbours(proc.root)
-      expect(found).to.deep.equal([{ pid: 7, capabilities: [name] }])
+      expect(found).to.deep.equal([{ pid: 7, key: '7 100', capabilities: [name] }])
       expect(describeRisk(found)).to.contain(name).and.to.contain('process 7')
     })
 
@@ -74,7 +74,7 @@ describe('neighbours with risky capabilities', () => {
     [
       'those of a process of the sidecar’s own container',
       () => {
-        add('7', bit(19), OURS, OWN_GROUP)
+        add('7', bit(19), OURS, { cgroup: OWN_GROUP })
       },
     ],
     [
@@ -88,6 +88,16 @@ describe('neighbours with risky capabilities', () => {
       setUp()
       expect(findRiskyNeighbours(proc.root)).to.deep.equal([])
     })
+
+  it('finds root that could have it again', () => {
+    add('7', bit(10), OURS, { uid: 0, capBnd: bit(13) })
+    expect(findRiskyNeighbours(proc.root)).to.have.length(1)
+  })
+
+  it('overlooks others for whom it is out of reach', () => {
+    add('7', bit(10), OURS, { capBnd: bit(13) })
+    expect(findRiskyNeighbours(proc.root)).to.deep.equal([])
+  })
 
   it('counts a process whose user namespace it may not see', () => {
     add('7', bit(13), undefined)

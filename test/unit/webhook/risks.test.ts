@@ -2,11 +2,7 @@ import { expect } from 'chai'
 import { describe, it } from 'mocha'
 import { podSchema } from '../../../webhook/pod.ts'
 import { dropsNetRaw, warningsFor } from '../../../webhook/risks.ts'
-import type { Profile } from '../../../webhook/sidecar-spec.ts'
 import type { Json } from '../../support/pod-admission.ts'
-
-const P: Profile = { kind: 'P' }
-const R: Profile = { kind: 'R', uid: 1, gid: 1 }
 
 function podOf(container: Json): ReturnType<typeof podSchema.parse> {
   return podSchema.parse({ spec: { containers: [{ name: 'a', ...container }] } })
@@ -17,23 +13,21 @@ function withCapabilities(capabilities: Json): Json {
 }
 
 describe('risky containers', () => {
-  const drops: [string, Json, Profile, boolean][] = [
-    ['has what the runtime gives', {}, P, true],
-    ['has it in profile C', {}, { kind: 'C' }, true],
-    ['cannot be root', {}, R, false],
-    ['drops it', withCapabilities({ drop: ['NET_RAW'] }), P, false],
-    ['drops it by its long name', withCapabilities({ drop: ['CAP_NET_RAW'] }), P, false],
-    ['drops it in lower case', withCapabilities({ drop: ['net_raw'] }), P, false],
-    ['drops all', withCapabilities({ drop: ['ALL'] }), P, false],
-    ['drops others', withCapabilities({ drop: ['CHOWN'] }), P, true],
-    ['asks for it', withCapabilities({ add: ['NET_RAW'] }), P, false],
-    ['asks for all', withCapabilities({ add: ['ALL'] }), P, false],
-    ['is privileged', { securityContext: { privileged: true } }, P, false],
+  const drops: [string, Json, boolean][] = [
+    ['has what the runtime gives', {}, true],
+    ['drops it', withCapabilities({ drop: ['NET_RAW'] }), false],
+    ['drops it by its long name', withCapabilities({ drop: ['CAP_NET_RAW'] }), false],
+    ['drops it in lower case', withCapabilities({ drop: ['net_raw'] }), false],
+    ['drops all', withCapabilities({ drop: ['ALL'] }), false],
+    ['drops others', withCapabilities({ drop: ['CHOWN'] }), true],
+    ['asks for it', withCapabilities({ add: ['NET_RAW'] }), false],
+    ['asks for all', withCapabilities({ add: ['ALL'] }), false],
+    ['is privileged', { securityContext: { privileged: true } }, false],
   ]
-  for (const [name, container, profile, expected] of drops)
+  for (const [name, container, expected] of drops)
     it(`${expected ? 'takes NET_RAW from' : 'leaves as it is'} a container that ${name}`, () => {
       const [first] = podOf(container).spec.containers
-      expect(dropsNetRaw(first!, profile)).to.equal(expected)
+      expect(dropsNetRaw(first!)).to.equal(expected)
     })
 
   const warned: [string, Json, boolean, RegExp | undefined][] = [
@@ -48,7 +42,7 @@ describe('risky containers', () => {
   ]
   for (const [name, container, dropNetRaw, expected] of warned)
     it(`${expected === undefined ? 'says nothing of' : 'warns of'} ${name}`, () => {
-      const warnings = warningsFor(podOf(container), P, dropNetRaw)
+      const warnings = warningsFor(podOf(container), dropNetRaw)
       expect(warnings).to.have.length(expected === undefined ? 0 : 1)
       if (expected !== undefined) expect(warnings[0]).to.match(expected)
       for (const warning of warnings) expect(warning.length).to.be.lessThan(257)
@@ -57,6 +51,6 @@ describe('risky containers', () => {
   it('warns of a bounded number of containers', () => {
     const containers = Array.from({ length: 40 }, () => ({ securityContext: { privileged: true } }))
     const pod = podSchema.parse({ spec: { containers } })
-    expect(warningsFor(pod, P, true).length).to.be.lessThan(10)
+    expect(warningsFor(pod, true).length).to.be.lessThan(10)
   })
 })
