@@ -13,6 +13,8 @@ export interface LoadPlan {
   /** PEM, for https origins. */
   readonly tls?: { readonly ca: string; readonly cert?: string; readonly key?: string }
   readonly connections: number
+  /** Whether each request opens a connection of its own. */
+  readonly newConnections?: boolean
   readonly warmupMs: number
   readonly durationMs: number
 }
@@ -59,8 +61,8 @@ export async function load(plan: LoadPlan): Promise<LoadResult> {
   }
   const one = async (client: Client): Promise<void> => {
     const sent = performance.now()
-    const { path, headers = {} } = plan
-    const { statusCode, body } = await client.request({ method: 'GET', path, headers })
+    const { path, headers = {}, newConnections: reset = false } = plan
+    const { statusCode, body } = await client.request({ method: 'GET', path, headers, reset })
     let bytes = 0
     for await (const chunk of body) bytes += (chunk as Buffer).length
     const done = performance.now()

@@ -1,9 +1,9 @@
 /**
- * The benchmark: `npm run bench [-- --rounds N] [--seconds N] [--connections 1,16,64]`. On the cluster of
+ * The benchmarks: `npm run bench [-- [ways|attribution] --rounds N --seconds N --connections 1,16,64]`. `ways`: on the cluster of
  * KUBECONFIG, or on a control plane that it starts (scripts/cluster.ts) and ends. Prints the table and writes
- * docs/benchmarks.md. The load stays on the loopback and is bounded by rounds, seconds and connections.
+ * its section of docs/benchmarks.md; `attribution` needs no cluster. The load stays on the loopback and is bounded by rounds, seconds and connections.
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { cpus, release, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -13,11 +13,14 @@ import type { Cluster } from '../scripts/cluster.ts'
 import { ROOT } from '../scripts/image.ts'
 import { run } from '../scripts/run.ts'
 import type { LoadPlan, LoadResult } from './load.ts'
-import { page } from './report.ts'
+import { attributionSection } from './attribution.ts'
+import { waysSection } from './report.ts'
 import type { Machine, MemorySample, Sample } from './report.ts'
+import { writeSection } from './sections.ts'
 import { cleanCluster, openWays, prepareCluster, WORKLOADS } from './setup.ts'
 import type { Way } from './setup.ts'
 
+const PAGE = join(ROOT, 'docs', 'benchmarks.md')
 const WARMUP_MS = 1000
 const MAX_ROUNDS = 20
 const MAX_SECONDS = 60
@@ -25,8 +28,14 @@ const MAX_CONNECTIONS = 512
 /** Ports of a control plane of its own, away from a cluster that may run beside it. */
 const OWN_PORTS = { CLUSTER_PORT: '16443', CLUSTER_ETCD_PORT: '12379' }
 
-function readArguments(): { rounds: number; seconds: number; connections: readonly number[] } {
-  const { values } = parseArgs({
+function readArguments(): {
+  which: string
+  rounds: number
+  seconds: number
+  connections: readonly number[]
+} {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
     options: {
       rounds: { type: 'string', default: '3' },
       seconds: { type: 'string', default: '5' },
@@ -38,7 +47,11 @@ function readArguments(): { rounds: number; seconds: number; connections: readon
     if (Number.isInteger(value) && value >= 1 && value <= max) return value
     throw new Error(`--${name}: expected a whole number from 1 to ${max}, not ${text}`)
   }
+  const [which = 'ways', ...others] = positionals
+  if (!['ways', 'attribution'].includes(which) || others.length > 0)
+    throw new Error('expected ways or attribution')
   return {
+    which,
     rounds: whole('rounds', values.rounds, MAX_ROUNDS),
     seconds: whole('seconds', values.seconds, MAX_SECONDS),
     connections: values.connections
@@ -124,6 +137,16 @@ async function measureAll(
 
 async function main(): Promise<void> {
   const wish = readArguments()
+  if (wish.which === 'attribution') {
+    const text = await attributionSection(wish.rounds, wish.seconds)
+    writeSection(PAGE, 'attribution', text)
+    console.log(text)
+    return
+  }
+  await measureWays(wish)
+}
+
+async function measureWays(wish: ReturnType<typeof readArguments>): Promise<void> {
   const dir = join(tmpdir(), 'nestgate-bench-cluster')
   const cluster = await openCluster({ node: false, dir, env: OWN_PORTS })
   mkdirSync(join(ROOT, 'build'), { recursive: true })
@@ -135,10 +158,13 @@ async function main(): Promise<void> {
     ways = await openWays(cluster, work)
     const { samples, memory } = await measureAll(ways, wish)
     const { rounds, seconds } = wish
-    const text = page({ machine: await machineOf(cluster), rounds, seconds }, samples, memory)
-    const file = join(ROOT, 'docs', 'benchmarks.md')
-    writeFileSync(file, text)
-    console.log(readFileSync(file, 'utf8'))
+    const text = waysSection(
+      { machine: await machineOf(cluster), rounds, seconds },
+      samples,
+      memory,
+    )
+    writeSection(PAGE, 'ways', text)
+    console.log(text)
   } finally {
     for (const { processes } of ways) for (const process of processes) await process.stop()
     if (cluster.owned) await cluster.stop()

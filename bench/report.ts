@@ -94,7 +94,8 @@ export function figures(samples: readonly Sample[]): readonly (readonly string[]
   return rows
 }
 
-function spread(values: readonly number[], digits: number): string {
+/** The median with the lowest and highest beside it. */
+export function spread(values: readonly number[], digits: number): string {
   const low = Math.min(...values).toFixed(digits)
   const high = Math.max(...values).toFixed(digits)
   return `${median(values).toFixed(digits)} (${low}–${high})`
@@ -108,7 +109,8 @@ function memoryRows(memory: readonly MemorySample[]): readonly (readonly string[
   })
 }
 
-function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
+/** A Markdown table. */
+export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = headings.map((heading, column) =>
     Math.max(heading.length, ...rows.map((row) => row[column]?.length ?? 0)),
   )
@@ -118,16 +120,14 @@ function table(headings: readonly string[], rows: readonly (readonly string[])[]
   return [line(headings), rule, ...rows.map(line)].join('\n')
 }
 
-/** The whole page docs/benchmarks.md. */
-export function page(
+/** The section of the whole way in docs/benchmarks.md. */
+export function waysSection(
   conditions: Conditions,
   samples: readonly Sample[],
   memory: readonly MemorySample[],
 ): string {
   const { machine, rounds, seconds } = conditions
-  return `# Benchmarks
-
-Written by \`npm run bench\`; measure on your own machine, and compare the ratios rather than the milliseconds.
+  return `## Three ways to an API server
 
 Three ways to the same API server, in one run on one machine, over the loopback:
 

@@ -13,7 +13,7 @@ const PYTHON_PACKAGES = [
   'libpython3.11-minimal',
   'libpython3.11-stdlib',
   'libffi8',
-  'libmpdec3',
+  'libssl3',
   'python3-kubernetes',
   'python3-cachetools',
   'python3-certifi',

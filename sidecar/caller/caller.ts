@@ -5,25 +5,21 @@
  * nothing can have changed; otherwise everything is looked up again, and whoever holds it by then is refused: bytes
  * of both may have arrived. Trust boundary: all facts come from the kernel.
  */
-import { createHmac, randomBytes } from 'node:crypto'
-import { fstatSync, readFileSync } from 'node:fs'
 import type { Socket } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { AgentTag } from '../../shared/agent-tag.ts'
-import { isRecord } from '../../shared/config-source.ts'
 import { refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
-import { isKubectlProxy, readArguments, readDeclared } from './declared.ts'
+import { createAcceptedConnections } from './accepted.ts'
+import type { AcceptedConnections } from './accepted.ts'
+import { createDescriber } from './describer.ts'
+import type { Describer } from './describer.ts'
 import type { ExeHash, ExeHashes } from './exe-hash.ts'
-import { createHolderIndex, SearchLimitError, targetIn } from './holders.ts'
+import { createHolderIndex, holdingTarget, SearchLimitError, targetIn } from './holders.ts'
 import type { HolderIndex, Holding } from './holders.ts'
 import { createPins } from './pins.ts'
 import type { Pin, Pins } from './pins.ts'
-import { describeProcess } from './process.ts'
-import type { ProcessFacts } from './process.ts'
-import { TCP_STATE } from './socket-table.ts'
-import type { Connection, ConnectionRows, SocketRow, SocketTable } from './socket-table.ts'
-import { baseName, isRelay, judge } from './verdict.ts'
+import type { SocketRow, SocketTable } from './socket-table.ts'
+import { judge } from './verdict.ts'
 import type { Findings, IdentityLevel } from './verdict.ts'
 
 /**
@@ -38,13 +34,6 @@ const RETRY_PAUSES_MS = [5, 20] as const
 /** Most lookups that wait at one time, for each user that made a socket and altogether. */
 const MAX_WAITING_PER_UID = 256
 const MAX_WAITING = 1024
-
-const CLIENT_STATES: ReadonlySet<number> = new Set([
-  TCP_STATE.established,
-  TCP_STATE.finWait1,
-  TCP_STATE.finWait2,
-])
-const OWN_STATES: ReadonlySet<number> = new Set([TCP_STATE.established, TCP_STATE.closeWait])
 
 /** Who is calling. */
 export interface Callers {
@@ -84,7 +73,23 @@ interface Known {
   readonly tag: AgentTag
   readonly holding: Holding
   readonly inode: number
+  /** What the holding's descriptor leads to. */
+  readonly link: string
   readonly pin: Pin
+}
+
+interface Recheck {
+  readonly known: Known
+  readonly resolve: (stillTrue: boolean) => void
+  readonly reject: (error: unknown) => void
+}
+
+/** A process that seems to hold a connection, before everything is read at one moment. */
+interface Candidate {
+  readonly inode: number
+  readonly holding: Holding
+  readonly pin: Pin
+  readonly exeHash: ExeHash
 }
 
 interface Pending {
@@ -110,10 +115,8 @@ export function createCallers(deps: CallerDeps): Callers {
 
 class Lookups implements Callers {
   readonly #deps: CallerDeps
-  readonly #bootId: string
-  /** Instance ids must not tell what they are made of: the exec mark is an address of the process. */
-  readonly #instanceKey = randomBytes(32)
-  readonly #connections = new WeakMap<Socket, Connection>()
+  readonly #describer: Describer
+  readonly #accepted: AcceptedConnections
   readonly #known = new WeakMap<Socket, Known>()
   /** Who held a connection when it was looked at last, whatever came of it. */
   readonly #heldBy = new WeakMap<Socket, string>()
@@ -121,6 +124,8 @@ class Lookups implements Callers {
   readonly #pins: Pins
   readonly #waiting = new Map<number, number>()
   #waitingTotal = 0
+  #rechecks: Recheck[] = []
+  #candidates: { readonly pending: Pending; readonly candidate: Candidate }[] = []
   #pending: Pending[] = []
   #searchedAt = -Infinity
   /** Not before this time is everything searched again: searches take at most half of the time, and share it. */
@@ -130,18 +135,16 @@ class Lookups implements Callers {
     this.#deps = deps
     this.#index = createHolderIndex(deps.procRoot, deps.shareFiles)
     this.#pins = createPins(deps.procRoot)
-    this.#bootId = readFileSync(`${deps.procRoot}/sys/kernel/random/boot_id`, 'latin1').trim()
+    this.#accepted = createAcceptedConnections(deps.table)
+    this.#describer = createDescriber(deps.procRoot, deps.now)
   }
 
   accept(socket: Socket): boolean {
-    const { remoteAddress, remotePort, localAddress, localPort } = socket
-    if (remoteAddress === undefined || remotePort === undefined) return false
-    if (localAddress === undefined || localPort === undefined) return false
-    this.#connections.set(socket, {
-      client: { address: remoteAddress, port: remotePort },
-      own: { address: localAddress, port: localPort },
-    })
-    return true
+    return this.#accepted.note(socket)
+  }
+
+  isHeld(socket: Socket): boolean {
+    return this.#accepted.isHeld(socket)
   }
 
   async identify(socket: Socket): Promise<AgentTag | Refusal> {
@@ -157,22 +160,15 @@ class Lookups implements Callers {
     const level = this.#deps.level()
     if (level.kind === 'container') return this.#byContainer(socket, level.why)
     const known = this.#known.get(socket)
-    if (known !== undefined && this.#stillTrue(known)) return known.tag
+    if (known !== undefined && (await this.#isStillTrue(known))) return known.tag
     this.#known.delete(socket)
     let uid = 0
     if (this.#deps.table.perConnection) {
-      const client = this.#rows(socket)
+      const client = this.#accepted.row(socket)
       if (typeof client === 'string') return this.#compare(socket, nobody(client))
       uid = client.uid
     }
     return this.#waitForSearch(socket, uid)
-  }
-
-  isHeld(socket: Socket): boolean {
-    const connection = this.#connections.get(socket)
-    if (connection === undefined) return false
-    const inode = this.#deps.table.find([connection])[0]?.client?.inode
-    return inode !== undefined && inode !== 0
   }
 
   async survey(): Promise<{ seen: number; unread: number }> {
@@ -187,21 +183,54 @@ class Lookups implements Callers {
 
   /** Without the pod's processes in sight: who made the socket is all that the kernel tells. */
   #byContainer(socket: Socket, why: string): AgentTag {
-    const client = this.#rows(socket)
+    const client = this.#accepted.row(socket)
     if (typeof client === 'string') return judge(none(client))
     const { uid, cgroupId } = client
     const facts = { uid, ...(cgroupId === undefined ? {} : { cgroupId }) }
     return judge({ kind: 'container', why, socket: facts })
   }
 
-  /** Readings that together show that holder and program are those of the last search. */
-  #stillTrue({ inode, holding, pin }: Known): boolean {
-    const { now, unreadable } = this.#deps
-    if (now() - this.#searchedAt > FULL_SEARCH_AFTER_MS) return false
-    this.#index.searchNew()
-    if (unreadable === 'refuse' && this.#index.unread() > 0) return false
+  /**
+   * Whether holder and program are those of the last search. Asked for all requests that one turn of the event loop has
+   * brought, when it has: what they share is read once, and after their bytes.
+   */
+  #isStillTrue(known: Known): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      this.#rechecks.push({ known, resolve, reject })
+      if (this.#rechecks.length > 1) return
+      setImmediate(() => {
+        this.#recheckAll()
+      })
+    })
+  }
+
+  #recheckAll(): void {
+    const batch = this.#rechecks
+    this.#rechecks = []
+    try {
+      const open = this.#isSearchFresh()
+      if (open) this.#index.searchNew()
+      const searched = open && (this.#deps.unreadable === 'ignore' || this.#index.unread() === 0)
+      const held = batch.map(({ known }) => searched && this.#isStillHeld(known))
+      // Last: a process that is unchanged now has had its number all the while.
+      const unchanged = new Map<Pin, boolean>()
+      for (const [at, { known, resolve }] of batch.entries()) {
+        const pin = unchanged.get(known.pin) ?? (held[at] === true && known.pin.isUnchanged())
+        unchanged.set(known.pin, pin)
+        resolve(held[at] === true && pin)
+      }
+    } catch (error) {
+      for (const { reject } of batch) reject(error)
+    }
+  }
+
+  #isSearchFresh(): boolean {
+    return this.#deps.now() - this.#searchedAt <= FULL_SEARCH_AFTER_MS
+  }
+
+  #isStillHeld({ inode, holding, link }: Known): boolean {
     if (this.#index.holders(inode) > 1 && this.#index.holdings(inode).length > 1) return false
-    return targetIn(pin.path, holding) === `socket:[${inode}]` && pin.isUnchanged()
+    return holdingTarget(this.#deps.procRoot, holding) === link
   }
 
   #waitForSearch(socket: Socket, uid: number): Promise<AgentTag | Refusal> {
@@ -244,24 +273,26 @@ class Lookups implements Callers {
     } finally {
       this.#nextSearchAt = now() + Math.min(now() - startedAt, LONGEST_PAUSE_MS)
     }
-    for (const pending of batch)
-      this.#conclude(pending).catch((error: unknown) => {
+    const rows = this.#accepted.rows(batch.map(({ socket }) => socket))
+    for (const [at, pending] of batch.entries())
+      this.#look(pending, rows[at] ?? 'no row').catch((error: unknown) => {
         pending.reject(error)
       })
   }
 
-  async #conclude(pending: Pending): Promise<void> {
+  /** Tries once more what may come out otherwise, and ends the lookup else. */
+  #conclude(pending: Pending, conclusion: Conclusion): void {
     const { socket, attempt } = pending
-    const conclusion = await this.#look(socket)
     const before = this.#heldBy.get(socket)
     const changed = before !== undefined && before !== conclusion.holders
     const pauseMs = RETRY_PAUSES_MS[attempt]
-    if (pauseMs !== undefined && (conclusion.unsettled || changed)) {
-      await sleep(pauseMs)
-      this.#enqueue({ ...pending, attempt: attempt + 1 })
+    if (pauseMs === undefined || !(conclusion.unsettled || changed)) {
+      pending.resolve(this.#compare(socket, conclusion))
       return
     }
-    pending.resolve(this.#compare(socket, conclusion))
+    setTimeout(() => {
+      this.#enqueue({ ...pending, attempt: attempt + 1 })
+    }, pauseMs)
   }
 
   /** The tag, unless somebody else held the connection before. */
@@ -273,93 +304,67 @@ class Lookups implements Callers {
     return refuse('connection_identity_changed')
   }
 
-  /** Who holds a connection, of those that the last search found. */
-  async #look(socket: Socket): Promise<Conclusion> {
-    const client = this.#rows(socket)
-    if (typeof client === 'string') return nobody(client)
+  /** Who seems to hold a connection, of those that the last search found. */
+  async #look(pending: Pending, client: SocketRow | string): Promise<void> {
+    if (typeof client === 'string') {
+      this.#conclude(pending, nobody(client))
+      return
+    }
     const [holding] = this.#index.holdings(client.inode)
-    if (holding === undefined) return nobody(noHolderReason(this.#index.unread()))
+    if (holding === undefined) {
+      this.#conclude(pending, nobody(noHolderReason(this.#index.unread())))
+      return
+    }
     const pin = this.#pins.pin(holding.pid, holding.tid)
-    if (pin === undefined) return changedMeanwhile('the process')
+    if (pin === undefined) {
+      this.#conclude(pending, changedMeanwhile('the process'))
+      return
+    }
     const exeHash = await this.#deps.hashes.of(`${pin.path}/task/${holding.tid}/exe`)
-    return this.#settle(socket, client.inode, holding, pin, exeHash)
+    this.#candidates.push({ pending, candidate: { inode: client.inode, holding, pin, exeHash } })
+    if (this.#candidates.length === 1)
+      setImmediate(() => {
+        this.#settleAll()
+      })
   }
 
-  /** All that must hold at one moment, with nothing waited for in between. */
-  #settle(socket: Socket, inode: number, holding: Holding, pin: Pin, exeHash: ExeHash): Conclusion {
-    if (this.#deps.now() - this.#searchedAt > FULL_SEARCH_AFTER_MS)
-      return changedMeanwhile('the search is too old; something')
-    this.#index.searchNew()
+  /** All that must hold at one moment, for those that are known so far, with nothing waited for in between. */
+  #settleAll(): void {
+    const batch = this.#candidates
+    this.#candidates = []
+    try {
+      this.#index.searchNew()
+      const rows = this.#accepted.rows(batch.map(({ pending }) => pending.socket))
+      for (const [at, { pending, candidate }] of batch.entries())
+        this.#conclude(pending, this.#settle(pending.socket, candidate, rows[at] ?? 'no row'))
+    } catch (error) {
+      for (const { pending } of batch) pending.reject(error)
+    }
+  }
+
+  #settle(
+    socket: Socket,
+    { inode, holding, pin, exeHash }: Candidate,
+    client: SocketRow | string,
+  ): Conclusion {
+    if (!this.#isSearchFresh()) return changedMeanwhile('the search is too old; something')
     const pids = this.#index.holdings(inode).map(({ pid }) => pid)
     if (pids.length > 1) {
       pids.sort((a, b) => a - b)
       const tag = judge({ kind: 'several', pids })
       return { holders: `shared ${pids.join(' ')}`, tag, unsettled: true }
     }
-    const found = this.#describe(holding, pin, exeHash)
-    const client = this.#rows(socket)
+    const unread = this.#deps.unreadable === 'ignore' ? 0 : this.#index.unread()
+    const found = this.#describer.describe(holding, pin, exeHash, unread)
+    const link = `socket:[${inode}]`
     const sameSocket = typeof client !== 'string' && client.inode === inode
-    if (!sameSocket || targetIn(pin.path, holding) !== `socket:[${inode}]`)
+    if (!sameSocket || targetIn(pin.path, holding) !== link)
       return changedMeanwhile('the connection')
     if (found === undefined || !pin.isUnchanged()) return changedMeanwhile('the process')
     const tag = judge(found)
-    if (tag.verdict === 'exclusive') this.#known.set(socket, { tag, holding, inode, pin })
+    if (tag.verdict === 'exclusive') this.#known.set(socket, { tag, holding, inode, link, pin })
     return { holders: found.instanceId, tag, unsettled: false }
   }
-
-  /** The row of the client's end, or why it cannot be that of the accepted connection. */
-  #rows(socket: Socket): SocketRow | string {
-    const connection = this.#connections.get(socket)
-    const rows = connection === undefined ? {} : (this.#deps.table.find([connection])[0] ?? {})
-    return connectionProblem(rows, ownInode(socket)) ?? rows.client ?? 'no row'
-  }
-
-  #describe(
-    { pid, tid }: Holding,
-    pin: Pin,
-    exeHash: ExeHash,
-  ): Extract<Findings, { kind: 'one' }> | undefined {
-    const { procRoot, unreadable } = this.#deps
-    const process = describeProcess(procRoot, pid, tid, pin.path)
-    if (process === undefined) return undefined
-    const exe = process.image.exe ?? ''
-    const relay =
-      isRelay(exe) || (baseName(exe) === 'kubectl' && isKubectlProxy(readArguments(pin.path)))
-    return {
-      kind: 'one',
-      process,
-      exeHash,
-      execOrdinal: pin.execOrdinal,
-      declared: readDeclared(pin.path),
-      instanceId: this.#instanceId(process, pin.execOrdinal),
-      bootId: this.#bootId,
-      unread: unreadable === 'ignore' ? 0 : this.#index.unread(),
-      relay,
-    }
-  }
-
-  /** Stable for one run of one program in one process, for as long as this sidecar runs. */
-  #instanceId({ pid, image }: ProcessFacts, execOrdinal: number): string {
-    const parts = [this.#bootId, pid, image.startTicks, image.exe, image.execMark, execOrdinal]
-    return createHmac('sha256', this.#instanceKey)
-      .update(JSON.stringify(parts))
-      .digest('hex')
-      .slice(0, 32)
-  }
-}
-
-/** Why these rows are not those of the accepted connection; undefined when they are. */
-export function connectionProblem(
-  { client, own }: ConnectionRows,
-  acceptedInode: number | undefined,
-): string | undefined {
-  if (acceptedInode === undefined || own === undefined) return 'the connection is closed'
-  if (own.inode !== acceptedInode) return 'the connection is closed and its port is in use again'
-  if (!OWN_STATES.has(own.state)) return 'the connection is closed'
-  if (client === undefined) return 'the client’s end is not in the kernel’s table'
-  if (client.inode === 0) return 'no process holds the client’s end any more'
-  if (!CLIENT_STATES.has(client.state)) return 'the client’s end is not connected'
-  return undefined
 }
 
 function noHolderReason(unread: number): string {
@@ -379,16 +384,4 @@ function changedMeanwhile(what: string): Conclusion {
 
 function none(why: string): Findings {
   return { kind: 'none', why }
-}
-
-/** The inode of the accepted socket itself. Node has no public way to a socket's descriptor. */
-function ownInode(socket: Socket): number | undefined {
-  if (!('_handle' in socket) || !isRecord(socket._handle)) return undefined
-  const { fd } = socket._handle
-  if (typeof fd !== 'number' || fd < 0) return undefined
-  try {
-    return fstatSync(fd).ino
-  } catch {
-    return undefined
-  }
 }

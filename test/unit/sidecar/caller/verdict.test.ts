@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import { describe, it } from 'mocha'
 import { agentTagSchema } from '../../../../shared/agent-tag.ts'
-import { connectionProblem } from '../../../../sidecar/caller/caller.ts'
+import { connectionProblem } from '../../../../sidecar/caller/accepted.ts'
 import { TCP_STATE } from '../../../../sidecar/caller/socket-table.ts'
 import type { ConnectionRows } from '../../../../sidecar/caller/socket-table.ts'
 import { isRelay, judge } from '../../../../sidecar/caller/verdict.ts'
