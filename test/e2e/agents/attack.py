@@ -35,6 +35,21 @@ def read(path):
         return len(file.read(64)) > 0
 
 
+def follow(folder):
+    for name in os.listdir(folder):
+        try:
+            os.readlink(f'{folder}/{name}')
+            return True
+        except OSError:
+            pass
+        try:
+            os.close(os.open(f'{folder}/{name}', os.O_RDONLY | os.O_NONBLOCK))
+            return True
+        except OSError:
+            pass
+    return False
+
+
 def read_memory(pid):
     with open(f'/proc/{pid}/maps') as maps:
         start = int(maps.readline().split('-')[0], 16)
@@ -99,7 +114,10 @@ pids = sidecars()
 for pid in pids:
     for name in ('environ', 'maps', 'auxv', 'stack', 'syscall'):
         attempt(f'read {name}', lambda: read(f'/proc/{pid}/{name}'))
-    for name in ('fd', 'task/%d/fd' % pid, 'root', 'cwd', 'map_files', 'root/var/run/secrets/nestgate.dev'):
+    # Root may list the numbers of descriptors; where they lead it must not see.
+    for name in ('fd', 'task/%d/fd' % pid):
+        attempt(f'follow {name}', lambda: follow(f'/proc/{pid}/{name}'))
+    for name in ('root', 'cwd', 'map_files', 'root/var/run/secrets/nestgate.dev'):
         attempt(f'list {name}', lambda: len(os.listdir(f'/proc/{pid}/{name}')) > 0)
     attempt('read the token', lambda: read(f'/proc/{pid}/root/var/run/secrets/nestgate.dev/token'))
     attempt('write its certificate', lambda: write(f'/proc/{pid}/root/var/run/nestgate-serviceaccount/ca.crt'))
