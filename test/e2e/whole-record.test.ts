@@ -60,7 +60,9 @@ describe('the cluster’s own audit log', () => {
     for (const call of impersonated) {
       const what = `${call.verb} ${call.requestURI}`
       expect(call.impersonatedUser?.username, what).to.match(
-        new RegExp(`^system:serviceaccount:(${NAMESPACE}|e2e-other|e2e-contained|nestgate-e2e-probe):`),
+        new RegExp(
+          `^system:serviceaccount:(${NAMESPACE}|e2e-other|e2e-contained|nestgate-e2e-probe):`,
+        ),
       )
       expect(idOf(call), what).to.match(/^[0-9a-f-]{36}$/)
       expect(call.auditID, what).to.equal(idOf(call))
