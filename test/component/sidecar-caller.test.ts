@@ -14,7 +14,7 @@ import { isRefusal } from '../../shared/reasons.ts'
 import { createCallers } from '../../sidecar/caller/caller.ts'
 import { createExeHashes } from '../../sidecar/caller/exe-hash.ts'
 import { createHolderIndex } from '../../sidecar/caller/holders.ts'
-import { createProcSocketTable } from '../../sidecar/caller/socket-table.ts'
+import { createProcSocketTable, TCP_STATE } from '../../sidecar/caller/socket-table.ts'
 import { dialog, run } from '../support/client-processes.ts'
 import type { Dialog } from '../support/client-processes.ts'
 import { startFakeBroker } from '../support/fake-broker.ts'
@@ -23,10 +23,14 @@ import { startTestSidecar } from '../support/running-sidecar.ts'
 import type { RunningSidecar } from '../support/running-sidecar.ts'
 
 const SOCKET_AGENT = join(import.meta.dirname, '..', 'support', 'socket-agent.py')
-/** Reads its pid and the body of one answer, with nothing but bash's own words, so that no child holds the socket. */
+/**
+ * Prints one answer with nothing but bash's own words, so that no child holds the socket. HTTP/1.0, so that the body
+ * comes in one piece, however the proxy got it.
+ */
 const BASH_GET = `exec 3<>/dev/tcp/127.0.0.1/$1
-printf 'GET %s HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n' "$2" >&3
-while IFS= read -r -u 3 line; do case $line in {*) printf '%s' "$line";; esac; done`
+printf 'GET %s HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' "$2" >&3
+IFS= read -r -d '' -u 3 answer
+printf '%s' "$answer"`
 
 interface Echo {
   readonly url: string
@@ -104,9 +108,9 @@ describe('sidecar: the calling process', () => {
     ]
     for (const [name, command] of programs) {
       it(`names ${name} exclusively`, async () => {
-        const { pid, stdout } = await run(...(await command()))
+        const { pid, stdout, stderr } = await run(...(await command()))
         const tag = tagOf(stdout)
-        expect(tag.verdict).to.equal('exclusive')
+        expect(tag.verdict, `${stdout}${stderr}`).to.equal('exclusive')
         expect(tag.verified?.pid).to.equal(pid)
         expect(tag.verified?.uid).to.equal(process.getuid?.())
         expect(tag.verified?.ancestors[0]?.pid).to.equal(process.pid)
@@ -143,9 +147,10 @@ describe('sidecar: the calling process', () => {
     })
 
     it('does not take a process for the one whose port it uses again', async () => {
+      const table = createProcSocketTable('/proc')
       const callers = createCallers({
         procRoot: '/proc',
-        table: createProcSocketTable('/proc'),
+        table,
         hashes: createExeHashes(),
         unreadable: 'ignore',
         level: () => ({ kind: 'process' }),
@@ -163,20 +168,28 @@ describe('sidecar: the calling process', () => {
       const address = server.address() as AddressInfo
       const evil = dialog(python, [SOCKET_AGENT, String(address.port)])
       const innocent = dialog(python, [SOCKET_AGENT, String(address.port)])
-      await innocent.ask('rename innocent')
-      const port = await evil.ask('connect')
-      await sleep(50)
-      // Both act while the loop is blocked: the first sends and resets, the second gets its port.
-      const reset = evil.ask('send-reset /evil')
-      spawnSync('sleep', ['0.2'])
-      const connected = innocent.ask(`connect ${port}`)
-      const answered = innocent.ask('get /innocent')
-      spawnSync('sleep', ['0.3'])
-      expect([await reset, await connected, await answered]).to.deep.equal(['reset', port, '{}'])
-      await evil.end()
-      await innocent.end()
-      await new Promise((resolve) => server.close(resolve))
-      callers.close()
+      try {
+        await innocent.ask('rename innocent')
+        const port = await evil.ask('connect')
+        const isConnected = (): boolean => {
+          const client = { address: '127.0.0.1', port: Number(port) }
+          const [rows] = table.find([{ client, own: address }])
+          return rows?.client?.state === TCP_STATE.established
+        }
+        await sleep(50)
+        // Both act while the loop is blocked: the first sends and resets, the second gets its port.
+        const reset = evil.ask('send-reset /evil')
+        blockUntil(() => !isConnected())
+        const connected = innocent.ask(`connect ${port}`)
+        const answered = innocent.ask('get /innocent')
+        blockUntil(isConnected)
+        expect([await reset, await connected, await answered]).to.deep.equal(['reset', port, '{}'])
+      } finally {
+        await evil.end()
+        await innocent.end()
+        await new Promise((resolve) => server.close(resolve))
+        callers.close()
+      }
       const named = tags.get('/innocent')
       expect([named?.verdict, named?.verified?.pid]).to.deep.equal(['exclusive', innocent.pid])
       expect(tags.get('/evil')?.verdict ?? 'unidentified').to.equal('unidentified')
@@ -328,6 +341,14 @@ describe('sidecar: the calling process', () => {
       if (seen.url.endsWith('/reset')) expect(seen.tag.verdict).to.equal('unidentified')
   })
 })
+
+/** Keeps the event loop from running until something outside of it has happened. */
+function blockUntil(happened: () => boolean): void {
+  for (let tries = 0; !happened(); tries += 1) {
+    if (tries === 250) throw new Error('it did not happen')
+    spawnSync('sleep', ['0.02'])
+  }
+}
 
 /** Answers later, so that what happens to the connection meanwhile matters. */
 function slowly(answer: FakeBroker['onRequest']): FakeBroker['onRequest'] {
