@@ -7,6 +7,7 @@
 import type { ClientRequest } from 'node:http'
 import { Agent, request as httpsRequest } from 'node:https'
 import type { RequestOptions } from 'node:https'
+import { createSecureContext } from 'node:tls'
 import { Fault, messageOf } from '../shared/errors.ts'
 import type { Answered, UpgradeRequest, Upgraded } from '../shared/upgrade.ts'
 
@@ -48,8 +49,10 @@ export function createBrokerConnections(options: {
   readonly ca: string
 }): BrokerConnections {
   const { origin, ca } = options
-  const agent = new Agent({ ca, keepAlive: true, maxFreeSockets: MAX_IDLE_CONNECTIONS })
-  const upgradeAgent = new Agent({ ca, keepAlive: false })
+  // One for all connections: each would read the certificates again and keep them for itself.
+  const secureContext = createSecureContext({ ca })
+  const agent = new Agent({ secureContext, keepAlive: true, maxFreeSockets: MAX_IDLE_CONNECTIONS })
+  const upgradeAgent = new Agent({ secureContext, keepAlive: false })
   return {
     agent,
     ask: (call) => ask(origin, agent, call),

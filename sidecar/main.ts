@@ -4,6 +4,7 @@ import { createJsonLog } from '../shared/json-log.ts'
 import type { Log } from '../shared/json-log.ts'
 import { closeOnSignal } from '../shared/shutdown.ts'
 import { commandLine, readSidecarConfig } from './config.ts'
+import { keepSmall } from './memory.ts'
 import { loadNative } from './native.ts'
 import { startSidecar } from './sidecar.ts'
 
@@ -21,6 +22,7 @@ try {
   const config = readSidecarConfig(commandLine())
   const log = createJsonLog('nestgate-sidecar', config.log.level)
   forbidDumps(log)
+  keepSmall(log)
   const sidecar = await startSidecar(config, log)
   closeOnSignal(log, [() => sidecar.close()])
   const { cluster, profile } = config

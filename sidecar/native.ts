@@ -16,6 +16,10 @@ const PR_SET_DUMPABLE = 4
 /** kcmp(2), by architecture (`process.arch`), and which resource it compares. */
 const SYS_KCMP: Readonly<Record<string, number>> = { x64: 312, arm64: 272 }
 const KCMP_FILES = 2
+/** Parameters of mallopt(3), of glibc's malloc.h. */
+const MALLOC_PARAMETER = { trimThreshold: -1, topPad: -2, mmapThreshold: -3, arenaMax: -8 } as const
+/** madvise(2), of include/uapi/asm-generic/mman-common.h. */
+const MADV_DONTNEED = 4
 
 /** A netlink socket of the protocol `NETLINK_SOCK_DIAG`. */
 export interface DiagSocket {
@@ -34,6 +38,16 @@ export interface Native {
    * seccomp profile may have it.
    */
   readonly shareFiles: (a: number, b: number) => boolean
+  /** Sets a parameter of the C library's allocator; does nothing where it has none, as musl's. */
+  tuneMalloc(parameter: keyof typeof MALLOC_PARAMETER, value: number): void
+  /** Gives memory that the allocator has free back to the kernel, where it can. */
+  trimMalloc(): void
+  /**
+   * Takes pages out of this process's memory; they are read again from their file when they are touched.
+   *
+   * @param start - of a mapping of a file that this process never writes, or what it wrote there is lost
+   */
+  dropPages(start: bigint, size: bigint): void
   /** Makes this process non-dumpable (prctl(2), PR_SET_DUMPABLE): others of its user can then neither trace it nor read its memory. Whether it is so now. */
   forbidDumps(): boolean
 }
@@ -54,6 +68,9 @@ export function loadNative(): Native {
     'int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)',
   )
   const syscall = library('long syscall(long number, long a, long b, long c, long d, long e)')
+  const madvise = library('int madvise(uint64_t start, uint64_t size, int advice)')
+  const mallopt = optional(() => library('int mallopt(int parameter, int value)'))
+  const mallocTrim = optional(() => library('int malloc_trim(unsigned long pad)'))
   const kcmp = SYS_KCMP[process.arch]
   return {
     shareFiles: (a, b): boolean =>
@@ -72,6 +89,15 @@ export function loadNative(): Native {
         },
       }
     },
+    tuneMalloc(parameter, value): void {
+      mallopt?.(MALLOC_PARAMETER[parameter], value)
+    },
+    trimMalloc(): void {
+      mallocTrim?.(0)
+    },
+    dropPages(start, size): void {
+      madvise(start, size, MADV_DONTNEED)
+    },
     forbidDumps(): boolean {
       prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
       return prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) === 0
@@ -87,6 +113,14 @@ function openLibrary(): (declaration: string) => Callable {
     const found = invoke(library, 'func', declaration)
     if (!isCallable(found)) throw new Error(`no such function: ${declaration}`)
     return found
+  }
+}
+
+function optional(find: () => Callable): Callable | undefined {
+  try {
+    return find()
+  } catch {
+    return undefined
   }
 }
 
