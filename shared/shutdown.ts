@@ -11,21 +11,35 @@ export type Closer = () => Promise<void> | void
 /**
  * Runs `closers` in reverse order at the first SIGTERM or SIGINT, then exits 0; exits 1 if a closer fails
  * or the time runs out.
+ *
+ * @param ready - waited for first, without a limit; a second signal ends this waiting. Never rejects
  */
-export function closeOnSignal(log: Log, closers: readonly Closer[]): void {
-  let closing = false
-  const close = (signal: NodeJS.Signals): void => {
-    if (closing) return
-    closing = true
-    log.info({ signal }, 'shutting down')
+export function closeOnSignal(
+  log: Log,
+  closers: readonly Closer[],
+  ready: () => Promise<void> = () => Promise.resolve(),
+): void {
+  let state: 'open' | 'waiting' | 'closing' = 'open'
+  const close = (): void => {
+    if (state === 'closing') return
+    state = 'closing'
     setTimeout(() => {
       log.error('shutdown took too long')
       process.exit(1)
     }, SHUTDOWN_LIMIT_MS).unref()
     void runAll(log, closers).then((clean) => process.exit(clean ? 0 : 1))
   }
-  process.on('SIGTERM', close)
-  process.on('SIGINT', close)
+  const hear = (signal: NodeJS.Signals): void => {
+    log.info({ signal }, 'shutting down')
+    if (state !== 'open') {
+      close()
+      return
+    }
+    state = 'waiting'
+    void ready().then(close)
+  }
+  process.on('SIGTERM', hear)
+  process.on('SIGINT', hear)
 }
 
 async function runAll(log: Log, closers: readonly Closer[]): Promise<boolean> {

@@ -12,11 +12,13 @@ import { LOG_LEVELS } from '../shared/json-log.ts'
 import type { LogLevel } from '../shared/json-log.ts'
 import { POSTURES } from './posture.ts'
 import type { Posture } from './posture.ts'
-import { createSettingsReader, integer, listOf, oneOf, text } from './settings.ts'
+import { createSettingsReader, flag, integer, listOf, oneOf, text } from './settings.ts'
 import type { SettingsReader } from './settings.ts'
 
 /** Longest that a held request may wait for its decision, in seconds: a day. */
 const MAX_HOLD_LIMIT_S = 86_400
+/** Longest that a request waits for a broker that restarts, in seconds. */
+const MAX_BROKER_WAIT_S = 300
 const CLUSTER_NAME = /^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$/
 const LOOPBACK_HOSTS = ['127.0.0.1', '::1'] as const
 const port = integer(0, 65_535)
@@ -54,6 +56,13 @@ export interface SidecarConfig {
   }
   /** How long a held request waits for its decision, in seconds. */
   readonly holdLimitSeconds: number
+  /** How long a request that can safely be sent again waits for a broker that cannot be reached, in seconds. */
+  readonly brokerWaitSeconds: number
+  /**
+   * Whether the pod's other containers are told to stop at the same time as this one, as where the sidecar is an
+   * ordinary container: it then serves on until they are gone.
+   */
+  readonly outliveNeighbours: boolean
   readonly log: { readonly level: LogLevel }
 }
 
@@ -74,6 +83,8 @@ export const SIDECAR_ENV: EnvTable = {
   POSTURE: 'posture',
   CALLER_UNREADABLE: 'caller.unreadable',
   HOLD_LIMIT_SECONDS: 'holdLimitSeconds',
+  BROKER_WAIT_SECONDS: 'brokerWaitSeconds',
+  OUTLIVE_NEIGHBOURS: 'outliveNeighbours',
   LOG_LEVEL: 'log.level',
 }
 
@@ -140,6 +151,8 @@ function decode(reader: SettingsReader): SidecarConfig {
     posture: reader.read('posture', oneOf(POSTURES), 'degrade'),
     caller: { unreadable: reader.read('caller.unreadable', oneOf(['refuse', 'ignore']), 'refuse') },
     holdLimitSeconds: reader.read('holdLimitSeconds', integer(1, MAX_HOLD_LIMIT_S), 1800),
+    brokerWaitSeconds: reader.read('brokerWaitSeconds', integer(0, MAX_BROKER_WAIT_S), 10),
+    outliveNeighbours: reader.read('outliveNeighbours', flag(), false),
     log: { level: reader.read('log.level', oneOf(LOG_LEVELS), 'info') },
   }
 }

@@ -22,8 +22,8 @@ import type { TokenSource } from './token.ts'
 
 /** How long an approved request is tried again while the broker cannot be reached, in milliseconds: a restart must not cost the approval. */
 const CLAIM_LIMIT_MS = 60_000
-/** Pause between those tries, in milliseconds. */
-const CLAIM_PAUSE_MS = 500
+/** Pause between tries, in milliseconds. */
+const RETRY_PAUSE_MS = 500
 
 /** What delivering needs. */
 export interface DeliverDeps {
@@ -34,6 +34,8 @@ export interface DeliverDeps {
   readonly holds: Holds
   readonly log: Log
   readonly metrics: Pick<Metrics, 'lookup'>
+  /** How long a request that can safely be sent again waits for a broker that restarts, in milliseconds. */
+  readonly brokerWaitMs: number
   /** Milliseconds, monotonic. */
   readonly now: () => number
 }
@@ -59,15 +61,16 @@ export type Delivered = { readonly kind: 'done' | 'left' } | Word | Refusal
 interface Progress {
   /** Id of the approval that the next attempt claims. */
   approved?: string
-  /** Until when that claim is tried while the broker is away. */
-  claimUntil: number
+  /** Until when it is tried while the broker is away; since the first failure, or the approval. */
+  retryUntil?: number
   registeredAgain: boolean
+  /** Whether it is sent again although the broker may have got it: once, since it may be what ended the broker. */
   repeated: boolean
 }
 
 /** Sends a request until there is an end to it. Rejects only when signing fails. */
 export async function deliver(deps: DeliverDeps, delivery: Delivery): Promise<Delivered> {
-  const progress: Progress = { claimUntil: 0, registeredAgain: false, repeated: false }
+  const progress: Progress = { registeredAgain: false, repeated: false }
   let caller: AgentTag | Refusal = delivery.caller
   for (;;) {
     const credentials = await credentialsOf(deps, caller, progress.approved)
@@ -134,27 +137,26 @@ async function afterWord(
   if (decision.kind === 'left') return decision
   if (decision.kind === 'refused') return decision.refusal
   progress.approved = id
-  progress.claimUntil = now() + CLAIM_LIMIT_MS
+  progress.retryUntil = now() + CLAIM_LIMIT_MS
   // The broker may have restarted during the hold, so it may ask for the key once more.
   progress.registeredAgain = false
   return 'again'
 }
 
+/** What was not sent may be sent whatever it is; what the broker may have got only where that changes nothing. */
 async function afterFailure(
-  { now, log }: DeliverDeps,
+  { now, log, brokerWaitMs }: DeliverDeps,
   delivery: Delivery,
   progress: Progress,
   { sent, code }: Extract<Outcome, { kind: 'failed' }>,
 ): Promise<Delivered | 'again'> {
   if (delivery.left.aborted) return { kind: 'left' }
-  const claiming = progress.approved !== undefined
-  if (!sent && claiming && now() < progress.claimUntil) {
-    await sleep(CLAIM_PAUSE_MS, undefined, { signal: delivery.left }).catch(() => undefined)
-    return 'again'
-  }
-  if (sent && delivery.repeatable && !claiming && !progress.repeated) {
-    progress.repeated = true
-    return 'again'
+  progress.retryUntil ??= now() + brokerWaitMs
+  const repeatable = delivery.repeatable && progress.approved === undefined && !progress.repeated
+  if ((!sent || repeatable) && now() < progress.retryUntil) {
+    progress.repeated ||= sent
+    const paused = sleep(RETRY_PAUSE_MS, true, { signal: delivery.left })
+    return (await paused.catch(() => false)) ? 'again' : { kind: 'left' }
   }
   log.warn({ sent, code }, 'the broker did not answer')
   return refuse(sent ? 'broker_lost' : 'broker_unavailable')

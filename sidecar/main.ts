@@ -24,7 +24,7 @@ try {
   forbidDumps(log)
   keepSmall(log)
   const sidecar = await startSidecar(config, log)
-  closeOnSignal(log, [() => sidecar.close()])
+  closeOnSignal(log, [() => sidecar.close()], () => sidecar.outliveNeighbours())
   const { cluster, profile } = config
   log.info({ addresses: sidecar.addresses, cluster, profile }, 'listening')
 } catch (error) {

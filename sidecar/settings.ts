@@ -96,6 +96,17 @@ export function integer(min: number, max: number): Check<number> {
   }
 }
 
+/** A truth value, or its text as an environment variable brings it. */
+export function flag(): Check<boolean> {
+  return {
+    expected: 'true or false',
+    accept(raw): boolean | undefined {
+      if (raw === true || raw === 'true') return true
+      return raw === false || raw === 'false' ? false : undefined
+    },
+  }
+}
+
 function valueAt(raw: unknown, path: readonly string[]): unknown {
   let value = raw
   for (const name of path) {

@@ -23,6 +23,7 @@ import { listen } from './listeners.ts'
 import type { TlsListener } from './listeners.ts'
 import { createLoopbackCertificate } from './loopback-certificate.ts'
 import { createMetrics } from './metrics.ts'
+import { outlive } from './outlive.ts'
 import { findRiskyNeighbours } from './posture.ts'
 import { createRegistration } from './registration.ts'
 import { serveRequest, serveUpgrade } from './request.ts'
@@ -39,6 +40,8 @@ export interface Sidecar {
   readonly addresses: readonly AddressInfo[]
   /** Where health is told, if anywhere. */
   readonly health?: AddressInfo
+  /** Goes on serving for as long as others of the pod may need it that are told to stop at the same time. */
+  outliveNeighbours(): Promise<void>
   /** Drains and closes everything; held requests are withdrawn. */
   close(): Promise<void>
 }
@@ -88,6 +91,11 @@ export async function startSidecar(config: SidecarConfig, log: Log): Promise<Sid
   return {
     addresses: listeners.addresses,
     ...(health === undefined ? {} : { health: health.address }),
+    async outliveNeighbours(): Promise<void> {
+      if (!config.outliveNeighbours) return
+      const connections = (): number => listeners.connections()
+      await outlive({ visible: config.profile !== 'C', procRoot: PROC_ROOT, connections, now })
+    },
     async close(): Promise<void> {
       closing.abort()
       await listeners.close()
@@ -133,6 +141,7 @@ function assemble(
     forwarder: createForwarder({ origin, agent: connections.agent }),
     upgrades: connections,
     brokerHost: host,
+    brokerWaitMs: config.brokerWaitSeconds * 1000,
     prefix: `/clusters/${config.cluster}`,
   }
   return { deps, connections }

@@ -27,7 +27,7 @@ export const STATUS_ANNOTATION = 'nestgate.dev/status'
 export const DEFAULT_CONTAINER_ANNOTATION = 'kubectl.kubernetes.io/default-container'
 
 /** Version of the injected form, in the status annotation. Raise it when the form changes. */
-const FORM_VERSION = 2
+const FORM_VERSION = 3
 const TOKEN_PATH = '/var/run/secrets/nestgate.dev'
 /** Where the sidecar itself has the volume of the in-cluster clients. */
 const SERVICE_ACCOUNT_HOME = '/var/run/nestgate-serviceaccount'
@@ -47,6 +47,8 @@ const FILE_MODE = 0o644
 const PROBE_TIMEOUT_S = 10
 /** How often a start is probed, in seconds. */
 const PROBE_PERIOD_S = 1
+/** How often it is asked whether it is still ready, in seconds. */
+const READINESS_PERIOD_S = 10
 /** How many probes may fail before the kubelet starts the sidecar anew; with the period, two minutes at least. */
 const PROBE_FAILURES = 120
 
@@ -114,6 +116,10 @@ export function sidecarContainer(settings: InjectionSettings, profile: Profile):
       { name: 'NESTGATE_NAMESPACE', valueFrom: fieldOf('metadata.namespace') },
       { name: 'NESTGATE_HEALTH_HOST', valueFrom: fieldOf('status.podIP') },
       { name: 'NESTGATE_HEALTH_PORT', value: String(HEALTH_PORT) },
+      // Ordinary containers are all told to stop at once.
+      ...(settings.mode === 'container'
+        ? [{ name: 'NESTGATE_OUTLIVE_NEIGHBOURS', value: 'true' }]
+        : []),
     ],
     ports: [{ name: 'nestgate-health', containerPort: HEALTH_PORT, protocol: 'TCP' }],
     resources: {
@@ -125,6 +131,7 @@ export function sidecarContainer(settings: InjectionSettings, profile: Profile):
       { name: SERVICE_ACCOUNT_VOLUME, mountPath: SERVICE_ACCOUNT_HOME },
     ],
     securityContext: securityContext(profile),
+    readinessProbe: readinessProbe(),
     terminationMessagePath: '/dev/termination-log',
     terminationMessagePolicy: 'File',
     ...startGate(settings.mode),
@@ -134,10 +141,11 @@ export function sidecarContainer(settings: InjectionSettings, profile: Profile):
 /**
  * What keeps the containers behind the sidecar from starting before it answers. A native sidecar has a
  * startup probe; for a plain container the kubelet waits for the post-start hook before it starts the next.
- * Both are exec: the listener is on the loopback, where the kubelet's own probes do not reach.
+ * Both are exec: the listener is on the loopback, where the kubelet's own probes do not reach. They run in the sidecar's
+ * container with all its rights, so Node is as closed there as in the sidecar itself.
  */
 function startGate(mode: SidecarMode): JsonObject {
-  const exec = { command: ['node', '/app/sidecar/wait-ready.js'] }
+  const exec = { command: ['node', ...SIDECAR_NODE_FLAGS, '/app/sidecar/wait-ready.js'] }
   if (mode === 'container') return { lifecycle: { postStart: { exec } } }
   return {
     restartPolicy: 'Always',
@@ -148,6 +156,17 @@ function startGate(mode: SidecarMode): JsonObject {
       successThreshold: 1,
       failureThreshold: PROBE_FAILURES,
     },
+  }
+}
+
+/** A sidecar that cannot tell callers apart serves nobody, so its pod is not ready either. */
+function readinessProbe(): JsonObject {
+  return {
+    httpGet: { path: '/readyz', port: HEALTH_PORT, scheme: 'HTTP' },
+    timeoutSeconds: PROBE_TIMEOUT_S,
+    periodSeconds: READINESS_PERIOD_S,
+    successThreshold: 1,
+    failureThreshold: 3,
   }
 }
 

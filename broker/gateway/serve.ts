@@ -19,7 +19,7 @@ import type { ClusterConnection } from '../credentials/connection.ts'
 import { impersonationHeaders, userName } from '../credentials/impersonation.ts'
 import type { Names, Naming } from '../identity/naming.ts'
 import type { Caller, Sidecars } from '../identity/sidecars.ts'
-import type { ApprovalRecord, DecisionRecord, IntentEntry, SubjectRecord } from '../ledger/entry.ts'
+import type { ApprovalRecord, DecisionRecord, IntentEntry } from '../ledger/entry.ts'
 import type { Decider } from '../policy/decide.ts'
 import type { Store } from '../store/store.ts'
 import type { Bodies, CollectedBody } from './body.ts'
@@ -29,6 +29,7 @@ import { forwardRequest, forwardUpgrade } from './forward.ts'
 import type { ForwardOutcome, NotAnswered, Outgoing } from './forward.ts'
 import { claimApproval, holdRequest } from './hold.ts'
 import type { GatewayApprovals } from './hold.ts'
+import { intentOf, subjectOf } from './intent.ts'
 import { parseRequest, splitTarget } from './parse.ts'
 import type { ParsedRequest } from './parse.ts'
 import type { Running } from './running.ts'
@@ -352,46 +353,6 @@ async function recordOutcome(
   } catch (error) {
     // the answer is out already; the missing outcome stays visible in the ledger
     deps.log.error({ requestId, error: messageOf(error) }, 'an outcome could not be written')
-  }
-}
-
-function subjectOf({ pod }: Caller): SubjectRecord {
-  const { namespace, podName, podUid } = pod
-  return { type: 'serviceAccount', name: userName(pod), namespace, podName, podUid }
-}
-
-function intentOf({
-  requestId,
-  client,
-  connection,
-  caller,
-  names: { agent, chain, container },
-  parsed,
-  body,
-  decision,
-}: Exchange): IntentEntry {
-  return {
-    kind: 'intent',
-    requestId,
-    cluster: connection.name,
-    subject: subjectOf(caller),
-    agent,
-    chain,
-    ...(container === undefined
-      ? {}
-      : { container: { name: container.name, image: container.image } }),
-    tag: caller.tag,
-    request: {
-      ...parsed.info,
-      method: parsed.method,
-      path: parsed.path,
-      query: parsed.query,
-      contentType: client.request.headers['content-type'] ?? '',
-      bodySha256: body.sha256,
-      bodyBytes: body.bytes.length,
-      userAgent: client.request.headers['user-agent'] ?? '',
-    },
-    decision,
   }
 }
 

@@ -32,6 +32,8 @@ export interface RequestRecord extends RequestInfo {
   readonly bodySha256: string
   readonly bodyBytes: number
   readonly userAgent: string
+  /** Trace context that the client declared, where it is a well-formed `traceparent` (W3C Trace Context, 3.2). */
+  readonly traceparent?: string
 }
 
 /** The decision, and why. */

@@ -302,6 +302,17 @@ describe('the gateway', () => {
       expect(intent?.entry['agent']).to.equal('unregistered/planner/python3.11')
     })
 
+    it('writes down the trace that a client declares, where it is one', async () => {
+      const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+      for (const value of [traceparent, 'Bearer abc', `${traceparent}-x`])
+        await call('GET', `${N}/pods/p`, { traceparent: value })
+      const traces = (await entries('intent')).map(
+        ({ entry }) => (entry['request'] as { traceparent?: string }).traceparent,
+      )
+      expect(traces.filter((trace) => trace !== undefined)).to.deep.equal([traceparent])
+      expect(traces).to.have.length(3)
+    })
+
     it('does not name a container that is not of that pod, nor any once another pod has its name', async () => {
       const own = tagged({ exe: '/usr/bin/node', containerId: 'd'.repeat(64), ancestors: [] })
       upstream.pod = podWith([{ name: 'planner', id: PLANNER }], 'uid-2')

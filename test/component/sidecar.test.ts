@@ -1,5 +1,6 @@
 /** The sidecar's way of a request, over real sockets, against a broker that checks tokens, proofs and tags. */
 import { spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { Agent, request as httpRequest } from 'node:http'
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
@@ -34,6 +35,9 @@ interface Call {
 }
 
 const MIB = 1024 * 1024
+
+/** Of curl(1), EXIT CODES. */
+const CURL_COULD_NOT_CONNECT = 7
 
 describe('sidecar', function () {
   this.timeout(20_000)
@@ -609,6 +613,39 @@ describe('sidecar', function () {
       expect(broker.seen).to.have.length(2)
     })
 
+    it('survives a restart of the broker with what was not answered: a read it had got, a write that was not sent', async () => {
+      const own = await startFakeBroker()
+      const patient = await startTestSidecar(own, { extra: { NESTGATE_BROKER_WAIT_SECONDS: '10' } })
+      const echo = own.onRequest
+      own.onRequest = () => undefined
+      const read = run('curl', ['-sS', `${patient.url}/read`])
+      await until(() => own.seen.length === 1)
+      await own.stop()
+      own.forgetKeys()
+      const write = run('curl', ['-sS', '-X', 'POST', '-d', 'b', `${patient.url}/write`])
+      await sleep(1200)
+      own.onRequest = echo
+      await own.start()
+      for (const { stdout } of [await read, await write])
+        expect(stdout).to.contain('/clusters/test/')
+      const paths = own.seen.map(({ url }) => url.slice('/clusters/test'.length))
+      expect(paths.toSorted()).to.deep.equal(['/read', '/read', '/write'])
+      await patient.close()
+      await own.stop()
+    })
+
+    it('tries no longer for a client that has left', async () => {
+      const own = await startFakeBroker()
+      const patient = await startTestSidecar(own, { extra: { NESTGATE_BROKER_WAIT_SECONDS: '10' } })
+      await own.stop()
+      await run('curl', ['-sS', '-m', '1', '-X', 'POST', `${patient.url}/left`])
+      await own.start()
+      await sleep(1200)
+      expect(own.seen).to.have.length(0)
+      await patient.close()
+      await own.stop()
+    })
+
     it('trusts no certificate but the pinned authority’s', async () => {
       const other = await startFakeBroker()
       const { ca } = makeCertificates({ hosts: ['127.0.0.1'] })
@@ -757,6 +794,30 @@ describe('sidecar', function () {
       expect(broker.cancelled).to.have.length(1)
     })
 
+    it('holds over a restart of the broker', async () => {
+      const echo = broker.onUpgrade
+      const id = '01900000-0000-7000-8000-000000000003'
+      broker.onUpgrade = (seen, socket, head) => {
+        if (claimOf(seen) !== undefined) {
+          echo(seen, socket, head)
+          return
+        }
+        broker.holds.push({ id, state: 'PENDING' })
+        socket.end(`HTTP/1.1 202 Accepted\r\nNestgate-Held: ${id}\r\nContent-Length: 2\r\n\r\n{}`)
+      }
+      const session = upgrade(kinds[1]![1])
+      while (broker.polls === 0) await sleep(5)
+      await broker.stop()
+      broker.forgetKeys()
+      await sleep(300)
+      broker.holds[0]!.state = 'APPROVED'
+      await broker.start()
+      const { head, socket } = await session
+      expect(head).to.match(/^HTTP\/1\.1 101 /)
+      expect(broker.seen.map(claimOf)).to.deep.equal([undefined, id])
+      socket.destroy()
+    })
+
     it('registers again for an upgrade, too', async () => {
       broker.forgetKeys()
       const { head, socket } = await upgrade(kinds[1]![1])
@@ -820,6 +881,55 @@ describe('sidecar', function () {
       expect(stdout).to.contain('/clusters/test/api')
       const ended = new Promise((resolve) => child.on('exit', resolve))
       child.kill('SIGTERM')
+      expect(await ended).to.equal(0)
+      await remove()
+    })
+
+    interface Process {
+      readonly port: number
+      readonly child: ChildProcess
+      /** Its exit code. */
+      readonly ended: Promise<unknown>
+      remove(): Promise<void>
+    }
+
+    async function startProcess(extra: Record<string, string>): Promise<Process> {
+      const { env, remove } = await sidecarEnv(broker)
+      const port = await freePort()
+      const own = { ...env, NESTGATE_LISTEN_PORT: String(port), ...extra }
+      const child = spawn(process.execPath, [MAIN], { env: own, stdio: 'inherit' })
+      await run(process.execPath, [WAIT_READY], { env: own })
+      const ended = new Promise((resolve) => child.on('exit', resolve))
+      return { port, child, ended, remove }
+    }
+
+    it('ends what is under way once it is told to stop, and takes nothing new', async () => {
+      const { port, child, ended, remove } = await startProcess({})
+      broker.onRequest = (_seen, response) => {
+        response.writeHead(200).write('first ')
+        setTimeout(() => response.end('last'), 1000)
+      }
+      const slow = run('curl', ['-sS', `http://localhost:${port}/slow`])
+      await until(() => broker.seen.length > 0)
+      child.kill('SIGTERM')
+      await sleep(300)
+      const late = await run('curl', ['-sS', `http://localhost:${port}/late`])
+      expect(late.code).to.equal(CURL_COULD_NOT_CONNECT)
+      expect((await slow).stdout).to.equal('first last')
+      expect(await ended).to.equal(0)
+      await remove()
+    })
+
+    it('serves on where others are told to stop at the same time, until their connections are gone', async () => {
+      const outlive = { NESTGATE_OUTLIVE_NEIGHBOURS: 'true', NESTGATE_PROFILE: 'C' }
+      const { port, child, ended, remove } = await startProcess(outlive)
+      const busy = connect(port, '127.0.0.1')
+      busy.on('error', () => undefined)
+      child.kill('SIGTERM')
+      await sleep(6000)
+      const late = await run('curl', ['-sS', `http://localhost:${port}/late`])
+      expect(late.stdout).to.contain('/clusters/test/late')
+      busy.destroy()
       expect(await ended).to.equal(0)
       await remove()
     })

@@ -34,6 +34,7 @@ export async function sidecarEnv(
     NESTGATE_LISTEN_PORT: '0',
     NESTGATE_HEALTH_PORT: '0',
     NESTGATE_POSTURE: 'report',
+    NESTGATE_BROKER_WAIT_SECONDS: '1',
     NESTGATE_LOG_LEVEL: 'silent',
   }
   return { env, tokenFile, remove: () => rm(dir, { recursive: true }) }

@@ -31,6 +31,8 @@ describe('sidecar configuration', () => {
       posture: 'degrade',
       caller: { unreadable: 'refuse' },
       holdLimitSeconds: 1800,
+      brokerWaitSeconds: 10,
+      outliveNeighbours: false,
       log: { level: 'info' },
     })
   })
@@ -102,6 +104,8 @@ describe('sidecar configuration', () => {
     ['an unknown posture', { NESTGATE_POSTURE: 'hope' }, 'posture'],
     ['a port out of range', { NESTGATE_LISTEN_PORT: '70000' }, 'listen.port'],
     ['a hold without end', { NESTGATE_HOLD_LIMIT_SECONDS: '0' }, 'holdLimitSeconds'],
+    ['a truth that is none', { NESTGATE_OUTLIVE_NEIGHBOURS: 'yes' }, 'outliveNeighbours'],
+    ['a wait too long', { NESTGATE_BROKER_WAIT_SECONDS: '301' }, 'brokerWaitSeconds'],
     ['an unknown setting', { NESTGATE_LISTEN_HOST: '0.0.0.0' }, 'NESTGATE_LISTEN_HOST'],
   ]
   for (const [what, change, word] of broken)
