@@ -1,7 +1,7 @@
 /**
- * The benchmarks: `npm run bench [-- [ways|attribution] --rounds N --seconds N --connections 1,16,64]`. `ways`: on the cluster of
+ * The benchmarks: `npm run bench [-- [ways|attribution|footprint] --rounds N --seconds N --connections 1,16,64]`. `ways`: on the cluster of
  * KUBECONFIG, or on a control plane that it starts (scripts/cluster.ts) and ends. Prints the table and writes
- * its section of docs/benchmarks.md; `attribution` needs no cluster. The load stays on the loopback and is bounded by rounds, seconds and connections.
+ * its section of docs/benchmarks.md; the others need no cluster. The load stays on the loopback and is bounded by rounds, seconds and connections.
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { cpus, release, tmpdir, totalmem } from 'node:os'
@@ -14,6 +14,7 @@ import { ROOT } from '../scripts/image.ts'
 import { run } from '../scripts/run.ts'
 import type { LoadPlan, LoadResult } from './load.ts'
 import { attributionSection } from './attribution.ts'
+import { footprintSection } from './footprint.ts'
 import { waysSection } from './report.ts'
 import type { Machine, MemorySample, Sample } from './report.ts'
 import { writeSection } from './sections.ts'
@@ -48,8 +49,8 @@ function readArguments(): {
     throw new Error(`--${name}: expected a whole number from 1 to ${max}, not ${text}`)
   }
   const [which = 'ways', ...others] = positionals
-  if (!['ways', 'attribution'].includes(which) || others.length > 0)
-    throw new Error('expected ways or attribution')
+  if (!['ways', 'attribution', 'footprint'].includes(which) || others.length > 0)
+    throw new Error('expected ways, attribution or footprint')
   return {
     which,
     rounds: whole('rounds', values.rounds, MAX_ROUNDS),
@@ -137,13 +138,16 @@ async function measureAll(
 
 async function main(): Promise<void> {
   const wish = readArguments()
-  if (wish.which === 'attribution') {
-    const text = await attributionSection(wish.rounds, wish.seconds)
-    writeSection(PAGE, 'attribution', text)
-    console.log(text)
+  if (wish.which === 'ways') {
+    await measureWays(wish)
     return
   }
-  await measureWays(wish)
+  const text =
+    wish.which === 'attribution'
+      ? await attributionSection(wish.rounds, wish.seconds)
+      : await footprintSection(wish.rounds)
+  writeSection(PAGE, wish.which, text)
+  console.log(text)
 }
 
 async function measureWays(wish: ReturnType<typeof readArguments>): Promise<void> {

@@ -3,6 +3,8 @@ import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 
+/** A process namespace; its first process is not the one that is measured, as in a pod it is the sandbox's. */
+const POD = ['unshare', '--pid', '--fork', '--mount-proc', '--kill-child'] as const
 /** How long a process may take to say that it is ready, in milliseconds. */
 const READY_LIMIT_MS = 60_000
 const SAID_LIMIT = 4000
@@ -25,9 +27,7 @@ export interface Measured {
  * processes of the machine, which costs it more than it would in a pod.
  */
 export function podLike(): readonly string[] {
-  return process.getuid?.() === 0
-    ? ['unshare', '--pid', '--fork', '--mount-proc', '--kill-child']
-    : []
+  return process.getuid?.() === 0 ? [...POD, 'sh', '-c', '"$@" & wait', 'sandbox'] : []
 }
 
 /** What a command is started with so that it runs among the processes of `pid`, made by {@link podLike}. */
@@ -52,7 +52,8 @@ export async function start(
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const match = await readyLine(name, child, ready)
-  const pid = program === 'unshare' ? onlyChildOf(child.pid ?? 0) : (child.pid ?? 0)
+  const started = child.pid ?? 0
+  const pid = program === POD[0] ? onlyChildOf(onlyChildOf(started)) : started
   return {
     name,
     pid,
@@ -106,7 +107,7 @@ function readyLine(name: string, child: ChildProcess, ready: RegExp): Promise<Re
   })
 }
 
-/** The process that `unshare --fork` waits for. */
+/** The process that one waits for which has no other child. */
 function onlyChildOf(pid: number): number {
   return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim())
 }

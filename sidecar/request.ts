@@ -27,9 +27,11 @@ import type { Outcome, Word } from './outcome.ts'
 import type { Guard } from './guard.ts'
 import type { Ended, Metrics } from './metrics.ts'
 import { OWN_PREFIX, READY_PATH, WHOAMI_PATH } from './own-paths.ts'
+import type { Running } from './running.ts'
 import { watchCaller } from './watch-caller.ts'
 import { screen, screenUpgrade } from './screen.ts'
 import { sendUpgrade, watchClient } from './upgrade.ts'
+import type { UpgradeClient } from './upgrade.ts'
 
 /** Methods that change nothing (RFC 9110, section 9.2.1). */
 const REPEATABLE: ReadonlySet<string> = new Set(['GET', 'HEAD'])
@@ -40,6 +42,7 @@ const RETRY_AFTER_S = '1'
 /** What serving needs. */
 export interface RequestDeps extends DeliverDeps {
   readonly bodies: Bodies
+  readonly running: Running
   readonly guard: Pick<Guard, 'gate' | 'gauges'>
   readonly metrics: Metrics
   readonly forwarder: Forwarder
@@ -77,7 +80,7 @@ async function requestWay(
   response: ServerResponse,
   connection: Socket,
 ): Promise<Ended | undefined> {
-  const { method = '', url = '' } = request
+  const { url = '' } = request
   const screened = screen(request)
   if (screened === undefined && url.startsWith(OWN_PREFIX)) {
     await answerOwn(deps, url, response, connection)
@@ -85,12 +88,35 @@ async function requestWay(
   }
   const refusal = screened ?? deps.guard.gate()
   if (refusal !== undefined) return answerRefusal(response, refusal)
+  const end = deps.running.begin(connection)
+  if (isRefusal(end)) return answerRefusal(response, end)
+  try {
+    return await callerWay(deps, request, response, connection)
+  } finally {
+    end()
+  }
+}
+
+/** The way of a request that may be served, from the caller on. */
+async function callerWay(
+  deps: RequestDeps,
+  request: IncomingMessage,
+  response: ServerResponse,
+  connection: Socket,
+): Promise<Ended> {
+  const { method = '', url = '' } = request
   // Looked up before the body is read: a client that is quick to leave is still there now.
-  const caller = await identifyCaller(deps, connection)
-  if (isRefusal(caller)) return answerRefusal(response, caller)
+  const first = await identifyCaller(deps, connection)
+  if (isRefusal(first)) return answerRefusal(response, first)
   const body = await collect(deps, request, response)
   if (body === undefined) return 'left'
   if (isRefusal(body)) return answerRefusal(response, body)
+  // And after it: a body that came later than its head may come from other hands.
+  const caller = body.bytes.length === 0 ? first : await identifyCaller(deps, connection)
+  if (isRefusal(caller)) {
+    body.release()
+    return answerRefusal(response, caller)
+  }
   const gone = leavingOf(response)
   const send = (credentials: Credentials): Promise<Outcome> =>
     deps.forwarder.send(request, response, {
@@ -119,36 +145,48 @@ export async function serveUpgrade(
   const socket = takeSocket(request, rawSocket, head)
   const client = watchClient(socket)
   try {
-    const protocol = upgradeProtocol(request.headers)
-    const refusal = screen(request) ?? screenUpgrade(request) ?? deps.guard.gate()
-    if (refusal !== undefined || protocol === undefined) {
-      deps.metrics.request(writeRefusal(socket, refusal ?? refuse('upgrade_unsupported')))
-      return
-    }
+    deps.metrics.request(await upgradeWay(deps, request, socket, client, connection))
+  } catch (error) {
+    deps.log.error({ error: messageOf(error) }, 'an upgrade ended in a fault')
+    socket.destroy()
+  }
+}
+
+/** How it ended: for one that was switched, when the session is over. */
+async function upgradeWay(
+  deps: RequestDeps,
+  request: IncomingMessage,
+  socket: Duplex,
+  client: UpgradeClient,
+  connection: Socket,
+): Promise<Ended> {
+  const { method = '', url = '', headers } = request
+  const protocol = upgradeProtocol(headers)
+  const refusal = screen(request) ?? screenUpgrade(request) ?? deps.guard.gate()
+  if (refusal !== undefined || protocol === undefined)
+    return writeRefusal(socket, refusal ?? refuse('upgrade_unsupported'))
+  const end = deps.running.begin(connection)
+  if (isRefusal(end)) return writeRefusal(socket, end)
+  try {
     const caller = await identifyCaller(deps, connection)
-    if (isRefusal(caller)) {
-      deps.metrics.request(writeRefusal(socket, caller))
-      return
-    }
-    const { method = '', url = '' } = request
+    if (isRefusal(caller)) return writeRefusal(socket, caller)
     const send = (credentials: Credentials): Promise<Outcome> =>
       sendUpgrade(deps.upgrades, client, {
         method,
         target: deps.prefix + url,
-        headers: requestHeaders(request.headers, deps.brokerHost, credentials),
+        headers: requestHeaders(headers, deps.brokerHost, credentials),
         protocol,
       })
     const { left } = client
     const delivery = { socket: connection, caller, repeatable: false, left, send }
     const unwatch = watchCaller(deps, connection, caller, () => socket.destroy())
     try {
-      deps.metrics.request(writeEnd(socket, await deliver(deps, delivery)))
+      return writeEnd(socket, await deliver(deps, delivery))
     } finally {
       unwatch()
     }
-  } catch (error) {
-    deps.log.error({ error: messageOf(error) }, 'an upgrade ended in a fault')
-    socket.destroy()
+  } finally {
+    end()
   }
 }
 

@@ -26,6 +26,7 @@ import { createMetrics } from './metrics.ts'
 import { outlive } from './outlive.ts'
 import { findRiskyNeighbours } from './posture.ts'
 import { createRegistration } from './registration.ts'
+import { createRunning } from './running.ts'
 import { serveRequest, serveUpgrade } from './request.ts'
 import type { RequestDeps } from './request.ts'
 import { writeServiceAccountFiles } from './service-account-files.ts'
@@ -138,6 +139,7 @@ function assemble(
     holds: createHolds({ broker, token, log, limitMs, closing: closing.signal, now }),
     metrics: createMetrics(),
     bodies: createBodies(),
+    running: createRunning(),
     forwarder: createForwarder({ origin, agent: connections.agent }),
     upgrades: connections,
     brokerHost: host,

@@ -5,6 +5,7 @@
  * nothing can have changed; otherwise everything is looked up again, and whoever holds it by then is refused: bytes
  * of both may have arrived. Trust boundary: all facts come from the kernel.
  */
+import { statSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import type { AgentTag } from '../../shared/agent-tag.ts'
 import { refuse } from '../../shared/reasons.ts'
@@ -18,6 +19,7 @@ import { createHolderIndex, holdingTarget, SearchLimitError, targetIn } from './
 import type { HolderIndex, Holding } from './holders.ts'
 import { createPins } from './pins.ts'
 import type { Pin, Pins } from './pins.ts'
+import { SharedSearch } from './shared-search.ts'
 import type { SocketRow, SocketTable } from './socket-table.ts'
 import { judge } from './verdict.ts'
 import type { Findings, IdentityLevel } from './verdict.ts'
@@ -27,8 +29,6 @@ import type { Findings, IdentityLevel } from './verdict.ts'
  * any new process (SCM_RIGHTS, pidfd_getfd).
  */
 const FULL_SEARCH_AFTER_MS = 1000
-/** Longest pause between two full searches, in milliseconds. */
-const LONGEST_PAUSE_MS = 250
 /** Pauses before a lookup is tried again, in milliseconds: a process may be between fork and exec, when both hold all files. */
 const RETRY_PAUSES_MS = [5, 20] as const
 /** Most lookups that wait at one time, for each user that made a socket and altogether. */
@@ -80,7 +80,7 @@ interface Known {
 
 interface Recheck {
   readonly known: Known
-  readonly resolve: (stillTrue: boolean) => void
+  readonly resolve: (found: 'unchanged' | 'unknown' | Conclusion) => void
   readonly reject: (error: unknown) => void
 }
 
@@ -104,8 +104,8 @@ interface Pending {
 interface Conclusion {
   readonly holders: string
   readonly tag: AgentTag
-  /** Whether another look may tell more. */
-  readonly unsettled: boolean
+  /** When another look may tell more: what was seen for certain must not be looked away. */
+  readonly lookAgain: 'always' | 'ifChanged' | 'never'
 }
 
 /** Makes the lookups of one sidecar. Reads the boot id, so it throws where there is no procfs. */
@@ -120,20 +120,29 @@ class Lookups implements Callers {
   readonly #known = new WeakMap<Socket, Known>()
   /** Who held a connection when it was looked at last, whatever came of it. */
   readonly #heldBy = new WeakMap<Socket, string>()
+  /** The user that a connection was of when only that was looked at. */
+  readonly #userOf = new WeakMap<Socket, number>()
+  readonly #searches: SharedSearch<Pending>
   readonly #index: HolderIndex
   readonly #pins: Pins
   readonly #waiting = new Map<number, number>()
   #waitingTotal = 0
   #rechecks: Recheck[] = []
   #candidates: { readonly pending: Pending; readonly candidate: Candidate }[] = []
-  #pending: Pending[] = []
-  #searchedAt = -Infinity
-  /** Not before this time is everything searched again: searches take at most half of the time, and share it. */
-  #nextSearchAt = -Infinity
 
   constructor(deps: CallerDeps) {
     this.#deps = deps
-    this.#index = createHolderIndex(deps.procRoot, deps.shareFiles)
+    this.#index = createHolderIndex(deps.procRoot, deps.shareFiles, deps.now)
+    this.#searches = new SharedSearch<Pending>({
+      search: () => this.#index.search(),
+      found: (pending) => {
+        this.#lookAtAll(pending)
+      },
+      failed: (pending, error) => {
+        for (const { reject } of pending) reject(error)
+      },
+      now: deps.now,
+    })
     this.#pins = createPins(deps.procRoot)
     this.#accepted = createAcceptedConnections(deps.table)
     this.#describer = createDescriber(deps.procRoot, deps.now)
@@ -160,8 +169,12 @@ class Lookups implements Callers {
     const level = this.#deps.level()
     if (level.kind === 'container') return this.#byContainer(socket, level.why)
     const known = this.#known.get(socket)
-    if (known !== undefined && (await this.#isStillTrue(known))) return known.tag
-    this.#known.delete(socket)
+    if (known !== undefined) {
+      const found = await this.#recheck(known)
+      if (found === 'unchanged') return known.tag
+      this.#known.delete(socket)
+      if (found !== 'unknown') return this.#compare(socket, found)
+    }
     let uid = 0
     if (this.#deps.table.perConnection) {
       const client = this.#accepted.row(socket)
@@ -182,10 +195,13 @@ class Lookups implements Callers {
   }
 
   /** Without the pod's processes in sight: who made the socket is all that the kernel tells. */
-  #byContainer(socket: Socket, why: string): AgentTag {
+  #byContainer(socket: Socket, why: string): AgentTag | Refusal {
     const client = this.#accepted.row(socket)
     if (typeof client === 'string') return judge(none(client))
     const { uid, cgroupId } = client
+    const before = this.#userOf.get(socket) ?? uid
+    this.#userOf.set(socket, before)
+    if (before !== uid) return refuse('connection_identity_changed')
     const facts = { uid, ...(cgroupId === undefined ? {} : { cgroupId }) }
     return judge({ kind: 'container', why, socket: facts })
   }
@@ -194,7 +210,7 @@ class Lookups implements Callers {
    * Whether holder and program are those of the last search. Asked for all requests that one turn of the event loop has
    * brought, when it has: what they share is read once, and after their bytes.
    */
-  #isStillTrue(known: Known): Promise<boolean> {
+  #recheck(known: Known): Promise<'unchanged' | 'unknown' | Conclusion> {
     return new Promise((resolve, reject) => {
       this.#rechecks.push({ known, resolve, reject })
       if (this.#rechecks.length > 1) return
@@ -208,16 +224,18 @@ class Lookups implements Callers {
     const batch = this.#rechecks
     this.#rechecks = []
     try {
-      const open = this.#isSearchFresh()
-      if (open) this.#index.searchNew()
-      const searched = open && (this.#deps.unreadable === 'ignore' || this.#index.unread() === 0)
-      const held = batch.map(({ known }) => searched && this.#isStillHeld(known))
+      const searched =
+        this.#index.searchNew() &&
+        this.#isSearchFresh() &&
+        (this.#deps.unreadable === 'ignore' || this.#index.unread() === 0)
+      const seen = batch.map(({ known }) => (searched ? this.#seenOf(known) : 'unknown'))
       // Last: a process that is unchanged now has had its number all the while.
       const unchanged = new Map<Pin, boolean>()
       for (const [at, { known, resolve }] of batch.entries()) {
-        const pin = unchanged.get(known.pin) ?? (held[at] === true && known.pin.isUnchanged())
-        unchanged.set(known.pin, pin)
-        resolve(held[at] === true && pin)
+        const found = seen[at] ?? 'unknown'
+        const pin = unchanged.get(known.pin) ?? (found === 'unchanged' && known.pin.isUnchanged())
+        if (found === 'unchanged') unchanged.set(known.pin, pin)
+        resolve(found === 'unchanged' && !pin ? 'unknown' : found)
       }
     } catch (error) {
       for (const { reject } of batch) reject(error)
@@ -225,12 +243,28 @@ class Lookups implements Callers {
   }
 
   #isSearchFresh(): boolean {
-    return this.#deps.now() - this.#searchedAt <= FULL_SEARCH_AFTER_MS
+    return this.#deps.now() - this.#index.searchedAt() <= FULL_SEARCH_AFTER_MS
   }
 
-  #isStillHeld({ inode, holding, link }: Known): boolean {
-    if (this.#index.holders(inode) > 1 && this.#index.holdings(inode).length > 1) return false
-    return holdingTarget(this.#deps.procRoot, holding) === link
+  #seenOf({ inode, holding, link }: Known): 'unchanged' | 'unknown' | Conclusion {
+    const holdings = this.#index.holdings(inode)
+    if (holdings.length > 1) {
+      const several = this.#several(holdings)
+      return several.lookAgain === 'never' ? several : 'unknown'
+    }
+    if (holdings.some(({ pid }) => pid !== holding.pid)) return 'unknown'
+    return holdingTarget(this.#deps.procRoot, holding) === link ? 'unchanged' : 'unknown'
+  }
+
+  /** A child that has not executed anything yet is its parent's program; any other has had its chance to write. */
+  #several(holdings: readonly Holding[]): Conclusion {
+    const pids = holdings.map(({ pid }) => pid).sort((a, b) => a - b)
+    const programs = new Set(holdings.map((holding) => programOf(this.#deps.procRoot, holding)))
+    return {
+      holders: `shared ${pids.join(' ')}`,
+      tag: judge({ kind: 'several', pids }),
+      lookAgain: programs.size === 1 ? 'always' : 'never',
+    }
   }
 
   #waitForSearch(socket: Socket, uid: number): Promise<AgentTag | Refusal> {
@@ -241,7 +275,7 @@ class Lookups implements Callers {
     this.#waiting.set(uid, waiting + 1)
     this.#waitingTotal += 1
     return new Promise<AgentTag | Refusal>((resolve, reject) => {
-      this.#enqueue({ socket, uid, attempt: 0, resolve, reject })
+      this.#searches.wait({ socket, uid, attempt: 0, resolve, reject })
     }).finally(() => {
       this.#waitingTotal -= 1
       const left = (this.#waiting.get(uid) ?? 1) - 1
@@ -250,29 +284,7 @@ class Lookups implements Callers {
     })
   }
 
-  #enqueue(pending: Pending): void {
-    this.#pending.push(pending)
-    if (this.#pending.length > 1) return
-    const pauseMs = this.#nextSearchAt - this.#deps.now()
-    if (pauseMs <= 0) setImmediate(() => void this.#searchPending())
-    else setTimeout(() => void this.#searchPending(), pauseMs)
-  }
-
-  /** Never rejects. */
-  async #searchPending(): Promise<void> {
-    const batch = this.#pending
-    this.#pending = []
-    const { now } = this.#deps
-    const startedAt = now()
-    try {
-      await this.#index.search()
-      this.#searchedAt = startedAt
-    } catch (error) {
-      for (const { reject } of batch) reject(error)
-      return
-    } finally {
-      this.#nextSearchAt = now() + Math.min(now() - startedAt, LONGEST_PAUSE_MS)
-    }
+  #lookAtAll(batch: readonly Pending[]): void {
     const rows = this.#accepted.rows(batch.map(({ socket }) => socket))
     for (const [at, pending] of batch.entries())
       this.#look(pending, rows[at] ?? 'no row').catch((error: unknown) => {
@@ -283,15 +295,17 @@ class Lookups implements Callers {
   /** Tries once more what may come out otherwise, and ends the lookup else. */
   #conclude(pending: Pending, conclusion: Conclusion): void {
     const { socket, attempt } = pending
+    const { holders, lookAgain } = conclusion
     const before = this.#heldBy.get(socket)
-    const changed = before !== undefined && before !== conclusion.holders
+    const changed = before !== undefined && before !== holders
     const pauseMs = RETRY_PAUSES_MS[attempt]
-    if (pauseMs === undefined || !(conclusion.unsettled || changed)) {
+    const again = lookAgain === 'always' || (lookAgain === 'ifChanged' && changed)
+    if (pauseMs === undefined || !again) {
       pending.resolve(this.#compare(socket, conclusion))
       return
     }
     setTimeout(() => {
-      this.#enqueue({ ...pending, attempt: attempt + 1 })
+      this.#searches.wait({ ...pending, attempt: attempt + 1 })
     }, pauseMs)
   }
 
@@ -333,7 +347,7 @@ class Lookups implements Callers {
     const batch = this.#candidates
     this.#candidates = []
     try {
-      this.#index.searchNew()
+      if (!this.#index.searchNew()) throw new SearchLimitError('too many new processes')
       const rows = this.#accepted.rows(batch.map(({ pending }) => pending.socket))
       for (const [at, { pending, candidate }] of batch.entries())
         this.#conclude(pending, this.#settle(pending.socket, candidate, rows[at] ?? 'no row'))
@@ -348,22 +362,31 @@ class Lookups implements Callers {
     client: SocketRow | string,
   ): Conclusion {
     if (!this.#isSearchFresh()) return changedMeanwhile('the search is too old; something')
-    const pids = this.#index.holdings(inode).map(({ pid }) => pid)
-    if (pids.length > 1) {
-      pids.sort((a, b) => a - b)
-      const tag = judge({ kind: 'several', pids })
-      return { holders: `shared ${pids.join(' ')}`, tag, unsettled: true }
-    }
+    const holdings = this.#index.holdings(inode)
+    if (holdings.length > 1) return this.#several(holdings)
     const unread = this.#deps.unreadable === 'ignore' ? 0 : this.#index.unread()
     const found = this.#describer.describe(holding, pin, exeHash, unread)
     const link = `socket:[${inode}]`
-    const sameSocket = typeof client !== 'string' && client.inode === inode
-    if (!sameSocket || targetIn(pin.path, holding) !== link)
+    const isHolder = holdings[0]?.pid === holding.pid && targetIn(pin.path, holding) === link
+    if (typeof client === 'string' || client.inode !== inode || !isHolder)
       return changedMeanwhile('the connection')
     if (found === undefined || !pin.isUnchanged()) return changedMeanwhile('the process')
+    // It came through a set-user-ID program, or from a process of another user.
+    if (client.uid !== found.process.uid)
+      return nobody(`user ${found.process.uid} holds a connection that user ${client.uid} made`)
     const tag = judge(found)
     if (tag.verdict === 'exclusive') this.#known.set(socket, { tag, holding, inode, link, pin })
-    return { holders: found.instanceId, tag, unsettled: false }
+    return { holders: found.instanceId, tag, lookAgain: 'ifChanged' }
+  }
+}
+
+/** Which file a process executes, as a text to compare; one that cannot be read is like no other. */
+function programOf(root: string, { pid, tid }: Holding): string {
+  try {
+    const { dev, ino } = statSync(`${root}/${pid}/task/${tid}/exe`)
+    return `${dev}:${ino}`
+  } catch {
+    return `process ${pid}`
   }
 }
 
@@ -375,11 +398,11 @@ function noHolderReason(unread: number): string {
 
 /** Nobody holds it, for all that can be seen. */
 function nobody(why: string): Conclusion {
-  return { holders: 'nobody', tag: judge(none(why)), unsettled: false }
+  return { holders: 'nobody', tag: judge(none(why)), lookAgain: 'ifChanged' }
 }
 
 function changedMeanwhile(what: string): Conclusion {
-  return { ...nobody(`${what} changed while it was looked at`), unsettled: true }
+  return { ...nobody(`${what} changed while it was looked at`), lookAgain: 'always' }
 }
 
 function none(why: string): Findings {

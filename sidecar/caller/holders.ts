@@ -15,6 +15,8 @@ export const MAX_DESCRIPTORS = 65_536
 export const MAX_SEARCH_CPU_MS = 250
 /** Longest that a full search keeps other work waiting, in milliseconds. */
 const SLICE_MS = 5
+/** Most processor time that the search of new processes takes, in milliseconds; it is done in one go. */
+const MAX_NEW_CPU_MS = 25
 /** Descriptors read between two looks at the clock. */
 const DESCRIPTORS_PER_LOOK = 256
 /** Longest line of /proc/loadavg, in bytes. */
@@ -51,13 +53,14 @@ export interface HolderIndex {
    * Searches, at once, only the processes started since the last search; does nothing when none was. A new thread of
    * an old process needs no look: what it can hold its process held, or gets in a way that no such look would see.
    *
+   * @returns whether it got to the end: where there is too much for one go, only a full search tells
    * @throws SearchLimitError
    */
-  searchNew(): void
+  searchNew(): boolean
+  /** When the last full search began, in milliseconds of the clock given; -Infinity before the first. */
+  searchedAt(): number
   /** Those that hold a socket at this moment, of those that the searches found; at most one holding for each process. */
   holdings(inode: number): readonly Holding[]
-  /** How many processes held it when they were searched; 0 when none was found. */
-  holders(inode: number): number
   /** How many processes could not be read: each of them may be one more holder. */
   unread(): number
   /** How many processes the last searches looked at, those that could not be read included. */
@@ -71,9 +74,14 @@ export interface HolderIndex {
  *
  * @param root - `/proc`, or a fixture
  * @param shareFiles - whether two threads have one table of files, where that can be told: then it is read once
+ * @param now - milliseconds, monotonic
  */
-export function createHolderIndex(root: string, shareFiles: ShareFiles = () => false): HolderIndex {
-  return new Index(root, shareFiles)
+export function createHolderIndex(
+  root: string,
+  shareFiles: ShareFiles = () => false,
+  now: () => number = () => performance.now(),
+): HolderIndex {
+  return new Index(root, shareFiles, now)
 }
 
 type ShareFiles = (a: number, b: number) => boolean
@@ -96,17 +104,21 @@ class Index implements HolderIndex {
   readonly #root: string
   readonly #shareFiles: ShareFiles
   readonly #lastPidFile: LastPid
+  readonly #now: () => number
   #found = new Found()
+  #searchedAt = -Infinity
   #lastPid = ''
 
-  constructor(root: string, shareFiles: ShareFiles) {
+  constructor(root: string, shareFiles: ShareFiles, now: () => number) {
     this.#root = root
     this.#shareFiles = shareFiles
+    this.#now = now
     this.#lastPidFile = openLastPid(root)
   }
 
   async search(): Promise<void> {
     const found = new Found()
+    const startedAt = this.#now()
     // Read first: what starts during the search is looked at again by the next one.
     const lastPid = this.#lastPidFile.read()
     let spentMs = 0
@@ -121,26 +133,31 @@ class Index implements HolderIndex {
       sliceCpu = cpuMs()
       sliceAt = performance.now()
     }
+    // One that began later may have ended sooner.
+    if (startedAt < this.#searchedAt) return
     this.#found = found
+    this.#searchedAt = startedAt
     this.#lastPid = lastPid
   }
 
-  searchNew(): void {
+  searchNew(): boolean {
     const lastPid = this.#lastPidFile.read()
-    if (lastPid === this.#lastPid) return
+    if (lastPid === this.#lastPid) return true
+    const startCpu = cpuMs()
     const steps = searchSteps(this.#root, this.#shareFiles, this.#found)
-    while (steps.next().done !== true);
+    while (steps.next().done !== true) if (cpuMs() - startCpu > MAX_NEW_CPU_MS) return false
     this.#lastPid = lastPid
+    return true
+  }
+
+  searchedAt(): number {
+    return this.#searchedAt
   }
 
   holdings(inode: number): readonly Holding[] {
     const target = `socket:[${inode}]`
     const known = this.#found.holdings.get(inode) ?? []
     return known.filter((holding) => holdingTarget(this.#root, holding) === target)
-  }
-
-  holders(inode: number): number {
-    return this.#found.holdings.get(inode)?.length ?? 0
   }
 
   unread(): number {
@@ -188,6 +205,7 @@ function* searchProcess(
   if (tids === 'denied') return false
   // The first thread is the first in the list, so that its table is read before others are compared with it.
   for (const tid of tids) {
+    yield found.processes.size
     if (tid !== pid && shareFiles(Number(pid), Number(tid))) continue
     const complete = yield* searchTable(`${root}/${pid}/task/${tid}/fd/`, found, (inode, fd) => {
       found.note(inode, { pid: Number(pid), tid: Number(tid), fd })

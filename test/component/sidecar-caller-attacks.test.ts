@@ -6,7 +6,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, writeFileSync } from 'node:fs'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -89,6 +89,25 @@ describe('sidecar: attacks on who is calling', () => {
       expect(await agent.ask('wait-for-close')).to.equal('closed')
     })
 
+    it('is refused to whoever sends while another program was seen to hold it as well, if only for moments', async () => {
+      await agent.ask('get /first')
+      // As often as the moments may be missed between two looks, which is a limit known.
+      let refused = 0
+      for (let tries = 0; tries < 6; tries += 1) {
+        const { body } = childOf(await agent.ask(`spawn-get /spawned-${tries}`))
+        if (reasonInStatus(body) === CHANGED) refused += 1
+        await agent.ask('connect')
+        await agent.ask('get /first')
+      }
+      expect(refused).to.be.greaterThan(3)
+    })
+
+    it('is refused where the body comes from other hands than the head', async () => {
+      const { body } = childOf(await agent.ask('body-hand-over /upload'))
+      expect(reasonInStatus(body)).to.equal(CHANGED)
+      expect(tagFor(broker, '/upload')).to.equal(undefined)
+    })
+
     it('is refused to the same program executed again, which then is a new instance', async () => {
       await agent.ask('get /before')
       agent.child.stdin?.write(`exec ${python} ${SOCKET_AGENT}\n`)
@@ -144,6 +163,41 @@ describe('sidecar: attacks on who is calling', () => {
       await agent.ask('take /taken')
       expect(tagFor(broker, '/taken')?.verdict).to.equal('shared')
     })
+  })
+
+  it('names nobody for what was written before a set-user-ID program took over', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'nestgate-suid-'))
+    const program = join(dir, 'sleep')
+    await copyFile('/bin/sleep', program)
+    await chmod(program, 0o4755)
+    await chmod(dir, 0o755)
+    const script = `use Fcntl; use Socket; socket(S, PF_INET, SOCK_STREAM, 0);
+      connect(S, sockaddr_in(${sidecar.port}, inet_aton('127.0.0.1'))); fcntl(S, F_SETFD, 0);
+      syswrite(S, "DELETE /elevated HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n"); exec '${program}', '1'`
+    const user = ['--reuid', '65534', '--regid', '65534', '--clear-groups']
+    await run('setpriv', [...user, 'perl', '-e', script])
+    await rm(dir, { recursive: true })
+    const tag = tagFor(broker, '/elevated')
+    expect([tag?.verdict, tag?.verified]).to.deep.equal(['unidentified', undefined])
+  })
+
+  it('cuts off a client that sends and sends without waiting for answers, and serves others', async () => {
+    let open = 0
+    broker.onRequest = (_seen, response) => {
+      open += 1
+      response.on('close', () => (open -= 1))
+    }
+    const greedy = connect(sidecar.port, '127.0.0.1')
+    greedy.on('error', () => undefined)
+    const closed = once(greedy, 'close')
+    const before = broker.seen.length
+    greedy.write('GET /greedy HTTP/1.1\r\nHost: localhost\r\n\r\n'.repeat(200))
+    await closed
+    await waitFor(() => open === 0)
+    expect([open, broker.seen.length - before <= 16]).to.deep.equal([0, true])
+    broker.onRequest = answer
+    await agent.ask('get /modest')
+    expect(tagFor(broker, '/modest')?.verdict).to.equal('exclusive')
   })
 
   describe('programs that hide what they are', () => {

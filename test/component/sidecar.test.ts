@@ -890,7 +890,7 @@ describe('sidecar', function () {
       readonly child: ChildProcess
       /** Its exit code. */
       readonly ended: Promise<unknown>
-      remove(): Promise<void>
+      remove: () => Promise<void>
     }
 
     async function startProcess(extra: Record<string, string>): Promise<Process> {

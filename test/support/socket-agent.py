@@ -15,6 +15,8 @@ Reads one command a line and answers each with one line of JSON. Commands:
   in-flight PATH            sends, puts the connection into a message that nobody receives, closes it
   share-table PATH          a process that shares this one's table of files (CLONE_FILES) sends
   take PATH                 a child copies the connection out of this process (pidfd_getfd) and sends
+  spawn-get PATH            another program is started with the connection, sends, and closes it soon while it goes on
+  body-hand-over PATH       sends the head of a request; a child that alone has the connection sends its body
   slow-hand-over PATH PATH  sends; a child gets the connection while the answer is under way and sends too
   open NUMBER               opens that many files, or as many as it may
   wait-for-close            whether the connection was ended by the other side
@@ -173,6 +175,34 @@ def take(path):
     return finish(*in_child(work))
 
 
+def spawn_get(path):
+    number = sock.fileno()
+    sock.set_inheritable(True)
+    bytes_sent = request(path).decode().replace('\r\n', '\\r\\n')
+    wait = 'select(undef, undef, undef, %s);'
+    send = f'open(S, "+<&={number}"); syswrite(S, "{bytes_sent}"); {wait % 0.004} close(S); {wait % 0.3}'
+    pid = os.posix_spawn('/usr/bin/perl', ['perl', '-e', send], os.environ)
+    with sock.makefile('rb', buffering=0) as stream:
+        body = read_answer(stream)
+    os.waitpid(pid, 0)
+    return json.dumps({'pid': pid, 'body': body})
+
+
+def body_hand_over(path):
+    sock.sendall(f'POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n'.encode())
+    time.sleep(0.2)
+
+    def work():
+        time.sleep(0.5)
+        sock.sendall(b'body')
+        with sock.makefile('rb', buffering=0) as stream:
+            return read_answer(stream)
+
+    pid, reader = in_child(work)
+    sock.close()
+    return finish(pid, reader)
+
+
 def slow_hand_over(first, second):
     sock.sendall(request(first))
     time.sleep(0.1)
@@ -230,6 +260,10 @@ def command(words):
         return share_table(rest[0])
     if name == 'take':
         return take(rest[0])
+    if name == 'spawn-get':
+        return spawn_get(rest[0])
+    if name == 'body-hand-over':
+        return body_hand_over(rest[0])
     if name == 'slow-hand-over':
         return slow_hand_over(*rest)
     if name == 'open':
