@@ -149,12 +149,10 @@ function watch(response: ServerResponse): void {
 
 async function sendList(response: ServerResponse): Promise<void> {
   response.writeHead(200, { 'content-type': 'application/json' })
+  const closed = new Promise((resolve) => response.once('close', resolve))
   for (let sent = 0; sent < LIST_BYTES && !response.destroyed; sent += PIECE.length)
     if (!response.write(PIECE))
-      await new Promise((resolve) => {
-        response.once('drain', resolve)
-        response.once('close', resolve)
-      })
+      await Promise.race([closed, new Promise((resolve) => response.once('drain', resolve))])
   response.end()
 }
 

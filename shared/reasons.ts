@@ -286,7 +286,7 @@ export const REASONS = {
     status: 403,
     sentence: 'the namespace does not admit pods whose callers are identified this way',
     remedy:
-      'give all containers one user and group that is not root (profile R), or ask the platform team about the namespace’s identity level',
+      'give all containers one user and group that is not root (profile R), let them ask for no capability, or ask the platform team about the namespace’s identity level',
   },
   token_audience: {
     status: 403,

@@ -9,9 +9,10 @@ import type { Refusal } from '../shared/reasons.ts'
 import type { JsonObject } from './patch.ts'
 import { allContainers } from './pod.ts'
 import type { Pod, Volume } from './pod.ts'
+import { riskOf } from './risks.ts'
 import { checkReserved, containerPath, isSidecar, isWithin } from './reserved.ts'
 import { SERVICE_ACCOUNT_PATH, TOKEN_VOLUME } from './sidecar-spec.ts'
-import type { InjectionSettings, Profile, ProfileKind, WantedLevel } from './sidecar-spec.ts'
+import type { InjectionSettings, Profile, WantedLevel } from './sidecar-spec.ts'
 
 /**
  * Names of the Secrets that the token controller made for each service account up to 1.23: `NAME-token-`
@@ -46,7 +47,7 @@ export function inspectPod(
   settings: InjectionSettings,
   level: WantedLevel,
 ): Inspection | Refusal {
-  const profile = chooseProfile(pod, settings.allowedProfiles, level)
+  const profile = chooseProfile(pod, settings, level)
   if (isRefusal(profile)) return profile
   const { tokenVolumes, tokenVolumeNames } = findTokenVolumes(pod, settings.apiAudiences)
   const refusal =
@@ -66,13 +67,19 @@ function checkHost(pod: Pod): Refusal | undefined {
   return undefined
 }
 
-/** The first of the pod's possible profiles, best first, that is allowed and of the level that the namespace wants. */
+/**
+ * The first of the pod's possible profiles, best first, that is allowed and of the level that the namespace wants. A
+ * container that may speak for others has none by process: the sidecar's looks at run time could be dodged.
+ */
 function chooseProfile(
   pod: Pod,
-  allowed: readonly ProfileKind[],
+  { allowedProfiles: allowed, posture, dropNetRaw }: InjectionSettings,
   level: WantedLevel,
 ): Profile | Refusal {
-  const byProcess = processProfiles(pod)
+  const risk = posture === 'report' ? undefined : riskOf(pod, dropNetRaw)
+  if (risk !== undefined && (posture === 'refuse' || level === 'process'))
+    return refuse('identity_level', risk)
+  const byProcess = risk === undefined ? processProfiles(pod) : []
   const candidates: readonly Profile[] = {
     process: byProcess,
     container: [{ kind: 'C' } as const],

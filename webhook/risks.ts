@@ -21,6 +21,16 @@ export function dropsNetRaw({ securityContext }: Container): boolean {
   return !hasOneOf(add, ['NET_RAW', 'ALL']) && !hasOneOf(drop, ['NET_RAW', 'ALL'])
 }
 
+/** Why the processes of a pod cannot be told apart, whatever the sidecar sees of them; undefined where they can. */
+export function riskOf(pod: Pod, dropNetRaw: boolean): string | undefined {
+  for (const placed of allContainers(pod)) {
+    const [risky] = isSidecar(placed) ? [] : riskyOf(placed.container, dropNetRaw)
+    if (risky !== undefined)
+      return `${containerPath(placed)} has ${risky}, by which it could speak for other processes`
+  }
+  return undefined
+}
+
 /** One line for each container that keeps a risky capability or wants one of the sidecar's ports. */
 export function warningsFor(pod: Pod, dropNetRaw: boolean): readonly string[] {
   return allContainers(pod)
@@ -34,7 +44,7 @@ function capabilityWarnings(placed: PlacedContainer, dropNetRaw: boolean): reado
   if (risky.length === 0) return []
   const where = containerPath(placed)
   return [
-    `nestgate: ${where} has ${risky.join(', ')}: it could speak for other processes of this pod, so none of them is identified while it runs`,
+    `nestgate: ${where} has ${risky.join(', ')}: it could speak for other processes of this pod, so they are told apart by container at best`,
   ]
 }
 

@@ -31,13 +31,20 @@ export const podUsersSchema = z.object({
   ephemeralContainers: containersSchema,
 })
 
+/**
+ * Capabilities by which a process can become another user, or give a socket to one (fchown(2) changes the user that the
+ * kernel tells), or speak on another's connection; those that runtimes give to root without being asked, and the others.
+ */
+const GIVEN_TO_ROOT = ['CHOWN', 'SETUID', 'NET_RAW'] as const
+const GIVEN_WHEN_ASKED = ['NET_ADMIN', 'SYS_ADMIN', 'SYS_PTRACE', 'BPF'] as const
+
 type PodUsers = z.infer<typeof podUsersSchema>
 type Context = z.infer<typeof contextSchema>
 
 interface ContainerUser {
   readonly name: string
   readonly uid: number | undefined
-  /** Whether its processes have that user and no other. */
+  /** Whether its processes have that user and can pass for no other. */
   readonly fixed: boolean
 }
 
@@ -71,19 +78,21 @@ function userOf(name: string, context: Context, podUser: number | null | undefin
   const uid = context?.runAsUser ?? podUser ?? undefined
   // Without this, a set-user-ID program of the image could become anybody (no_new_privs, prctl(2)).
   const escalates = context?.allowPrivilegeEscalation !== false || context.privileged === true
-  const mayChange = (uid === 0 && !drops(context)) || adds(context)
-  return { name, uid, fixed: uid !== undefined && !escalates && !mayChange }
+  const pretends = (uid === 0 && !dropsAll(context)) || addsAny(context)
+  return { name, uid, fixed: uid !== undefined && !escalates && !pretends }
 }
 
-/** Root keeps CAP_SETUID by default. */
-function drops(context: Context): boolean {
-  return has(context?.capabilities?.drop, ['ALL', 'SETUID'])
+function dropsAll(context: Context): boolean {
+  const dropped = namesIn(context?.capabilities?.drop)
+  return dropped.has('ALL') || GIVEN_TO_ROOT.every((name) => dropped.has(name))
 }
 
-function adds(context: Context): boolean {
-  return has(context?.capabilities?.add, ['ALL', 'SETUID', 'SYS_ADMIN'])
+function addsAny(context: Context): boolean {
+  const added = namesIn(context?.capabilities?.add)
+  return ['ALL', ...GIVEN_TO_ROOT, ...GIVEN_WHEN_ASKED].some((name) => added.has(name))
 }
 
-function has(list: readonly string[] | null | undefined, names: readonly string[]): boolean {
-  return (list ?? []).some((entry) => names.includes(entry.toUpperCase().replace(/^CAP_/, '')))
+/** Written with and without `CAP_`, in either case. */
+function namesIn(list: readonly string[] | null | undefined): ReadonlySet<string> {
+  return new Set((list ?? []).map((entry) => entry.toUpperCase().replace(/^CAP_/, '')))
 }

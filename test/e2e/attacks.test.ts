@@ -6,15 +6,20 @@ import { expect } from 'chai'
 import { before, describe, it } from 'mocha'
 import type { AgentTag } from '../../shared/agent-tag.ts'
 import { reasonInStatus } from '../../shared/status.ts'
-import { eventually } from '../../scripts/run.ts'
+import { tryKubectl } from '../../scripts/cluster.ts'
 import {
   ALL_PODS,
   NAMESPACE,
   PRIVILEGED,
   RAW_POD,
   RESTRICTED,
+  STRICT_NAMESPACE,
+  agentRuns,
+  facts,
   inPod,
+  intents,
   podFacts,
+  podObject,
   prepare,
 } from './support.ts'
 import type { AgentPod } from './support.ts'
@@ -101,15 +106,31 @@ describe('hostile agents', () => {
 
   it('that can forge packets cost the whole pod its processes’ names', async () => {
     // The agent that asks has no such right itself; its neighbour has.
-    const tag = await eventually('a lowered verdict', 30_000, async () => {
-      const said = await whoAmI(RAW_POD, 'honest')
-      return said.verdict === 'exclusive' ? undefined : said
-    })
-    expect(tag.verdict).to.equal('container_only')
-    expect(tag.reason).to.contain('NET_RAW')
-    expect(tag.verified).to.equal(undefined)
-    expect(
-      (await podFacts(RAW_POD.name, NAMESPACE)).spec.containers.map(({ name }) => name),
-    ).to.include('raw')
+    const tag = await whoAmI(RAW_POD, 'honest')
+    expect([tag.verdict, tag.verified]).to.deep.equal(['container_only', undefined])
+    const before = (await podFacts(RAW_POD.name, NAMESPACE)).uid
+    await agentRuns(RAW_POD.name, 'honest', { command: ['kubectl-new', 'get', 'pods'] })
+    const made = (await intents(before)).find(({ request }) => request.resource === 'pods')
+    expect([made?.tag.verdict, made?.container]).to.deep.equal(['container_only', undefined])
+  })
+
+  it('that can forge packets are not admitted where the namespace wants processes', async () => {
+    const args = ['create', '--dry-run=server', '-f', '-']
+    const said = await tryKubectl(facts, args, { input: JSON.stringify(strictPod(['NET_RAW'])) })
+    expect(said.code).to.not.equal(0)
+    expect(said.stderr)
+      .to.contain('identity_level')
+      .and.to.contain('spec.containers[0] has NET_RAW')
+    const without = await tryKubectl(facts, args, { input: JSON.stringify(strictPod([])) })
+    expect(without.code, without.stderr).to.equal(0)
   })
 })
+
+function strictPod(add: readonly string[]): object {
+  const container = {
+    name: 'raw',
+    image: facts.agentsImage,
+    securityContext: { capabilities: { add } },
+  }
+  return podObject(STRICT_NAMESPACE, 'raw', { containers: [container] })
+}

@@ -20,6 +20,8 @@ export const PLAIN_NAMESPACE = 'e2e-plain'
 export const OTHER_NAMESPACE = 'e2e-other'
 /** Labelled for container level. */
 export const CONTAINED_NAMESPACE = 'e2e-contained'
+/** Labelled for process level. */
+export const STRICT_NAMESPACE = 'e2e-strict'
 export const SYSTEM_NAMESPACE = 'nestgate-system'
 
 const factsFile = process.env['NESTGATE_E2E']
@@ -164,6 +166,10 @@ async function bringUp(): Promise<void> {
       'nestgate.dev/inject': 'enabled',
       'nestgate.dev/identity': 'container',
     }),
+    namespaceObject(STRICT_NAMESPACE, {
+      'nestgate.dev/inject': 'enabled',
+      'nestgate.dev/identity': 'process',
+    }),
   )
   await apply(
     impersonatorBinding(NAMESPACE),
@@ -172,6 +178,7 @@ async function bringUp(): Promise<void> {
     ...accountObjects(CONTAINED_NAMESPACE),
     ...accountObjects(PLAIN_NAMESPACE),
     ...accountObjects(OTHER_NAMESPACE),
+    ...accountObjects(STRICT_NAMESPACE),
   )
   const target = { ...agentContainer('web'), command: ['node', '/agents/target.ts'] }
   await apply(

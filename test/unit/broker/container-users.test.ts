@@ -46,12 +46,30 @@ describe('containers by user', () => {
       { runAsUser: 0, ...FIXED, capabilities: { drop: ['CHOWN'] } },
     ],
     ['may change its user', { runAsUser: 1002, ...FIXED, capabilities: { add: ['CAP_SETUID'] } }],
+    [
+      'is root and may still give its sockets away',
+      { runAsUser: 0, ...FIXED, capabilities: { drop: ['SETUID', 'NET_RAW'] } },
+    ],
+    [
+      'may give its sockets away',
+      { runAsUser: 1002, ...FIXED, capabilities: { drop: ['ALL'], add: ['CHOWN'] } },
+    ],
+    [
+      'may forge packets',
+      { runAsUser: 1002, ...FIXED, capabilities: { drop: ['ALL'], add: ['net_raw'] } },
+    ],
     ['is privileged', { runAsUser: 1002, ...FIXED, privileged: true }],
   ]
   for (const [name, b] of others)
     it(`names none while another container ${name}`, () => {
       expect(named({ a: { runAsUser: 1001, ...FIXED }, b })).not.to.have.property('1001')
     })
+
+  it('names a container beside root that gave up each right to pass for another', () => {
+    const drop = ['CAP_CHOWN', 'SETUID', 'NET_RAW']
+    const root = { runAsUser: 0, ...FIXED, capabilities: { drop } }
+    expect(named({ a: { runAsUser: 1001, ...FIXED }, root })).to.have.property('1001', 'a')
+  })
 
   it('names a container beside root that cannot become anybody', () => {
     const root = { runAsUser: 0, ...FIXED, capabilities: { drop: ['ALL'] } }
