@@ -326,7 +326,9 @@ class Lookups implements Callers {
     }
     const [holding] = this.#index.holdings(client.inode)
     if (holding === undefined) {
-      this.#conclude(pending, nobody(noHolderReason(this.#index.unread())))
+      // Somebody has it: it may have moved to another descriptor while its table was read.
+      const why = noHolderReason(this.#index.unread())
+      this.#conclude(pending, { ...nobody(why), lookAgain: 'always' })
       return
     }
     const pin = this.#pins.pin(holding.pid, holding.tid)

@@ -17,6 +17,8 @@ export const MAX_SEARCH_CPU_MS = 250
 const SLICE_MS = 5
 /** Most processor time that the search of new processes takes, in milliseconds; it is done in one go. */
 const MAX_NEW_CPU_MS = 25
+/** Most descriptors for one socket that are kept of one process. */
+const MAX_DESCRIPTORS_OF_ONE_SOCKET = 64
 /** Descriptors read between two looks at the clock. */
 const DESCRIPTORS_PER_LOOK = 256
 /** Longest line of /proc/loadavg, in bytes. */
@@ -86,16 +88,27 @@ export function createHolderIndex(
 
 type ShareFiles = (a: number, b: number) => boolean
 
+/** A process that holds a socket, with the descriptors for it: one that was closed since may leave others. */
+interface Holder {
+  readonly holdings: Holding[]
+  /** Whether there are more than are kept, so that it cannot be told when the last one is closed. */
+  more: boolean
+}
+
 /** What searches have found so far. */
 class Found {
-  readonly holdings = new Map<number, Holding[]>()
+  /** By inode, then by process. */
+  readonly holders = new Map<number, Map<number, Holder>>()
   readonly processes = new Set<string>()
   readonly unread = new Set<string>()
 
   note(inode: number, holding: Holding): void {
-    const known = this.holdings.get(inode)
-    if (known === undefined) this.holdings.set(inode, [holding])
-    else if (!known.some(({ pid }) => pid === holding.pid)) known.push(holding)
+    const holders = this.holders.get(inode) ?? new Map<number, Holder>()
+    this.holders.set(inode, holders)
+    const holder = holders.get(holding.pid)
+    if (holder === undefined) holders.set(holding.pid, { holdings: [holding], more: false })
+    else if (holder.holdings.length < MAX_DESCRIPTORS_OF_ONE_SOCKET) holder.holdings.push(holding)
+    else holder.more = true
   }
 }
 
@@ -156,8 +169,11 @@ class Index implements HolderIndex {
 
   holdings(inode: number): readonly Holding[] {
     const target = `socket:[${inode}]`
-    const known = this.#found.holdings.get(inode) ?? []
-    return known.filter((holding) => holdingTarget(this.#root, holding) === target)
+    const holders = this.#found.holders.get(inode)?.values() ?? []
+    return [...holders].flatMap(({ holdings, more }) => {
+      const open = holdings.find((holding) => holdingTarget(this.#root, holding) === target)
+      return open ?? (more ? holdings.slice(0, 1) : [])
+    })
   }
 
   unread(): number {

@@ -399,6 +399,7 @@ export interface Intent {
     readonly name: string
     readonly namespace: string
     readonly path: string
+    readonly query: string
   }
   readonly decision: {
     readonly effect: string

@@ -64,6 +64,23 @@ describe('holder index', () => {
     expect(pids()).to.deep.equal([])
   })
 
+  it('keeps a holder that has closed one of its descriptors and has another', async () => {
+    proc.add({ pid: 10, threads: { 10: { 3: SOCKET, 4: SOCKET } } })
+    await index.search()
+    proc.remove('10/task/10/fd/3')
+    expect(pids()).to.deep.equal([10])
+    proc.remove('10/task/10/fd/4')
+    expect(pids()).to.deep.equal([])
+  })
+
+  it('keeps a holder with more descriptors than can be watched, whatever it closes', async () => {
+    const many = Object.fromEntries(Array.from({ length: 70 }, (_, fd) => [fd, SOCKET]))
+    proc.add({ pid: 10, threads: { 10: many } })
+    await index.search()
+    for (let fd = 0; fd < 69; fd += 1) proc.remove(`10/task/10/fd/${fd}`)
+    expect(pids()).to.deep.equal([10])
+  })
+
   it('finds a process that was started since the search', async () => {
     proc.add({ pid: 10, threads: { 10: { 3: SOCKET } } })
     await index.search()
