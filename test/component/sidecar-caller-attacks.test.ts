@@ -181,6 +181,28 @@ describe('sidecar: attacks on who is calling', () => {
     expect([tag?.verdict, tag?.verified]).to.deep.equal(['unidentified', undefined])
   })
 
+  it('refuses a connection whose user changes, where users are all that is told apart', async () => {
+    const own = await startFakeBroker()
+    const contained = await startTestSidecar(own, { extra: { NESTGATE_PROFILE: 'C' } })
+    const giver = dialog(python, [SOCKET_AGENT, String(contained.port)])
+    await giver.ask('connect')
+    await giver.ask('get /first')
+    await giver.ask('chown 12345')
+    expect(reasonInStatus(await giver.ask('get /second'))).to.equal(CHANGED)
+    expect(own.seen.map(({ tag }) => [tag.verdict, tag.socket?.uid])).to.deep.equal([
+      ['container_only', process.getuid?.()],
+    ])
+    await giver.end()
+    await contained.close()
+    await own.stop()
+  })
+
+  it('names nobody for a connection that its maker gave to another user', async () => {
+    await agent.ask('chown 12345')
+    await agent.ask('get /given')
+    expect(tagFor(broker, '/given')?.verdict).to.equal('unidentified')
+  })
+
   it('cuts off a client that sends and sends without waiting for answers, and serves others', async () => {
     let open = 0
     broker.onRequest = (_seen, response) => {

@@ -20,6 +20,7 @@ Reads one command a line and answers each with one line of JSON. Commands:
   slow-hand-over PATH PATH  sends; a child gets the connection while the answer is under way and sends too
   open NUMBER               opens that many files, or as many as it may
   wait-for-close            whether the connection was ended by the other side
+  chown UID                 gives the connection to another user (CAP_CHOWN)
   rename NAME               sets the process's own name
 """
 import ctypes, json, os, resource, signal, socket, struct, sys, threading, time
@@ -275,6 +276,9 @@ def command(words):
     if name == 'wait-for-close':
         sock.settimeout(10)
         return 'closed' if sock.recv(1) == b'' else 'open'
+    if name == 'chown':
+        os.fchown(sock.fileno(), int(rest[0]), -1)
+        return 'ok'
     if name == 'rename':
         libc.prctl(PR_SET_NAME, ' '.join(rest).encode(), 0, 0, 0)
         return 'ok'
