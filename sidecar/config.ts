@@ -56,7 +56,7 @@ export interface SidecarConfig {
   }
   /** How long a held request waits for its decision, in seconds. */
   readonly holdLimitSeconds: number
-  /** How long a request that can safely be sent again waits for a broker that cannot be reached, in seconds. */
+  /** How long requests that can safely be sent again wait for a broker that cannot be reached, in seconds: see outage.ts. */
   readonly brokerWaitSeconds: number
   /**
    * Whether the pod's other containers are told to stop at the same time as this one, as where the sidecar is an

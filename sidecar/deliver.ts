@@ -16,6 +16,7 @@ import type { Holds } from './hold.ts'
 import { heldId, isKeyUnknown } from './outcome.ts'
 import type { Outcome, Word } from './outcome.ts'
 import type { Metrics } from './metrics.ts'
+import type { Outage } from './outage.ts'
 import type { Registration } from './registration.ts'
 import type { Signer } from './signer.ts'
 import type { TokenSource } from './token.ts'
@@ -34,8 +35,7 @@ export interface DeliverDeps {
   readonly holds: Holds
   readonly log: Log
   readonly metrics: Pick<Metrics, 'lookup'>
-  /** How long a request that can safely be sent again waits for a broker that restarts, in milliseconds. */
-  readonly brokerWaitMs: number
+  readonly outage: Outage
   /** Milliseconds, monotonic. */
   readonly now: () => number
 }
@@ -61,8 +61,8 @@ export type Delivered = { readonly kind: 'done' | 'left' } | Word | Refusal
 interface Progress {
   /** Id of the approval that the next attempt claims. */
   approved?: string
-  /** Until when it is tried while the broker is away; since the first failure, or the approval. */
-  retryUntil?: number
+  /** Until when that claim is tried while the broker is away. */
+  claimUntil: number
   registeredAgain: boolean
   /** Whether it is sent again although the broker may have got it: once, since it may be what ended the broker. */
   repeated: boolean
@@ -70,13 +70,14 @@ interface Progress {
 
 /** Sends a request until there is an end to it. Rejects only when signing fails. */
 export async function deliver(deps: DeliverDeps, delivery: Delivery): Promise<Delivered> {
-  const progress: Progress = { registeredAgain: false, repeated: false }
+  const progress: Progress = { claimUntil: 0, registeredAgain: false, repeated: false }
   let caller: AgentTag | Refusal = delivery.caller
   for (;;) {
     const credentials = await credentialsOf(deps, caller, progress.approved)
     if (isRefusal(credentials)) return credentials
     const generation = deps.registration.generation()
     const outcome = await delivery.send(credentials)
+    if (outcome.kind !== 'failed' && outcome.kind !== 'left') deps.outage.over()
     if (outcome.kind === 'done' || outcome.kind === 'left') return outcome
     const next =
       outcome.kind === 'word'
@@ -137,7 +138,7 @@ async function afterWord(
   if (decision.kind === 'left') return decision
   if (decision.kind === 'refused') return decision.refusal
   progress.approved = id
-  progress.retryUntil = now() + CLAIM_LIMIT_MS
+  progress.claimUntil = now() + CLAIM_LIMIT_MS
   // The broker may have restarted during the hold, so it may ask for the key once more.
   progress.registeredAgain = false
   return 'again'
@@ -145,15 +146,15 @@ async function afterWord(
 
 /** What was not sent may be sent whatever it is; what the broker may have got only where that changes nothing. */
 async function afterFailure(
-  { now, log, brokerWaitMs }: DeliverDeps,
+  { now, log, outage }: DeliverDeps,
   delivery: Delivery,
   progress: Progress,
   { sent, code }: Extract<Outcome, { kind: 'failed' }>,
 ): Promise<Delivered | 'again'> {
   if (delivery.left.aborted) return { kind: 'left' }
-  progress.retryUntil ??= now() + brokerWaitMs
+  const until = Math.max(outage.noticed(), progress.claimUntil)
   const repeatable = delivery.repeatable && progress.approved === undefined && !progress.repeated
-  if ((!sent || repeatable) && now() < progress.retryUntil) {
+  if ((!sent || repeatable) && now() < until) {
     progress.repeated ||= sent
     const paused = sleep(RETRY_PAUSE_MS, true, { signal: delivery.left })
     return (await paused.catch(() => false)) ? 'again' : { kind: 'left' }

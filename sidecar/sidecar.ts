@@ -23,6 +23,7 @@ import { listen } from './listeners.ts'
 import type { TlsListener } from './listeners.ts'
 import { createLoopbackCertificate } from './loopback-certificate.ts'
 import { createMetrics } from './metrics.ts'
+import { createOutage } from './outage.ts'
 import { outlive } from './outlive.ts'
 import { findRiskyNeighbours } from './posture.ts'
 import { createRegistration } from './registration.ts'
@@ -143,7 +144,7 @@ function assemble(
     forwarder: createForwarder({ origin, agent: connections.agent }),
     upgrades: connections,
     brokerHost: host,
-    brokerWaitMs: config.brokerWaitSeconds * 1000,
+    outage: createOutage(config.brokerWaitSeconds * 1000, now),
     prefix: `/clusters/${config.cluster}`,
   }
   return { deps, connections }

@@ -224,10 +224,7 @@ class Lookups implements Callers {
     const batch = this.#rechecks
     this.#rechecks = []
     try {
-      const searched =
-        this.#index.searchNew() &&
-        this.#isSearchFresh() &&
-        (this.#deps.unreadable === 'ignore' || this.#index.unread() === 0)
+      const searched = this.#index.searchNew() && this.#isSearchFresh() && this.#unread() === 0
       const seen = batch.map(({ known }) => (searched ? this.#seenOf(known) : 'unknown'))
       // Last: a process that is unchanged now has had its number all the while.
       const unchanged = new Map<Pin, boolean>()
@@ -240,6 +237,11 @@ class Lookups implements Callers {
     } catch (error) {
       for (const { reject } of batch) reject(error)
     }
+  }
+
+  /** Processes that could not be searched, as far as they count. */
+  #unread(): number {
+    return this.#deps.unreadable === 'ignore' ? 0 : this.#index.unread()
   }
 
   #isSearchFresh(): boolean {
@@ -366,8 +368,7 @@ class Lookups implements Callers {
     if (!this.#isSearchFresh()) return changedMeanwhile('the search is too old; something')
     const holdings = this.#index.holdings(inode)
     if (holdings.length > 1) return this.#several(holdings)
-    const unread = this.#deps.unreadable === 'ignore' ? 0 : this.#index.unread()
-    const found = this.#describer.describe(holding, pin, exeHash, unread)
+    const found = this.#describer.describe(holding, pin, exeHash, this.#unread())
     const link = `socket:[${inode}]`
     const isHolder = holdings[0]?.pid === holding.pid && targetIn(pin.path, holding) === link
     if (typeof client === 'string' || client.inode !== inode || !isHolder)

@@ -585,12 +585,15 @@ describe('sidecar', function () {
       expect(counts).to.deep.equal([2, 1])
     })
 
-    it('answers 503 and says that nothing was forwarded', async () => {
+    it('answers 503 and says that nothing was forwarded, at once to those that come later', async () => {
       await broker.stop()
+      await ask('/first')
+      const startedAt = performance.now()
       for (const method of ['GET', 'DELETE']) {
         const answer = await ask('/x', { method })
         expect([answer.status, reasonOf(answer)]).to.deep.equal([503, 'broker_unavailable'])
       }
+      expect(performance.now() - startedAt).to.be.lessThan(500)
     })
 
     it('never repeats a write that the broker may have got', async () => {
