@@ -31,7 +31,7 @@ describe('a pod that ends', () => {
     it(`serves what its agents do last, and goes with them: profile ${profile}`, async () => {
       const name = `leaving-${profile.toLowerCase()}`
       const container = {
-        name: 'agent',
+        name: 'planner',
         image: facts.agentsImage,
         imagePullPolicy: 'IfNotPresent',
         command: ['sh', '-c', FAREWELL],
