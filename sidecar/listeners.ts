@@ -22,11 +22,25 @@ const MAX_HEAD_BYTES = 32 * 1024
 const MAX_HEADERS = 100
 /** Most connections at one time, for each address. */
 const MAX_CONNECTIONS = 1024
-/** Time to send a request head, and a whole request with its body, in milliseconds. Neither bounds the answer: watches run for hours. */
-const HEAD_LIMIT_MS = 30_000
-const REQUEST_LIMIT_MS = 120_000
-/** Idle time after which a connection is closed, in milliseconds; Go's clients keep theirs for 90 s and retry. */
-const IDLE_LIMIT_MS = 90_000
+/** Times that clients get, in milliseconds. */
+export interface ClientTimes {
+  /** For a TLS handshake, and for a request head. */
+  readonly head: number
+  /** For a whole request with its body. Does not bound the answer: watches run for hours. */
+  readonly request: number
+  /** Between two requests of a connection. */
+  readonly idle: number
+  /** How often heads and requests are looked at, which is how much later they may be ended. */
+  readonly checkEvery: number
+}
+
+/** Go's clients keep idle connections for 90 s and retry. */
+const CLIENT_TIMES: ClientTimes = {
+  head: 30_000,
+  request: 120_000,
+  idle: 90_000,
+  checkEvery: 5000,
+}
 /** How long answers under way may take to end once the sidecar is told to stop, in milliseconds. */
 const DRAIN_LIMIT_MS = 10_000
 /** How often a client that ended its side of the connection is looked for, in milliseconds. */
@@ -39,6 +53,8 @@ const NO_SUCH_ADDRESS: ReadonlySet<string | undefined> = new Set(['EADDRNOTAVAIL
 export interface ListenerDeps {
   readonly callers: Callers
   readonly log: Log
+  /** Others than the usual ones, for tests. */
+  readonly times?: ClientTimes
   /** `connection` is the accepted TCP socket, which the callers know; a request's own socket may be one of TLS over it. */
   readonly onRequest: (
     request: IncomingMessage,
@@ -83,13 +99,16 @@ export async function listen(
   port: number,
   tls?: TlsListener,
 ): Promise<Listeners> {
-  const servers: Listener[] = []
+  const servers: TcpServer[] = []
   const sockets = new Set<Socket>()
   const addresses: AddressInfo[] = []
+  const { http, serve } = createHttpServer(deps)
   let chosen = port
   try {
     for (const host of hosts) {
-      const server = createLoopbackServer(deps, sockets)
+      const server = createListener(deps, sockets, (socket) => {
+        serve(socket, socket)
+      })
       const address = await bind(server, host, chosen, deps.log)
       if (address === undefined) continue
       servers.push(server)
@@ -97,31 +116,33 @@ export async function listen(
       chosen = address.port
     }
     if (tls !== undefined) {
-      const server = createTlsListener(deps, sockets, tls)
+      const server = createListener(deps, sockets, tlsOver(deps, tls, serve))
       const address = await bind(server, tls.host, tls.port, deps.log)
       servers.push(server)
       if (address !== undefined) addresses.push(address)
     }
   } catch (error) {
     for (const server of servers) server.close()
+    http.close()
     throw error
   }
   return {
     addresses,
     connections: () => sockets.size,
-    close: () => closeAll(servers, sockets),
+    close: () => closeAll(servers, http, sockets),
   }
 }
 
-/** What is bound and closed: an HTTP server, or the TCP server below one. */
-type Listener = TcpServer & { closeIdleConnections: () => void }
-
-function createLoopbackServer(deps: ListenerDeps, sockets: Set<Socket>): Server {
-  const server = createHttpServer(deps, (socket) => socket)
-  server.maxConnections = MAX_CONNECTIONS
-  server.on('connection', (socket) => {
-    accept(deps, sockets, socket)
+/** TCP connections, before anything is read from them. */
+function createListener(
+  deps: ListenerDeps,
+  sockets: Set<Socket>,
+  use: (socket: Socket) => void,
+): TcpServer {
+  const server = createTcpServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    if (accept(deps, sockets, socket)) use(socket)
   })
+  server.maxConnections = MAX_CONNECTIONS
   return server
 }
 
@@ -129,36 +150,28 @@ function createLoopbackServer(deps: ListenerDeps, sockets: Set<Socket>): Server 
  * HTTPS over TCP sockets that are accepted here: Node's own HTTPS server has no public way from a connection to the
  * TCP socket under it, and guessing by port numbers could take one for another.
  */
-function createTlsListener(
-  deps: ListenerDeps,
-  sockets: Set<Socket>,
+function tlsOver(
+  { times = CLIENT_TIMES }: ListenerDeps,
   { key, cert }: TlsListener,
-): Listener {
+  serve: Serve,
+): (socket: Socket) => void {
   const secureContext = createSecureContext({ key, cert, minVersion: 'TLSv1.2' })
-  const below = new WeakMap<Socket, Socket>()
-  const http = createHttpServer(deps, (socket) => below.get(socket))
-  const tcp = createTcpServer({ allowHalfOpen: true }, (socket) => {
-    if (!accept(deps, sockets, socket)) return
-    const secure = secured(socket, secureContext)
-    below.set(secure, socket)
-    secure.once('secure', () => http.emit('connection', secure))
-  })
-  tcp.maxConnections = MAX_CONNECTIONS
-  return Object.assign(tcp, {
-    closeIdleConnections: () => {
-      http.closeIdleConnections()
-    },
-  })
+  return (socket) => {
+    const secure = secured(socket, secureContext, times.head)
+    secure.once('secure', () => {
+      serve(secure, socket)
+    })
+  }
 }
 
 /** The TLS side of a connection, ended when its handshake fails or takes too long. */
-function secured(socket: Socket, secureContext: SecureContext): TLSSocket {
+function secured(socket: Socket, secureContext: SecureContext, limitMs: number): TLSSocket {
   const secure = new TLSSocket(socket, {
     isServer: true,
     secureContext,
     ALPNProtocols: ['http/1.1'],
   })
-  const late = setTimeout(() => socket.destroy(), HEAD_LIMIT_MS)
+  const late = setTimeout(() => socket.destroy(), limitMs)
   secure.once('secure', () => {
     clearTimeout(late)
   })
@@ -187,16 +200,19 @@ function accept(deps: ListenerDeps, sockets: Set<Socket>, socket: Socket): boole
   return true
 }
 
-/** @param below - the accepted TCP socket of a connection */
-function createHttpServer(
-  deps: ListenerDeps,
-  below: (socket: Socket) => Socket | undefined,
-): Server {
+/** Reads requests from `stream`, which is the accepted `connection` itself or TLS over it. */
+type Serve = (stream: Socket, connection: Socket) => void
+
+/** Serves the connections that it is given; it has no listening socket of its own. */
+function createHttpServer(deps: ListenerDeps): { http: Server; serve: Serve } {
+  const { times = CLIENT_TIMES } = deps
+  const below = new WeakMap<Socket, Socket>()
   const server = createServer({
     maxHeaderSize: MAX_HEAD_BYTES,
-    headersTimeout: HEAD_LIMIT_MS,
-    requestTimeout: REQUEST_LIMIT_MS,
-    keepAliveTimeout: IDLE_LIMIT_MS,
+    headersTimeout: times.head,
+    requestTimeout: times.request,
+    keepAliveTimeout: times.idle,
+    connectionsCheckingInterval: times.checkEvery,
     // Java's and other clients offer h2c on every request; they take an ordinary answer.
     shouldUpgradeCallback: (request) => upgradeProtocol(request.headers) !== undefined,
   })
@@ -204,12 +220,12 @@ function createHttpServer(
   server.maxHeadersCount = MAX_HEADERS
   Object.assign(server, { httpAllowHalfOpen: true })
   server.on('request', (request, response) => {
-    const connection = below(request.socket)
+    const connection = below.get(request.socket)
     if (connection === undefined) response.destroy()
     else deps.onRequest(request, response, connection)
   })
   server.on('upgrade', (request, socket, head) => {
-    const connection = below(request.socket)
+    const connection = below.get(request.socket)
     if (connection === undefined) socket.destroy()
     else deps.onUpgrade(request, socket, head, connection)
   })
@@ -218,7 +234,13 @@ function createHttpServer(
     socket.on('error', () => socket.destroy())
     socket.end('HTTP/1.1 405 Method Not Allowed\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
   })
-  return server
+  // Node keeps its list of connections, without which it enforces neither limit of time, from this event on.
+  server.emit('listening')
+  const serve: Serve = (stream, connection) => {
+    below.set(stream, connection)
+    server.emit('connection', stream)
+  }
+  return { http: server, serve }
 }
 
 /**
@@ -254,22 +276,27 @@ function bind(
   })
 }
 
-async function closeAll(servers: readonly Listener[], sockets: ReadonlySet<Socket>): Promise<void> {
+async function closeAll(
+  servers: readonly TcpServer[],
+  http: Server,
+  sockets: ReadonlySet<Socket>,
+): Promise<void> {
   const closed = Promise.all(
-    servers.map((server) => {
-      const done = new Promise<void>((resolve) => {
-        server.close(() => {
-          resolve()
-        })
-      })
-      server.closeIdleConnections()
-      return done
-    }),
+    servers.map(
+      (server) =>
+        new Promise<void>((resolve) => {
+          server.close(() => {
+            resolve()
+          })
+        }),
+    ),
   )
+  http.closeIdleConnections()
   const drained = new AbortController()
   const limit = sleep(DRAIN_LIMIT_MS, undefined, { signal: drained.signal }).catch(() => undefined)
   await Promise.race([closed, limit])
   drained.abort()
   for (const socket of sockets) socket.destroy()
   await closed
+  http.close()
 }

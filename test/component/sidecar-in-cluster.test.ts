@@ -2,11 +2,16 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
+import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { connect as connectTls } from 'node:tls'
 import { expect } from 'chai'
-import { after, before, describe, it } from 'mocha'
+import { after, afterEach, before, beforeEach, describe, it } from 'mocha'
 import type { AgentTag } from '../../shared/agent-tag.ts'
+import { createLog } from '../../shared/log.ts'
+import { listen } from '../../sidecar/listeners.ts'
+import type { ListenerDeps, Listeners } from '../../sidecar/listeners.ts'
 import { createLoopbackCertificate } from '../../sidecar/loopback-certificate.ts'
 import { PLACEHOLDER_TOKEN } from '../../sidecar/service-account-files.ts'
 import { run } from '../support/client-processes.ts'
@@ -203,3 +208,75 @@ get(url + '/api/javascript', { ca: readFileSync(ca), headers: { authorization: '
     await lonely.close()
   })
 })
+
+describe('sidecar: clients that take their time', () => {
+  let listeners: Listeners
+  const { key, cert, ca } = createLoopbackCertificate(Date.now())
+  const callers = { accept: () => true, isHeld: () => true } as unknown as ListenerDeps['callers']
+  const times = { head: 300, request: 600, idle: 60_000, checkEvery: 20 }
+  const ways: [string, () => Socket][] = [
+    ['HTTP', () => connect(listeners.addresses[0]?.port ?? 0, '127.0.0.1')],
+    ['HTTPS', () => connectTls({ port: listeners.addresses[1]?.port ?? 0, host: '127.0.0.1', ca })],
+  ]
+
+  beforeEach(async () => {
+    const deps: ListenerDeps = {
+      callers,
+      log: createLog('test', 'silent'),
+      times,
+      onRequest: (request, response) => {
+        request.resume()
+        request.on('error', () => undefined)
+        if (request.url === '/slow') setTimeout(() => response.end('slow'), 3 * times.request)
+        else if (request.method === 'GET') response.end('quick')
+      },
+      onUpgrade: () => undefined,
+    }
+    const tls = { host: '127.0.0.1', port: 0, key, cert }
+    listeners = await listen(deps, ['127.0.0.1'], 0, tls)
+  })
+  afterEach(() => listeners.close())
+
+  for (const [name, open] of ways) {
+    it(`are ended over ${name} when half a head is all that comes`, async () => {
+      expect(await exchange(open(), 'GET / HTTP/1.1\r\nHost: ')).to.match(/^HTTP\/1\.1 408 /)
+    })
+
+    it(`are ended over ${name} when nothing comes`, async () => {
+      expect(await exchange(open(), '')).to.match(/^HTTP\/1\.1 408 /)
+    })
+
+    it(`are ended over ${name} when half a body is all that comes`, async () => {
+      const head = 'POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n'
+      expect(await exchange(open(), `${head}half`)).to.match(/^HTTP\/1\.1 408 /)
+    })
+
+    it(`get an answer over ${name} that takes longer than a request may`, async () => {
+      const request = 'GET /slow HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
+      expect(await exchange(open(), request)).to.match(/slow$/)
+    })
+
+    it(`hold nothing up over ${name} when the sidecar stops while they are idle`, async () => {
+      const socket = open()
+      const ended = exchange(socket, 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
+      await new Promise((resolve) => socket.once('data', resolve))
+      const before = performance.now()
+      await listeners.close()
+      expect(performance.now() - before).to.be.lessThan(1000)
+      expect(await ended).to.match(/quick$/)
+    })
+  }
+})
+
+/** Sends `text`, goes on listening, and gives what came until the other side closed. */
+function exchange(socket: Socket, text: string): Promise<string> {
+  return new Promise((resolve) => {
+    let answer = ''
+    socket.on('data', (chunk) => (answer += chunk.toString('latin1')))
+    socket.on('error', () => undefined)
+    socket.on('close', () => {
+      resolve(answer)
+    })
+    if (text !== '') socket.write(text)
+  })
+}
