@@ -194,9 +194,6 @@ function accept(deps: ListenerDeps, sockets: Set<Socket>, socket: Socket): boole
   }
   sockets.add(socket)
   socket.once('close', () => sockets.delete(socket))
-  socket.once('end', () => {
-    endWithClient(deps.callers, socket)
-  })
   return true
 }
 
@@ -238,6 +235,10 @@ function createHttpServer(deps: ListenerDeps): { http: Server; serve: Serve } {
   server.emit('listening')
   const serve: Serve = (stream, connection) => {
     below.set(stream, connection)
+    // Of `stream`: what TLS reads, the connection itself never tells.
+    stream.once('end', () => {
+      endWithClient(deps.callers, connection)
+    })
     server.emit('connection', stream)
   }
   return { http: server, serve }

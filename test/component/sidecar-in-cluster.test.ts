@@ -1,10 +1,12 @@
 /** What in-cluster clients, the kubelet and Prometheus meet: HTTPS on the loopback, the files beside it, health. */
+import { spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import type { Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
 import { expect } from 'chai'
 import { after, afterEach, before, beforeEach, describe, it } from 'mocha'
@@ -109,6 +111,18 @@ get(url + '/api/javascript', { ca: readFileSync(ca), headers: { authorization: '
       expect(lastTag()?.verified?.exe).to.match(/curl$|python3[.\d]*$|node$/)
       expect(JSON.stringify(broker.seen.at(-1))).not.to.contain(PLACEHOLDER_TOKEN)
     })
+
+  it('withdraws the held request of one that is killed', async () => {
+    const answer = broker.onRequest
+    broker.onRequest = (_seen, response) => broker.hold(response)
+    const args = ['-sS', '--cacert', ca, '-X', 'DELETE', `${base}/held`]
+    const client = spawn('curl', args, { stdio: 'ignore' })
+    await waitFor(() => broker.polls > 0)
+    client.kill('SIGKILL')
+    await waitFor(() => broker.cancelled.length > 0)
+    broker.onRequest = answer
+    expect(broker.cancelled).to.deep.equal(broker.holds.map(({ id }) => id))
+  })
 
   it('is trusted under the names of the API server, and under no other', async () => {
     const port = new URL(base).port
@@ -279,4 +293,8 @@ function exchange(socket: Socket, text: string): Promise<string> {
     })
     if (text !== '') socket.write(text)
   })
+}
+
+async function waitFor(condition: () => boolean): Promise<void> {
+  for (let tries = 0; tries < 300 && !condition(); tries += 1) await sleep(10)
 }
