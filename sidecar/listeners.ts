@@ -14,14 +14,16 @@ import { createSecureContext, TLSSocket } from 'node:tls'
 import type { SecureContext } from 'node:tls'
 import { codeOf } from '../shared/errors.ts'
 import type { Log } from '../shared/json-log.ts'
-import { upgradeProtocol } from '../shared/upgrade.ts'
+import { refuse } from '../shared/reasons.ts'
+import { statusAnswer } from '../shared/status.ts'
+import { responseHead, upgradeProtocol } from '../shared/upgrade.ts'
 import type { Callers } from './caller/caller.ts'
+import { createConnections } from './connections.ts'
+import type { OpenConnections } from './connections.ts'
 
 /** Largest request head, in bytes. The broker reads 64 KiB; token and tag are added here, at most 24 KiB. */
 const MAX_HEAD_BYTES = 32 * 1024
 const MAX_HEADERS = 100
-/** Most connections at one time, for each address. */
-const MAX_CONNECTIONS = 1024
 /** Times that clients get, in milliseconds. */
 export interface ClientTimes {
   /** For a TLS handshake, and for a request head. */
@@ -43,11 +45,19 @@ const CLIENT_TIMES: ClientTimes = {
 }
 /** How long answers under way may take to end once the sidecar is told to stop, in milliseconds. */
 const DRAIN_LIMIT_MS = 10_000
+/** How many clients for whom there is no room are told so at one time, and how long one may take to read it, in milliseconds. */
+const MAX_TOLD_BUSY = 64
+const TELL_BUSY_MS = 1000
+/** When they may try again, in seconds. */
+const RETRY_AFTER_S = '1'
 /** How often a client that ended its side of the connection is looked for, in milliseconds. */
 const HALF_CLOSED_CHECK_MS = 1000
 
 /** Addresses that a machine without IPv6 cannot bind; nobody else on it can, either. */
 const NO_SUCH_ADDRESS: ReadonlySet<string | undefined> = new Set(['EADDRNOTAVAIL', 'EAFNOSUPPORT'])
+
+/** A client that ended its side may still wait for its answer. */
+const TCP_OPTIONS = { allowHalfOpen: true, noDelay: true }
 
 /** What is listened for. */
 export interface ListenerDeps {
@@ -100,15 +110,17 @@ export async function listen(
   tls?: TlsListener,
 ): Promise<Listeners> {
   const servers: TcpServer[] = []
-  const sockets = new Set<Socket>()
+  const open = createConnections()
   const addresses: AddressInfo[] = []
-  const { http, serve } = createHttpServer(deps)
+  const { http, serve } = createHttpServer(deps, open)
+  const tellBusy = createBusyAnswer()
+  const plain = (socket: Socket): void => {
+    if (accept(deps, open, socket, tellBusy)) serve(socket, socket)
+  }
   let chosen = port
   try {
     for (const host of hosts) {
-      const server = createListener(deps, sockets, (socket) => {
-        serve(socket, socket)
-      })
+      const server = createTcpServer(TCP_OPTIONS, plain)
       const address = await bind(server, host, chosen, deps.log)
       if (address === undefined) continue
       servers.push(server)
@@ -116,7 +128,7 @@ export async function listen(
       chosen = address.port
     }
     if (tls !== undefined) {
-      const server = createListener(deps, sockets, tlsOver(deps, tls, serve))
+      const server = createTcpServer(TCP_OPTIONS, tlsOver(deps, open, tls, serve))
       const address = await bind(server, tls.host, tls.port, deps.log)
       servers.push(server)
       if (address !== undefined) addresses.push(address)
@@ -128,22 +140,9 @@ export async function listen(
   }
   return {
     addresses,
-    connections: () => sockets.size,
-    close: () => closeAll(servers, http, sockets),
+    connections: () => open.count(),
+    close: () => closeAll(servers, http, open),
   }
-}
-
-/** TCP connections, before anything is read from them. */
-function createListener(
-  deps: ListenerDeps,
-  sockets: Set<Socket>,
-  use: (socket: Socket) => void,
-): TcpServer {
-  const server = createTcpServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
-    if (accept(deps, sockets, socket)) use(socket)
-  })
-  server.maxConnections = MAX_CONNECTIONS
-  return server
 }
 
 /**
@@ -151,12 +150,19 @@ function createListener(
  * TCP socket under it, and guessing by port numbers could take one for another.
  */
 function tlsOver(
-  { times = CLIENT_TIMES }: ListenerDeps,
+  deps: ListenerDeps,
+  open: OpenConnections,
   { key, cert }: TlsListener,
   serve: Serve,
 ): (socket: Socket) => void {
   const secureContext = createSecureContext({ key, cert, minVersion: 'TLSv1.2' })
+  const { times = CLIENT_TIMES } = deps
+  // To say so would cost the handshake.
+  const leave = (socket: Socket): void => {
+    socket.destroy()
+  }
   return (socket) => {
+    if (!accept(deps, open, socket, leave)) return
     const secure = secured(socket, secureContext, times.head)
     secure.once('secure', () => {
       serve(secure, socket)
@@ -186,22 +192,58 @@ function secured(socket: Socket, secureContext: SecureContext, limitMs: number):
   return secure
 }
 
-/** Whether the connection may go on. */
-function accept(deps: ListenerDeps, sockets: Set<Socket>, socket: Socket): boolean {
-  if (!deps.callers.accept(socket)) {
-    socket.destroy()
-    return false
+/** Whether the connection may go on; `busy` ends one for which there is no room. */
+function accept(
+  { callers }: ListenerDeps,
+  open: OpenConnections,
+  socket: Socket,
+  busy: (socket: Socket) => void,
+): boolean {
+  const client = callers.accept(socket)
+  if (client === undefined) socket.destroy()
+  else if (open.admit(socket, client.uid)) return true
+  else busy(socket)
+  return false
+}
+
+/** Answers and ends connections from which nothing is read. */
+function createBusyAnswer(): (socket: Socket) => void {
+  const { status, contentType, body } = statusAnswer(
+    refuse('sidecar_busy', 'too many connections have a request under way'),
+  )
+  const head = responseHead(status, 'Service Unavailable', {
+    'content-type': contentType,
+    'content-length': String(Buffer.byteLength(body)),
+    'retry-after': RETRY_AFTER_S,
+    connection: 'close',
+  })
+  let told = 0
+  return (socket) => {
+    if (told >= MAX_TOLD_BUSY) {
+      socket.destroy()
+      return
+    }
+    told += 1
+    // What was sent is thrown away: left unread, it would make the kernel reset the connection, answer and all.
+    socket.resume()
+    socket.on('error', () => socket.destroy())
+    const late = setTimeout(() => socket.destroy(), TELL_BUSY_MS)
+    socket.once('close', () => {
+      clearTimeout(late)
+      told -= 1
+    })
+    socket.end(head + body)
   }
-  sockets.add(socket)
-  socket.once('close', () => sockets.delete(socket))
-  return true
 }
 
 /** Reads requests from `stream`, which is the accepted `connection` itself or TLS over it. */
 type Serve = (stream: Socket, connection: Socket) => void
 
 /** Serves the connections that it is given; it has no listening socket of its own. */
-function createHttpServer(deps: ListenerDeps): { http: Server; serve: Serve } {
+function createHttpServer(
+  deps: ListenerDeps,
+  open: OpenConnections,
+): { http: Server; serve: Serve } {
   const { times = CLIENT_TIMES } = deps
   const below = new WeakMap<Socket, Socket>()
   const server = createServer({
@@ -218,13 +260,28 @@ function createHttpServer(deps: ListenerDeps): { http: Server; serve: Serve } {
   Object.assign(server, { httpAllowHalfOpen: true })
   server.on('request', (request, response) => {
     const connection = below.get(request.socket)
-    if (connection === undefined) response.destroy()
-    else deps.onRequest(request, response, connection)
+    if (connection === undefined) {
+      response.destroy()
+      return
+    }
+    open.begin(connection)
+    response.once('close', () => {
+      open.end(connection)
+    })
+    deps.onRequest(request, response, connection)
   })
   server.on('upgrade', (request, socket, head) => {
     const connection = below.get(request.socket)
-    if (connection === undefined) socket.destroy()
-    else deps.onUpgrade(request, socket, head, connection)
+    if (connection === undefined) {
+      socket.destroy()
+      return
+    }
+    open.begin(connection)
+    // All is said: a client that leaves it at that has nothing under way.
+    socket.once('finish', () => {
+      open.end(connection)
+    })
+    deps.onUpgrade(request, socket, head, connection)
   })
   server.on('connect', (_request: IncomingMessage, socket: Duplex) => {
     // Node's own error listener is gone by now, and a reset would end the process
@@ -280,7 +337,7 @@ function bind(
 async function closeAll(
   servers: readonly TcpServer[],
   http: Server,
-  sockets: ReadonlySet<Socket>,
+  open: OpenConnections,
 ): Promise<void> {
   const closed = Promise.all(
     servers.map(
@@ -292,12 +349,12 @@ async function closeAll(
         }),
     ),
   )
-  http.closeIdleConnections()
+  open.drain()
   const drained = new AbortController()
   const limit = sleep(DRAIN_LIMIT_MS, undefined, { signal: drained.signal }).catch(() => undefined)
   await Promise.race([closed, limit])
   drained.abort()
-  for (const socket of sockets) socket.destroy()
+  open.destroy()
   await closed
   http.close()
 }

@@ -15,10 +15,16 @@ const CLIENT_STATES: ReadonlySet<number> = new Set([
 ])
 const OWN_STATES: ReadonlySet<number> = new Set([TCP_STATE.established, TCP_STATE.closeWait])
 
+/** What is told of a client before it has sent anything. */
+export interface AcceptedClient {
+  /** Who made its socket, where the kernel tells that at little cost. */
+  readonly uid: number | undefined
+}
+
 /** See the head of the file. */
 export interface AcceptedConnections {
-  /** Notes the ends of a connection; false when the client is gone already. */
-  note(socket: Socket): boolean
+  /** Notes the ends of a connection; undefined when the client is gone already. */
+  note(socket: Socket): AcceptedClient | undefined
   /** The row of the client's end, or why there is none that can be believed. */
   row(socket: Socket): SocketRow | string
   /** The same for several, in their order: one reading of the table serves all. */
@@ -39,18 +45,29 @@ export function createAcceptedConnections(table: SocketTable): AcceptedConnectio
       return connectionProblem(pair, ownInode(socket)) ?? pair.client ?? 'no row'
     })
   }
+  const row = (socket: Socket): SocketRow | string => rows([socket])[0] ?? 'no row'
+  const uidOf = (socket: Socket): number | undefined => {
+    if (!table.perConnection) return undefined
+    try {
+      const client = row(socket)
+      return typeof client === 'string' ? undefined : client.uid
+    } catch {
+      // A fault has no request to end yet; the first one will meet it again.
+      return undefined
+    }
+  }
   return {
     rows,
-    row: (socket) => rows([socket])[0] ?? 'no row',
-    note(socket): boolean {
+    row,
+    note(socket): AcceptedClient | undefined {
       const { remoteAddress, remotePort, localAddress, localPort } = socket
-      if (remoteAddress === undefined || remotePort === undefined) return false
-      if (localAddress === undefined || localPort === undefined) return false
+      if (remoteAddress === undefined || remotePort === undefined) return undefined
+      if (localAddress === undefined || localPort === undefined) return undefined
       connections.set(socket, {
         client: { address: remoteAddress, port: remotePort },
         own: { address: localAddress, port: localPort },
       })
-      return true
+      return { uid: uidOf(socket) }
     },
     isHeld(socket): boolean {
       const connection = connections.get(socket)

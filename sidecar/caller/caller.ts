@@ -11,7 +11,7 @@ import type { AgentTag } from '../../shared/agent-tag.ts'
 import { refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import { createAcceptedConnections } from './accepted.ts'
-import type { AcceptedConnections } from './accepted.ts'
+import type { AcceptedClient, AcceptedConnections } from './accepted.ts'
 import { createDescriber } from './describer.ts'
 import type { Describer } from './describer.ts'
 import type { ExeHash, ExeHashes } from './exe-hash.ts'
@@ -32,13 +32,13 @@ const FULL_SEARCH_AFTER_MS = 1000
 /** Pauses before a lookup is tried again, in milliseconds: a process may be between fork and exec, when both hold all files. */
 const RETRY_PAUSES_MS = [5, 20] as const
 /** Most lookups that wait at one time, for each user that made a socket and altogether. */
-const MAX_WAITING_PER_UID = 256
-const MAX_WAITING = 1024
+export const MAX_WAITING_PER_UID = 256
+export const MAX_WAITING = 1024
 
 /** Who is calling. */
 export interface Callers {
-  /** Notes the ends of a connection just accepted; false when the client is gone already. */
-  accept(socket: Socket): boolean
+  /** Notes the ends of a connection just accepted; undefined when the client is gone already. */
+  accept(socket: Socket): AcceptedClient | undefined
   /**
    * The tag of the process that holds the client's end now. Lookups that arrive together share one search. Refused
    * when somebody else holds it than at the last request, and when there is too much to search.
@@ -148,7 +148,7 @@ class Lookups implements Callers {
     this.#describer = createDescriber(deps.procRoot, deps.now)
   }
 
-  accept(socket: Socket): boolean {
+  accept(socket: Socket): AcceptedClient | undefined {
     return this.#accepted.note(socket)
   }
 

@@ -226,14 +226,20 @@ get(url + '/api/javascript', { ca: readFileSync(ca), headers: { authorization: '
 describe('sidecar: clients that take their time', () => {
   let listeners: Listeners
   const { key, cert, ca } = createLoopbackCertificate(Date.now())
-  const callers = { accept: () => true, isHeld: () => true } as unknown as ListenerDeps['callers']
+  const callers = {
+    accept: () => ({ uid: 0 }),
+    isHeld: () => true,
+  } as unknown as ListenerDeps['callers']
   const times = { head: 300, request: 600, idle: 60_000, checkEvery: 20 }
+  const SLOW_MS = 2 * times.request
+  let slow = 0
   const ways: [string, () => Socket][] = [
     ['HTTP', () => connect(listeners.addresses[0]?.port ?? 0, '127.0.0.1')],
     ['HTTPS', () => connectTls({ port: listeners.addresses[1]?.port ?? 0, host: '127.0.0.1', ca })],
   ]
 
   beforeEach(async () => {
+    slow = 0
     const deps: ListenerDeps = {
       callers,
       log: createLog('test', 'silent'),
@@ -241,8 +247,10 @@ describe('sidecar: clients that take their time', () => {
       onRequest: (request, response) => {
         request.resume()
         request.on('error', () => undefined)
-        if (request.url === '/slow') setTimeout(() => response.end('slow'), 3 * times.request)
-        else if (request.method === 'GET') response.end('quick')
+        if (request.url === '/slow') {
+          slow += 1
+          setTimeout(() => response.end('slow'), SLOW_MS)
+        } else if (request.method === 'GET') response.end('quick')
       },
       onUpgrade: () => undefined,
     }
@@ -268,6 +276,16 @@ describe('sidecar: clients that take their time', () => {
     it(`get an answer over ${name} that takes longer than a request may`, async () => {
       const request = 'GET /slow HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
       expect(await exchange(open(), request)).to.match(/slow$/)
+    })
+
+    it(`get the answer under way over ${name} when the sidecar stops, which then ends at once`, async () => {
+      const socket = open()
+      const ended = exchange(socket, 'GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n')
+      await waitFor(() => slow > 0)
+      const before = performance.now()
+      await listeners.close()
+      expect(performance.now() - before).to.be.lessThan(SLOW_MS + 1000)
+      expect(await ended).to.match(/slow$/)
     })
 
     it(`hold nothing up over ${name} when the sidecar stops while they are idle`, async () => {

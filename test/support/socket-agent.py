@@ -19,6 +19,9 @@ Reads one command a line and answers each with one line of JSON. Commands:
   body-hand-over PATH       sends the head of a request; a child that alone has the connection sends its body
   slow-hand-over PATH PATH  sends; a child gets the connection while the answer is under way and sends too
   open NUMBER               opens that many files, or as many as it may
+  become UID                goes on as that user
+  flood NUMBER [PATH]       opens that many connections more, and sends a request on each
+  count-open                how many of those the other side has not ended
   wait-for-close            whether the connection was ended by the other side
   chown UID                 gives the connection to another user (CAP_CHOWN)
   rename NAME               sets the process's own name
@@ -33,6 +36,7 @@ SYS_CLONE = 56 if os.uname().machine == 'x86_64' else 220
 SYS_PIDFD_OPEN, SYS_PIDFD_GETFD = 434, 438
 PR_SET_NAME = 15
 kept = []
+flooding = []
 
 
 def request(path):
@@ -212,6 +216,30 @@ def slow_hand_over(first, second):
     return finish(pid, reader)
 
 
+def raise_file_limit():
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
+
+
+def flood(count, path=None):
+    for _ in range(int(count)):
+        connection = connect()
+        if path is not None:
+            connection.sendall(request(path))
+        flooding.append(connection)
+    return len(flooding)
+
+
+def is_open(connection):
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b''
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
 def command(words):
     global sock
     name, rest = words[0], words[1:]
@@ -267,9 +295,19 @@ def command(words):
         return body_hand_over(rest[0])
     if name == 'slow-hand-over':
         return slow_hand_over(*rest)
+    if name == 'become':
+        raise_file_limit()
+        os.setgroups([])
+        os.setgid(int(rest[0]))
+        os.setuid(int(rest[0]))
+        return str(os.getuid())
+    if name == 'flood':
+        raise_file_limit()
+        return str(flood(*rest))
+    if name == 'count-open':
+        return str(sum(is_open(connection) for connection in flooding))
     if name == 'open':
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        most = raise_file_limit()
         count = min(int(rest[0]), most - 64)
         kept.extend(os.open('/dev/null', os.O_RDONLY) for _ in range(count))
         return str(len(kept))
