@@ -7,8 +7,8 @@
 import { createHash, generateKeyPairSync, randomBytes, sign } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
 
-/** What the certificate is good for. */
-const DNS_NAMES = [
+/** What the certificate is good for: the loopback's name, and those under which in-cluster clients know the API server. */
+export const DNS_NAMES: readonly string[] = [
   'localhost',
   'kubernetes',
   'kubernetes.default',

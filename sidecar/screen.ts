@@ -7,9 +7,14 @@ import type { IncomingMessage } from 'node:http'
 import { countHeader } from '../shared/headers.ts'
 import { refuse } from '../shared/reasons.ts'
 import type { Refusal } from '../shared/reasons.ts'
+import { DNS_NAMES } from './loopback-certificate.ts'
 
-/** `localhost`, `127.0.0.1` or `[::1]`, with or without a port. */
-const LOCAL_HOST = /^(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?$/i
+/**
+ * The loopback addresses and the names of the certificate. Those of the API server are no way in for a page either:
+ * only who may change the cluster's services can have one served under them.
+ */
+const LOCAL_NAMES: ReadonlySet<string> = new Set([...DNS_NAMES, '127.0.0.1', '[::1]'])
+const PORT = /:\d{1,5}$/
 const LOCAL_ORIGIN = /^https?:\/\/(?:localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?$/i
 
 /** Why a request goes no further, or undefined when it may. */
@@ -20,11 +25,16 @@ export function screen(request: IncomingMessage): Refusal | undefined {
     return refuse('path_ambiguous', 'the target does not begin with a slash')
   if (countHeader(rawHeaders, 'host') !== 1)
     return refuse('header_invalid', 'the Host header must be there exactly once')
-  if (!LOCAL_HOST.test(headers.host ?? '')) return refuse('host_not_local')
+  if (!isLocal(headers.host ?? '')) return refuse('host_not_local')
   if (countHeader(rawHeaders, 'origin') > 1) return refuse('header_invalid', 'Origin is repeated')
   if (headers.origin !== undefined && !LOCAL_ORIGIN.test(headers.origin))
     return refuse('host_not_local', 'the Origin is another site')
   return undefined
+}
+
+/** One of our names, with or without a port. */
+function isLocal(host: string): boolean {
+  return LOCAL_NAMES.has(host.replace(PORT, '').toLowerCase())
 }
 
 /** Why an upgrade goes no further, beyond what {@link screen} says. */

@@ -19,6 +19,7 @@ import { PLACEHOLDER_TOKEN } from '../../sidecar/service-account-files.ts'
 import { run } from '../support/client-processes.ts'
 import { startFakeBroker } from '../support/fake-broker.ts'
 import type { FakeBroker } from '../support/fake-broker.ts'
+import { FORGED_LINES } from '../support/forged-headers.ts'
 import { startTestSidecar } from '../support/running-sidecar.ts'
 import type { RunningSidecar } from '../support/running-sidecar.ts'
 
@@ -124,32 +125,42 @@ get(url + '/api/javascript', { ca: readFileSync(ca), headers: { authorization: '
     expect(broker.cancelled).to.deep.equal(broker.holds.map(({ id }) => id))
   })
 
-  it('is trusted under the names of the API server, and under no other', async () => {
+  it('is trusted and serves under the names of the API server, and under no other', async () => {
     const port = new URL(base).port
-    for (const [host, ok] of [
-      ['localhost', true],
-      ['kubernetes.default.svc', true],
-      ['kubernetes.default.svc.cluster.local', true],
-      ['example.com', false],
+    for (const [host, expected] of [
+      ['localhost', [0, 'exclusive']],
+      ['kubernetes', [0, 'exclusive']],
+      ['kubernetes.default', [0, 'exclusive']],
+      ['kubernetes.default.svc', [0, 'exclusive']],
+      ['kubernetes.default.svc.cluster.local', [0, 'exclusive']],
+      ['example.com', [60, undefined]],
     ] as const) {
-      const args = [
-        '-sS',
-        '--cacert',
-        ca,
-        '--resolve',
-        `${host}:${port}:127.0.0.1`,
-        '-H',
-        'Host: localhost',
-      ]
-      const { code } = await run('curl', [
-        ...args,
-        '-o',
-        '/dev/null',
-        `https://${host}:${port}/api`,
-      ])
-      expect(code === 0).to.equal(ok)
+      const args = ['-sS', '--cacert', ca, '--resolve', `${host}:${port}:127.0.0.1`]
+      const { code, stdout } = await run('curl', [...args, `https://${host}:${port}/api`])
+      expect([code, /exclusive/.exec(stdout)?.[0]]).to.deep.equal(expected)
     }
   })
+
+  const forgeries: [string, string, RegExp][] = [
+    ['a request', 'Connection: close\r\n', /^HTTP\/1\.1 200 /],
+    ['an upgrade', 'Connection: Upgrade\r\nUpgrade: websocket\r\n', /^HTTP\/1\.1 101 /],
+  ]
+  for (const [what, connection, answered] of forgeries)
+    it(`removes from ${what} what a client may not send`, async () => {
+      const trusted = { ca: readFileSync(ca), host: '127.0.0.1', port: Number(new URL(base).port) }
+      const socket = connectTls(trusted)
+      const forged = `Authorization: Bearer evil\r\n${FORGED_LINES}`
+      const before = broker.seen.length
+      const answer = exchange(
+        socket,
+        `GET /forged HTTP/1.1\r\nHost: kubernetes.default.svc\r\n${connection}${forged}\r\n`,
+      )
+      socket.once('data', () => socket.end())
+      expect(await answer).to.match(answered)
+      expect(broker.seen).to.have.length(before + 1)
+      expect(JSON.stringify(broker.seen.at(-1)?.rawHeaders)).not.to.contain('evil')
+      expect(lastTag()?.verified?.pid).to.equal(process.pid)
+    })
 
   it('passes openssl’s strict verification as a server certificate', async () => {
     const certificate = createLoopbackCertificate(Date.now())

@@ -18,6 +18,7 @@ import { makeCertificates } from '../support/certificates.ts'
 import { run } from '../support/client-processes.ts'
 import { claimOf, POD_TOKEN, startFakeBroker } from '../support/fake-broker.ts'
 import type { FakeBroker } from '../support/fake-broker.ts'
+import { FORGED_HEADERS, FORGED_LINES } from '../support/forged-headers.ts'
 import { sidecarEnv, startTestSidecar } from '../support/running-sidecar.ts'
 import type { RunningSidecar } from '../support/running-sidecar.ts'
 
@@ -244,29 +245,7 @@ describe('sidecar', function () {
   })
 
   describe('what a client may not send', () => {
-    const forged = [
-      'Impersonate-User',
-      'impersonate-group',
-      'Impersonate-Extra-Scopes',
-      'Impersonate-Uid',
-      'IMPERSONATE_USER',
-      'X-Remote-User',
-      'X-Remote-Extra-a',
-      'X-Forwarded-For',
-      'Forwarded',
-      'X-Real-Ip',
-      'Audit-ID',
-      'Nestgate-Agent',
-      'NESTGATE-AGENT',
-      'nestgate_agent',
-      'Nestgate-Hold',
-      'Nestgate-Request',
-      'Nestgate-Subject-Token',
-      'Nestgate-Cluster',
-      'Cookie',
-      'Proxy-Authorization',
-    ]
-    for (const name of forged)
+    for (const name of FORGED_HEADERS)
       it(`removes ${name}, also when it is sent twice`, async () => {
         await raw(
           `GET /x HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${name}: evil\r\n${name}: evil2\r\n\r\n`,
@@ -306,6 +285,24 @@ describe('sidecar', function () {
         'host_not_local',
       ],
       [
+        'a host that only begins like the API server',
+        'GET /x HTTP/1.1\r\nHost: kubernetes.default.evil.example\r\n',
+        403,
+        'host_not_local',
+      ],
+      [
+        'a name of the API server that the certificate has not',
+        'GET /x HTTP/1.1\r\nHost: kubernetes.other.svc\r\n',
+        403,
+        'host_not_local',
+      ],
+      [
+        'a page of the API server’s name',
+        'GET /x HTTP/1.1\r\nHost: kubernetes\r\nOrigin: http://kubernetes\r\n',
+        403,
+        'host_not_local',
+      ],
+      [
         'two hosts',
         'GET /x HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n',
         400,
@@ -338,7 +335,17 @@ describe('sidecar', function () {
         expect(broker.seen).to.have.length(0)
       })
 
-    for (const host of ['localhost', 'LOCALHOST:8001', '127.0.0.1:1', '[::1]:8001'])
+    for (const host of [
+      'localhost',
+      'LOCALHOST:8001',
+      '127.0.0.1:1',
+      '[::1]',
+      '[::1]:8001',
+      'kubernetes',
+      'kubernetes.default:443',
+      'Kubernetes.default.svc',
+      'kubernetes.default.svc.cluster.local:8443',
+    ])
       it(`takes ${host} for its own name`, async () => {
         expect((await ask('/x', { headers: { host } })).status).to.equal(200)
       })
@@ -840,6 +847,18 @@ describe('sidecar', function () {
       const { socket } = await upgrade(kinds[0]![1])
       socket.destroy()
       await closed
+    })
+
+    it('removes from an upgrade what a client may not send', async () => {
+      const forged = `Authorization: Bearer evil\r\n${FORGED_LINES}`
+      const { head, socket } = await upgrade(
+        `GET /exec HTTP/1.1\r\nUpgrade: websocket\r\n${forged}`,
+      )
+      expect(head).to.match(/^HTTP\/1\.1 101 /)
+      expect(broker.seen).to.have.length(1)
+      expect(JSON.stringify(broker.seen[0]?.rawHeaders)).not.to.contain('evil')
+      expect(broker.seen[0]?.tag.verified?.pid).to.equal(process.pid)
+      socket.destroy()
     })
 
     const refused: [string, string, string][] = [
