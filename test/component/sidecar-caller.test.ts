@@ -1,5 +1,6 @@
 /** Which process made a request: real programs call a sidecar, and the fake broker answers with the tag that came. */
 import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { copyFile, mkdtemp, rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { connect } from 'node:net'
@@ -32,6 +33,9 @@ printf 'GET %s HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' "$2" >&3
 IFS= read -r -d '' -u 3 answer
 printf '%s' "$answer"`
 
+/** How curl ends when `-m` is over. */
+const CURL_TIMED_OUT = 28
+
 interface Echo {
   readonly url: string
   readonly tag: AgentTag
@@ -53,7 +57,7 @@ describe('sidecar: the calling process', () => {
   before(async () => {
     broker = await startFakeBroker()
     // Some machines have a process that not even root may search; what that means has a test of its own.
-    const extra = { NESTGATE_CALLER_UNREADABLE: 'ignore' }
+    const extra = { NESTGATE_CALLER_UNREADABLE: 'ignore', NESTGATE_HEALTH_HOST: '127.0.0.1' }
     sidecar = await startTestSidecar(broker, { extra })
     // The program itself: a version manager's script on PATH would be another process.
     python = (await run('python3', ['-c', 'import sys; print(sys.executable)'])).stdout.trim()
@@ -136,16 +140,6 @@ describe('sidecar: the calling process', () => {
       expect(tagOf(stdout).verified?.pid).to.equal(pid)
     })
 
-    it('never names another process for one that does not wait', async () => {
-      const script = `exec 3<>/dev/tcp/127.0.0.1/$1; printf 'GET /fire HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n' >&3`
-      const { pid } = await run('bash', ['-c', script, 'bash', String(sidecar.port)])
-      await sleep(300)
-      const seen = broker.seen.filter(({ url }) => url === '/clusters/test/fire')
-      for (const { tag } of seen) {
-        if (tag.verdict !== 'unidentified') expect(tag.verified?.pid).to.equal(pid)
-      }
-    })
-
     it('does not take a process for the one whose port it uses again', async () => {
       const table = createProcSocketTable('/proc')
       const callers = createCallers({
@@ -194,6 +188,74 @@ describe('sidecar: the calling process', () => {
       expect([named?.verdict, named?.verified?.pid]).to.deep.equal(['exclusive', innocent.pid])
       expect(tags.get('/evil')?.verdict ?? 'unidentified').to.equal('unidentified')
     })
+  })
+
+  describe('whoever is gone before it is looked at is not named', () => {
+    const FIRE = `exec 3<>/dev/tcp/127.0.0.1/$1; printf 'GET %s HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n' "$2" >&3`
+
+    /** Each sends a request for the path, and no process has its connection any more when it returns. */
+    const clients: [string, (path: string) => Promise<void>][] = [
+      [
+        'one that sends and ends before it is accepted',
+        (path) => {
+          // The loop, and so the sidecar, stands still until the program has ended.
+          const { status } = spawnSync('bash', ['-c', FIRE, 'bash', String(sidecar.port), path])
+          expect(status).to.equal(0)
+          return Promise.resolve()
+        },
+      ],
+      [
+        'one that gives up waiting before it is accepted',
+        (path) => {
+          const { status } = spawnSync('curl', ['-sS', '-m', '0.3', sidecar.url + path])
+          expect(status).to.equal(CURL_TIMED_OUT)
+          return Promise.resolve()
+        },
+      ],
+      [
+        'one that was accepted, sends, and is killed before that is read',
+        async (path) => {
+          const agent = dialog(python, [SOCKET_AGENT, String(sidecar.port)])
+          await agent.ask('connect')
+          expect(await connections()).to.be.greaterThan(0)
+          const sent = agent.ask(`send ${path}`)
+          blockUntil(() => hasUnread(sidecar.port))
+          agent.child.kill('SIGKILL')
+          blockUntil(() => isEnded(agent.pid))
+          await sent
+          await agent.end()
+        },
+      ],
+    ]
+    for (const [at, [name, act]] of clients.entries())
+      it(name, async () => {
+        const path = `/gone-${at}`
+        const before = await lookups('unidentified')
+        await act(path)
+        for (let tries = 0; tries < 300 && (await lookups('unidentified')) === before; tries += 1)
+          await sleep(10)
+        expect(await lookups('unidentified')).to.equal(before + 1)
+        // It may be passed on, if the sidecar has not seen yet that nobody waits.
+        for (const { url, tag } of broker.seen)
+          if (url.endsWith(path))
+            expect([tag.verdict, tag.verified]).to.deep.equal(['unidentified', undefined])
+      })
+
+    async function figure(pattern: RegExp): Promise<number> {
+      const { port = 0 } = sidecar.sidecar.health ?? {}
+      const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text()
+      return Number(pattern.exec(text)?.[1] ?? 0)
+    }
+
+    function lookups(result: string): Promise<number> {
+      return figure(
+        new RegExp(`^nestgate_sidecar_lookups_total\\{result="${result}"\\} (\\d+)$`, 'm'),
+      )
+    }
+
+    function connections(): Promise<number> {
+      return figure(/^nestgate_sidecar_connections (\d+)$/m)
+    }
   })
 
   describe('one connection, several processes', () => {
@@ -348,6 +410,23 @@ function blockUntil(happened: () => boolean): void {
     if (tries === 250) throw new Error('it did not happen')
     spawnSync('sleep', ['0.02'])
   }
+}
+
+/** Whether something lies unread in a connection that was accepted on this port; read from the kernel's text, see proc(5). */
+function hasUnread(port: number): boolean {
+  const local = `:${port.toString(16).toUpperCase().padStart(4, '0')}`
+  return readFileSync('/proc/net/tcp', 'latin1')
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/))
+    .some(
+      ([, from, , state, queues]) =>
+        from?.endsWith(local) === true && state === '01' && queues?.endsWith(':00000000') === false,
+    )
+}
+
+/** Whether a process has ended, its files with it, although nobody has asked for its end yet. */
+function isEnded(pid: number): boolean {
+  return readFileSync(`/proc/${pid}/stat`, 'latin1').includes(') Z ')
 }
 
 /** Answers later, so that what happens to the connection meanwhile matters. */

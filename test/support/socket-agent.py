@@ -3,6 +3,7 @@
 Reads one command a line and answers each with one line of JSON. Commands:
   connect [SOURCE_PORT]     opens a connection to the port given as first argument
   get PATH                  sends a request on it, reads the answer's body
+  send PATH                 sends a request and does not read
   pipeline PATH PATH        sends two requests in one write, reads both
   fork-get PATH             a child sends on the connection while this process keeps it
   fork-hold                 a child that keeps the connection and does nothing
@@ -248,6 +249,9 @@ def command(words):
         return str(sock.getsockname()[1])
     if name == 'get':
         return get(sock, rest[0])
+    if name == 'send':
+        sock.sendall(request(rest[0]))
+        return 'sent'
     if name == 'pipeline':
         sock.sendall(request(rest[0]) + request(rest[1]))
         with sock.makefile('rb', buffering=0) as stream:
