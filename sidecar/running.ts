@@ -5,41 +5,34 @@
 import type { Socket } from 'node:net'
 import { refuse } from '../shared/reasons.ts'
 import type { Refusal } from '../shared/reasons.ts'
+import { createPlaces } from './places.ts'
 
 /** Most at one time; the broker takes 128 of a pod. */
 const MAX_RUNNING = 256
 /** Most of one connection; HTTP/1.1 clients that send ahead send few. */
 const MAX_RUNNING_PER_CONNECTION = 16
+/** How many of one connection may be refused before it is cut off. */
+const MAX_REFUSED_PER_CONNECTION = 16
 
 /** See the head of the file. */
 export interface Running {
-  /**
-   * Lets a request in. A connection with too many is cut off.
-   *
-   * @returns what ends it, to be called once, or the refusal `sidecar_busy`
-   */
+  /** Lets a request in. @returns what ends it, to be called once, or the refusal `sidecar_busy` */
   begin(connection: Socket): (() => void) | Refusal
 }
 
 /** None at first. */
-export function createRunning(
-  limits = { all: MAX_RUNNING, perConnection: MAX_RUNNING_PER_CONNECTION },
-): Running {
-  const byConnection = new WeakMap<Socket, number>()
-  let all = 0
+export function createRunning(): Running {
+  const places = createPlaces<Socket>({ all: MAX_RUNNING, each: MAX_RUNNING_PER_CONNECTION })
+  const refused = new WeakMap<Socket, number>()
   return {
     begin(connection): (() => void) | Refusal {
-      const own = byConnection.get(connection) ?? 0
-      // Refusals would queue up behind the answers, and Node then stops reading: the client's leaving would go unseen.
-      if (own >= limits.perConnection) connection.destroy()
-      if (own >= limits.perConnection || all >= limits.all)
-        return refuse('sidecar_busy', 'too many requests are under way')
-      all += 1
-      byConnection.set(connection, own + 1)
-      return () => {
-        all -= 1
-        byConnection.set(connection, (byConnection.get(connection) ?? 1) - 1)
-      }
+      const end = places.take(connection)
+      if (end !== undefined) return end
+      const count = (refused.get(connection) ?? 0) + 1
+      refused.set(connection, count)
+      // Refusals queue up behind the answers, until Node stops reading: then the client's leaving would go unseen.
+      if (count > MAX_REFUSED_PER_CONNECTION) connection.destroy()
+      return refuse('sidecar_busy', 'too many requests are under way')
     },
   }
 }

@@ -5,13 +5,16 @@
  * nothing can have changed; otherwise everything is looked up again, and whoever holds it by then is refused: bytes
  * of both may have arrived. Trust boundary: all facts come from the kernel.
  */
-import { statSync } from 'node:fs'
 import type { Socket } from 'node:net'
 import type { AgentTag } from '../../shared/agent-tag.ts'
 import { refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
+import { createPlaces } from '../places.ts'
+import type { Places } from '../places.ts'
 import { createAcceptedConnections } from './accepted.ts'
 import type { AcceptedClient, AcceptedConnections } from './accepted.ts'
+import { changedMeanwhile, heldBySeveral, nobody, notFound } from './conclusion.ts'
+import type { Conclusion } from './conclusion.ts'
 import { createDescriber } from './describer.ts'
 import type { Describer } from './describer.ts'
 import type { ExeHash, ExeHashes } from './exe-hash.ts'
@@ -22,7 +25,7 @@ import type { Pin, Pins } from './pins.ts'
 import { SharedSearch } from './shared-search.ts'
 import type { SocketRow, SocketTable } from './socket-table.ts'
 import { judge } from './verdict.ts'
-import type { Findings, IdentityLevel } from './verdict.ts'
+import type { IdentityLevel } from './verdict.ts'
 
 /**
  * Longest time without a full search while requests come, in milliseconds: a descriptor can be handed over without
@@ -100,14 +103,6 @@ interface Pending {
   readonly reject: (error: unknown) => void
 }
 
-/** What one look at a connection came to: who holds it, as a text to compare, and the tag of that. */
-interface Conclusion {
-  readonly holders: string
-  readonly tag: AgentTag
-  /** When another look may tell more: what was seen for certain must not be looked away. */
-  readonly lookAgain: 'always' | 'ifChanged' | 'never'
-}
-
 /** Makes the lookups of one sidecar. Reads the boot id, so it throws where there is no procfs. */
 export function createCallers(deps: CallerDeps): Callers {
   return new Lookups(deps)
@@ -125,14 +120,16 @@ class Lookups implements Callers {
   readonly #searches: SharedSearch<Pending>
   readonly #index: HolderIndex
   readonly #pins: Pins
-  readonly #waiting = new Map<number, number>()
-  #waitingTotal = 0
+  /** Who waits for a search, by user; all are 0 where a look at one connection costs a look at all. */
+  readonly #waiting: Places<number>
   #rechecks: Recheck[] = []
   #candidates: { readonly pending: Pending; readonly candidate: Candidate }[] = []
 
   constructor(deps: CallerDeps) {
     this.#deps = deps
     this.#index = createHolderIndex(deps.procRoot, deps.shareFiles, deps.now)
+    const each = deps.table.perConnection ? MAX_WAITING_PER_UID : MAX_WAITING
+    this.#waiting = createPlaces({ all: MAX_WAITING, each })
     this.#searches = new SharedSearch<Pending>({
       search: () => this.#index.search(),
       found: (pending) => {
@@ -197,7 +194,7 @@ class Lookups implements Callers {
   /** Without the pod's processes in sight: who made the socket is all that the kernel tells. */
   #byContainer(socket: Socket, why: string): AgentTag | Refusal {
     const client = this.#accepted.row(socket)
-    if (typeof client === 'string') return judge(none(client))
+    if (typeof client === 'string') return nobody(client).tag
     const { uid, cgroupId } = client
     const before = this.#userOf.get(socket) ?? uid
     this.#userOf.set(socket, before)
@@ -251,39 +248,19 @@ class Lookups implements Callers {
   #seenOf({ inode, holding, link }: Known): 'unchanged' | 'unknown' | Conclusion {
     const holdings = this.#index.holdings(inode)
     if (holdings.length > 1) {
-      const several = this.#several(holdings)
+      const several = heldBySeveral(this.#deps.procRoot, holdings)
       return several.lookAgain === 'never' ? several : 'unknown'
     }
     if (holdings.some(({ pid }) => pid !== holding.pid)) return 'unknown'
     return holdingTarget(this.#deps.procRoot, holding) === link ? 'unchanged' : 'unknown'
   }
 
-  /** A child that has not executed anything yet is its parent's program; any other has had its chance to write. */
-  #several(holdings: readonly Holding[]): Conclusion {
-    const pids = holdings.map(({ pid }) => pid).sort((a, b) => a - b)
-    const programs = new Set(holdings.map((holding) => programOf(this.#deps.procRoot, holding)))
-    return {
-      holders: `shared ${pids.join(' ')}`,
-      tag: judge({ kind: 'several', pids }),
-      lookAgain: programs.size === 1 ? 'always' : 'never',
-    }
-  }
-
   #waitForSearch(socket: Socket, uid: number): Promise<AgentTag | Refusal> {
-    const waiting = this.#waiting.get(uid) ?? 0
-    const most = this.#deps.table.perConnection ? MAX_WAITING_PER_UID : MAX_WAITING
-    if (waiting >= most || this.#waitingTotal >= MAX_WAITING)
-      return Promise.resolve(refuse('attribution_busy'))
-    this.#waiting.set(uid, waiting + 1)
-    this.#waitingTotal += 1
+    const leave = this.#waiting.take(uid)
+    if (leave === undefined) return Promise.resolve(refuse('attribution_busy'))
     return new Promise<AgentTag | Refusal>((resolve, reject) => {
       this.#searches.wait({ socket, uid, attempt: 0, resolve, reject })
-    }).finally(() => {
-      this.#waitingTotal -= 1
-      const left = (this.#waiting.get(uid) ?? 1) - 1
-      if (left === 0) this.#waiting.delete(uid)
-      else this.#waiting.set(uid, left)
-    })
+    }).finally(leave)
   }
 
   #lookAtAll(batch: readonly Pending[]): void {
@@ -328,9 +305,7 @@ class Lookups implements Callers {
     }
     const [holding] = this.#index.holdings(client.inode)
     if (holding === undefined) {
-      // Somebody has it: it may have moved to another descriptor while its table was read.
-      const why = noHolderReason(this.#index.unread())
-      this.#conclude(pending, { ...nobody(why), lookAgain: 'always' })
+      this.#conclude(pending, notFound(this.#index.unread()))
       return
     }
     const pin = this.#pins.pin(holding.pid, holding.tid)
@@ -367,7 +342,7 @@ class Lookups implements Callers {
   ): Conclusion {
     if (!this.#isSearchFresh()) return changedMeanwhile('the search is too old; something')
     const holdings = this.#index.holdings(inode)
-    if (holdings.length > 1) return this.#several(holdings)
+    if (holdings.length > 1) return heldBySeveral(this.#deps.procRoot, holdings)
     const found = this.#describer.describe(holding, pin, exeHash, this.#unread())
     const link = `socket:[${inode}]`
     const isHolder = holdings[0]?.pid === holding.pid && targetIn(pin.path, holding) === link
@@ -381,33 +356,4 @@ class Lookups implements Callers {
     if (tag.verdict === 'exclusive') this.#known.set(socket, { tag, holding, inode, link, pin })
     return { holders: found.instanceId, tag, lookAgain: 'ifChanged' }
   }
-}
-
-/** Which file a process executes, as a text to compare; one that cannot be read is like no other. */
-function programOf(root: string, { pid, tid }: Holding): string {
-  try {
-    const { dev, ino } = statSync(`${root}/${pid}/task/${tid}/exe`)
-    return `${dev}:${ino}`
-  } catch {
-    return `process ${pid}`
-  }
-}
-
-function noHolderReason(unread: number): string {
-  return unread === 0
-    ? 'no process holds the client’s end'
-    : `no process that may be searched holds the client’s end; ${unread} may not be`
-}
-
-/** Nobody holds it, for all that can be seen. */
-function nobody(why: string): Conclusion {
-  return { holders: 'nobody', tag: judge(none(why)), lookAgain: 'ifChanged' }
-}
-
-function changedMeanwhile(what: string): Conclusion {
-  return { ...nobody(`${what} changed while it was looked at`), lookAgain: 'always' }
-}
-
-function none(why: string): Findings {
-  return { kind: 'none', why }
 }
