@@ -108,7 +108,7 @@ function readyLine(name: string, child: ChildProcess, ready: RegExp): Promise<Re
 }
 
 /** The process that one waits for which has no other child. */
-function onlyChildOf(pid: number): number {
+export function onlyChildOf(pid: number): number {
   return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim())
 }
 

@@ -19,6 +19,7 @@ import { run } from '../support/client-processes.ts'
 import { claimOf, POD_TOKEN, startFakeBroker } from '../support/fake-broker.ts'
 import type { FakeBroker } from '../support/fake-broker.ts'
 import { FORGED_HEADERS, FORGED_LINES } from '../support/forged-headers.ts'
+import { freePort } from '../support/free-port.ts'
 import { sidecarEnv, startTestSidecar } from '../support/running-sidecar.ts'
 import type { RunningSidecar } from '../support/running-sidecar.ts'
 
@@ -1014,12 +1015,4 @@ describe('sidecar', function () {
 
 async function until(condition: () => boolean): Promise<void> {
   for (let tries = 0; tries < 500 && !condition(); tries += 1) await sleep(10)
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const address = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return typeof address === 'object' && address !== null ? address.port : 0
 }

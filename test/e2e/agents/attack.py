@@ -2,8 +2,15 @@
 
 Runs in a container of the pod. What it prints are names of attempts, never what they found.
 """
-import ctypes, errno, json, os, signal, socket, sys, time
+import argparse, ctypes, errno, json, os, re, signal, socket, time
 
+arguments = argparse.ArgumentParser()
+arguments.add_argument('--program', default='main', help='which of the programs of the sidecar is attacked')
+arguments.add_argument('--port', type=int, default=8001)
+arguments.add_argument('--tls-port', type=int, default=8443)
+options = arguments.parse_args()
+# As the image has it, or as it runs from source.
+PROGRAM = re.compile(rb'(?:^|\0)(/[^\0]*/sidecar/%b\.[jt]s)(?:\0|$)' % re.escape(options.program.encode()))
 libc = ctypes.CDLL(None, use_errno=True)
 PTRACE_ATTACH, PTRACE_SEIZE = 16, 0x4206
 SYS_PIDFD_OPEN, SYS_PIDFD_GETFD = 434, 438
@@ -19,12 +26,14 @@ def attempt(name, work):
 
 
 def sidecars():
-    found = []
+    """Numbers of the processes, each with the path of its program."""
+    found = {}
     for pid in filter(str.isdigit, os.listdir('/proc')):
         try:
             with open(f'/proc/{pid}/cmdline', 'rb') as file:
-                if b'/app/sidecar/main.js' in file.read():
-                    found.append(int(pid))
+                match = PROGRAM.search(file.read())
+            if match:
+                found[int(pid)] = os.fsdecode(match[1])
         except OSError:
             pass
     return found
@@ -110,8 +119,21 @@ def write(path):
     return True
 
 
+def can_write(path):
+    # Opened only: an attempt that succeeds must leave the program as it is.
+    os.close(os.open(path, os.O_WRONLY))
+    return True
+
+
+def can_add(folder):
+    path = f'{folder}/attack.tmp'
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    os.unlink(path)
+    return True
+
+
 pids = sidecars()
-for pid in pids:
+for pid, program in pids.items():
     for name in ('environ', 'maps', 'auxv', 'stack', 'syscall'):
         attempt(f'read {name}', lambda: read(f'/proc/{pid}/{name}'))
     # Root may list the numbers of descriptors; where they lead it must not see.
@@ -122,6 +144,11 @@ for pid in pids:
     attempt('read the token', lambda: read(f'/proc/{pid}/root/var/run/secrets/nestgate.dev/token'))
     attempt('write its certificate', lambda: write(f'/proc/{pid}/root/var/run/nestgate-serviceaccount/ca.crt'))
     attempt('read memory', lambda: read_memory(pid))
+    for path in (program, f'/proc/{pid}/root{program}', f'/proc/{pid}/exe'):
+        attempt(f'write {path.replace(str(pid), "PID")}', lambda: can_write(path))
+    for folder in {os.path.dirname(program), os.path.dirname(os.path.dirname(program))}:
+        for path in (folder, f'/proc/{pid}/root{folder}'):
+            attempt(f'add to {path.replace(str(pid), "PID")}', lambda: can_add(path))
     attempt('write memory', lambda: write(f'/proc/{pid}/mem'))
     attempt('process_vm_readv', lambda: vm_read(pid))
     attempt('ptrace attach', lambda: ptrace(PTRACE_ATTACH, pid))
@@ -131,7 +158,7 @@ for pid in pids:
 for name in ('ca.crt', 'token', 'namespace', 'new'):
     attempt(f'write {name}', lambda: write(f'/var/run/secrets/kubernetes.io/serviceaccount/{name}'))
 for family, address in ((socket.AF_INET, '127.0.0.1'), (socket.AF_INET, '0.0.0.0'), (socket.AF_INET6, '::1'), (socket.AF_INET6, '::')):
-    ports = (8001,) if family == socket.AF_INET6 and address == '::1' else (8001, 8443)
+    ports = (options.port,) if address == '::1' else (options.port, options.tls_port)
     for port in ports:
         attempt(f'listen on {address} port {port}', lambda: bind(family, address, port))
 attempt('raw socket', lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) is not None)
