@@ -31,8 +31,16 @@ const RISK_REMEMBERED_MS = 60_000
 const PROBE_LIMIT_MS = 5000
 const MAX_PROBE_BYTES = 16_384
 
+/** What the sidecar's process knows of itself. */
+export interface OwnProcess {
+  readonly pid: number
+  /** Whether others of its user can trace it, and so read all that it has, as far as it could tell. */
+  readonly isTraceable: boolean
+}
+
 /** What the guard needs. */
 export interface GuardDeps {
+  readonly own: OwnProcess
   readonly profile: 'R' | 'P' | 'C'
   readonly posture: Posture
   readonly survey: Callers['survey']
@@ -40,6 +48,8 @@ export interface GuardDeps {
   readonly log: Log
   /** Milliseconds, monotonic. */
   readonly now: () => number
+  /** Waits; ends early, without an error, when the signal is aborted. */
+  readonly pause?: (ms: number, signal?: AbortSignal) => Promise<void>
 }
 
 /** See the head of the file. */
@@ -63,6 +73,7 @@ export function createGuard(deps: GuardDeps): Guard {
 
 class PodGuard implements Guard {
   readonly #deps: GuardDeps
+  readonly #pause: (ms: number, signal?: AbortSignal) => Promise<void>
   #problem: string | undefined = 'the self-test has not run yet'
   #risk: { readonly text: string; readonly seenAt: number } | undefined
   #seen = 0
@@ -70,6 +81,7 @@ class PodGuard implements Guard {
 
   constructor(deps: GuardDeps) {
     this.#deps = deps
+    this.#pause = deps.pause ?? pause
   }
 
   level(): IdentityLevel {
@@ -105,10 +117,9 @@ class PodGuard implements Guard {
 
   async watch(port: number, signal: AbortSignal): Promise<void> {
     let testedAt = this.#deps.now()
-    const pause = { signal, ref: false }
     const ended = (): boolean => signal.aborted
     while (!ended()) {
-      await sleep(POSTURE_EVERY_MS, undefined, pause).catch(() => undefined)
+      await this.#pause(POSTURE_EVERY_MS, signal)
       if (ended()) return
       if (this.#deps.now() - testedAt < TEST_EVERY_MS) {
         await this.#lookAtNeighbours()
@@ -138,7 +149,7 @@ class PodGuard implements Guard {
     if (this.#deps.profile === 'C') return
     const first = new Set(this.#deps.neighbours().map(({ key }) => key))
     if (first.size === 0) return
-    await sleep(SECOND_LOOK_MS, undefined, { ref: false })
+    await this.#pause(SECOND_LOOK_MS)
     const risky = this.#deps.neighbours().filter(({ key }) => first.has(key))
     if (risky.length === 0) return
     const text = describeRisk(risky)
@@ -148,21 +159,29 @@ class PodGuard implements Guard {
   }
 
   async #findProblem(port: number): Promise<string | undefined> {
-    if (this.#deps.profile !== 'C') {
-      const { seen, unread } = await this.#deps.survey()
+    const { own, profile, survey } = this.#deps
+    if (own.isTraceable)
+      return 'this process can be traced by others of its user, who could take all that it has'
+    if (profile !== 'C') {
+      const { seen, unread, sawFirst } = await survey()
       this.#seen = seen
       this.#unread = unread
-      if (process.pid === 1)
+      // In a pod with one process namespace the first process is the sandbox's.
+      if (own.pid === 1 || !sawFirst)
         return 'the pod’s processes are not visible: shareProcessNamespace is missing'
     }
     const tag = await whoAmI(port)
     const verified = isRecord(tag['verified']) ? tag['verified'] : {}
     const socket = isRecord(tag['socket']) ? tag['socket'] : {}
-    const isOwn = verified['pid'] === process.pid || socket['uid'] === process.geteuid?.()
+    const isOwn = verified['pid'] === own.pid || socket['uid'] === process.geteuid?.()
     return isOwn
       ? undefined
       : `the sidecar’s own connection was found to be ${String(tag['verdict'])}`
   }
+}
+
+async function pause(ms: number, signal?: AbortSignal): Promise<void> {
+  await sleep(ms, undefined, { ref: false, signal }).catch(() => undefined)
 }
 
 /** Asks the listener who this process is. */

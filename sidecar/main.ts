@@ -8,22 +8,25 @@ import { keepSmall } from './memory.ts'
 import { loadNative } from './native.ts'
 import { startSidecar } from './sidecar.ts'
 
-/** Before there is anything to be read in this process: a neighbour with its user id could otherwise trace it. */
-function forbidDumps(log: Log): void {
+/**
+ * Before there is anything to be read in this process: a neighbour with its user id could otherwise trace it. Whether it
+ * is forbidden now.
+ */
+function forbidDumps(log: Log): boolean {
   try {
-    if (loadNative().forbidDumps()) return
-    log.error('this process can be traced by others of its user')
+    return loadNative().forbidDumps()
   } catch (error) {
-    log.error({ error: messageOf(error) }, 'this process may be traced by others of its user')
+    log.error({ error: messageOf(error) }, 'there is no way to the system’s own calls')
+    return false
   }
 }
 
 try {
   const config = readSidecarConfig(commandLine())
   const log = createJsonLog('nestgate-sidecar', config.log.level)
-  forbidDumps(log)
+  const own = { pid: process.pid, isTraceable: !forbidDumps(log) }
   keepSmall(log)
-  const sidecar = await startSidecar(config, log)
+  const sidecar = await startSidecar(config, log, own)
   closeOnSignal(log, [() => sidecar.close()], () => sidecar.outliveNeighbours())
   const { cluster, profile } = config
   log.info({ addresses: sidecar.addresses, cluster, profile }, 'listening')

@@ -1,6 +1,7 @@
 /**
  * The one door to system calls that Node has no function for, by koffi, whose binaries come ready-built. Everything
- * that uses it must go on without it: a platform may have no binary, and a seccomp profile may forbid a call.
+ * that uses it must go on without it: a platform may have no binary, and a seccomp profile may forbid a call. Only a
+ * process that could not forbid to be traced serves nothing.
  */
 import { createRequire } from 'node:module'
 import { isRecord } from '../shared/config-source.ts'

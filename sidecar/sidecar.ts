@@ -15,7 +15,7 @@ import { openKernel } from './caller/kernel.ts'
 import type { SidecarConfig } from './config.ts'
 import { createForwarder } from './forward.ts'
 import { createGuard } from './guard.ts'
-import type { Guard } from './guard.ts'
+import type { Guard, OwnProcess } from './guard.ts'
 import { listenForHealth } from './health.ts'
 import type { Health } from './health.ts'
 import { createHolds } from './hold.ts'
@@ -53,10 +53,15 @@ export interface Sidecar {
  *
  * @throws when an address is taken, the broker's certificates cannot be read, or the files of in-cluster clients cannot be written
  */
-export async function startSidecar(config: SidecarConfig, log: Log): Promise<Sidecar> {
+export async function startSidecar(
+  config: SidecarConfig,
+  log: Log,
+  own: OwnProcess,
+): Promise<Sidecar> {
   const closing = new AbortController()
   const now = (): number => performance.now()
   const guard: Guard = createGuard({
+    own,
     profile: config.profile,
     posture: config.posture,
     survey: () => callers.survey(),

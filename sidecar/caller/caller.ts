@@ -38,6 +38,16 @@ const RETRY_PAUSES_MS = [5, 20] as const
 export const MAX_WAITING_PER_UID = 256
 export const MAX_WAITING = 1024
 
+/** What a full search came to. */
+export interface Survey {
+  /** How many processes it looked at. */
+  readonly seen: number
+  /** How many of them it could not read. */
+  readonly unread: number
+  /** Whether the first process of the namespace was among them. */
+  readonly sawFirst: boolean
+}
+
 /** Who is calling. */
 export interface Callers {
   /** Notes the ends of a connection just accepted; undefined when the client is gone already. */
@@ -49,8 +59,8 @@ export interface Callers {
   identify(socket: Socket): Promise<AgentTag | Refusal>
   /** Whether any process still holds the client's end: false once a client that ended its side is gone. */
   isHeld(socket: Socket): boolean
-  /** A full search, for nobody in particular: how many processes it looked at, and how many of them it could not read. @throws SearchLimitError */
-  survey(): Promise<{ readonly seen: number; readonly unread: number }>
+  /** A full search, for nobody in particular. @throws SearchLimitError */
+  survey(): Promise<Survey>
   /** Gives all handles on processes back; nothing may be asked after that. */
   close(): void
 }
@@ -181,9 +191,10 @@ class Lookups implements Callers {
     return this.#waitForSearch(socket, uid)
   }
 
-  async survey(): Promise<{ seen: number; unread: number }> {
+  async survey(): Promise<Survey> {
     await this.#index.search()
-    return { seen: this.#index.seen(), unread: this.#index.unread() }
+    const { seen, sawFirst } = this.#index.processes()
+    return { seen, unread: this.#index.unread(), sawFirst }
   }
 
   close(): void {

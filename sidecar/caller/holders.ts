@@ -24,6 +24,8 @@ const DESCRIPTORS_PER_LOOK = 256
 /** Longest line of /proc/loadavg, in bytes. */
 const MAX_LOADAVG_BYTES = 128
 
+/** The first process of a namespace. */
+const FIRST_PID = '1'
 /** PF_KTHREAD of include/linux/sched.h: a kernel thread, which has no files. */
 const KERNEL_THREAD_FLAG = 0x0020_0000n
 
@@ -65,8 +67,8 @@ export interface HolderIndex {
   holdings(inode: number): readonly Holding[]
   /** How many processes could not be read: each of them may be one more holder. */
   unread(): number
-  /** How many processes the last searches looked at, those that could not be read included. */
-  seen(): number
+  /** How many processes the last searches looked at, those that could not be read included, and whether the first was one. */
+  processes(): { readonly seen: number; readonly sawFirst: boolean }
   /** Gives the handle on the process table back. */
   close(): void
 }
@@ -180,8 +182,9 @@ class Index implements HolderIndex {
     return this.#found.unread.size
   }
 
-  seen(): number {
-    return this.#found.processes.size
+  processes(): { seen: number; sawFirst: boolean } {
+    const { processes } = this.#found
+    return { seen: processes.size, sawFirst: processes.has(FIRST_PID) }
   }
 
   close(): void {

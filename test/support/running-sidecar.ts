@@ -47,7 +47,10 @@ export async function startTestSidecar(
 ): Promise<RunningSidecar> {
   const { env, tokenFile, remove } = await sidecarEnv(broker)
   const config = readSidecarConfig({ argv: [], env: { ...env, ...extra } })
-  const sidecar = await startSidecar(config, createLog('test', 'silent'))
+  const sidecar = await startSidecar(config, createLog('test', 'silent'), {
+    pid: process.pid,
+    isTraceable: false,
+  })
   const port = sidecar.addresses[0]?.port ?? 0
   while (wait && broker.registrations === 0) await sleep(10)
   return {

@@ -23,7 +23,7 @@ describe('guard', () => {
   beforeEach(async () => {
     whoami = OWN
     risky = []
-    survey = () => Promise.resolve({ seen: 5, unread: 0 })
+    survey = () => Promise.resolve({ seen: 5, unread: 0, sawFirst: true })
     time = 0
     server = createServer((request, response) => {
       response.end(request.url === WHOAMI_PATH ? JSON.stringify(whoami) : '')
@@ -38,6 +38,7 @@ describe('guard', () => {
 
   function guard(settings: Partial<GuardDeps> = {}): Guard {
     return createGuard({
+      own: { pid: process.pid, isTraceable: false },
       profile: 'R',
       posture: 'degrade',
       survey: () => survey(),
@@ -70,6 +71,117 @@ describe('guard', () => {
       await tested.test(port)
       expect(tested.gate()).to.equal(undefined)
     })
+
+  const problems: [string, Partial<GuardDeps>, RegExp][] = [
+    [
+      'it is the first process itself',
+      { own: { pid: 1, isTraceable: false } },
+      /shareProcessNamespace/,
+    ],
+    [
+      'the first process is out of sight',
+      { survey: () => Promise.resolve({ seen: 5, unread: 0, sawFirst: false }) },
+      /shareProcessNamespace/,
+    ],
+    [
+      'others of its user can trace it',
+      { own: { pid: process.pid, isTraceable: true } },
+      /can be traced/,
+    ],
+    [
+      'others can trace it, in profile C too',
+      { own: { pid: process.pid, isTraceable: true }, profile: 'C' },
+      /can be traced/,
+    ],
+  ]
+  for (const [name, settings, problem] of problems)
+    it(`fails when ${name}`, async () => {
+      const tested = guard(settings)
+      await tested.test(port)
+      expect(tested.gate()?.refused).to.equal('attribution_unavailable')
+      expect(tested.gate()?.detail).to.match(problem)
+      expect(tested.gauges()).to.include({ self_test_passed: 0 })
+    })
+
+  it('does not ask for processes in profile C', async () => {
+    const survey = (): never => expect.fail('asked')
+    const tested = guard({ profile: 'C', own: { pid: 1, isTraceable: false }, survey })
+    whoami = { verdict: 'container_only', socket: { uid: process.geteuid?.() } }
+    await tested.test(port)
+    expect(tested.gate()).to.equal(undefined)
+  })
+
+  describe('watching', () => {
+    let waits: number[]
+    let looks: number[]
+    let tests: number[]
+    let ending: AbortController
+
+    beforeEach(() => {
+      waits = []
+      looks = []
+      tests = []
+      ending = new AbortController()
+    })
+
+    /** Time goes on only as it waits, and ends after three minutes. */
+    function watched(): Promise<void> {
+      const tested = guard({
+        pause: (ms) => {
+          waits.push(ms)
+          time += ms
+          if (time > 180_000) ending.abort()
+          return Promise.resolve()
+        },
+        neighbours: () => {
+          looks.push(time)
+          return risky
+        },
+        survey: () => {
+          tests.push(time)
+          return survey()
+        },
+      })
+      return tested.watch(port, ending.signal)
+    }
+
+    it('looks at the neighbours every five seconds and tests everything every minute', async () => {
+      await watched()
+      expect(tests).to.deep.equal([60_000, 120_000, 180_000])
+      expect(looks).to.deep.equal(Array.from({ length: 36 }, (_, at) => (at + 1) * 5000))
+      expect(new Set(waits)).to.deep.equal(new Set([5000]))
+    })
+
+    it('looks again at once at neighbours that are risky', async () => {
+      risky = [{ pid: 9, key: '9 100', capabilities: ['NET_RAW'] }]
+      await watched()
+      expect(looks.slice(0, 4)).to.deep.equal([5000, 5500, 10_500, 11_000])
+    })
+
+    it('fails, and passes again, as the tests do', async () => {
+      const states: (boolean | undefined)[] = []
+      const tested = guard({
+        pause: (ms) => {
+          time += ms
+          if (time % 60_000 === 5000) states.push(tested.gate() === undefined)
+          if (time === 65_000) whoami = { verdict: 'unidentified' }
+          if (time === 125_000) whoami = OWN
+          if (time > 240_000) ending.abort()
+          return Promise.resolve()
+        },
+      })
+      await tested.test(port)
+      await tested.watch(port, ending.signal)
+      expect(states).to.deep.equal([true, true, false, true, true])
+    })
+
+    it('ends when it is told to, without waiting for the next look', async () => {
+      const watching = guard().watch(port, ending.signal)
+      ending.abort()
+      await watching
+      expect(looks).to.deep.equal([])
+    })
+  })
 
   it('fails when its own listener does not answer', async () => {
     const tested = guard()

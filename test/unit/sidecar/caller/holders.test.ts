@@ -98,7 +98,7 @@ describe('holder index', () => {
     const searching = index.search()
     expect(pids()).to.deep.equal([10])
     await searching
-    expect(index.seen()).to.equal(301)
+    expect(index.processes()).to.deep.equal({ seen: 301, sawFirst: false })
   })
 
   it('gives up on more processes than it may look at', async () => {
