@@ -147,15 +147,24 @@ class PodGuard implements Guard {
 
   async #lookAtNeighbours(): Promise<void> {
     if (this.#deps.profile === 'C') return
-    const first = new Set(this.#deps.neighbours().map(({ key }) => key))
-    if (first.size === 0) return
-    await this.#pause(SECOND_LOOK_MS)
-    const risky = this.#deps.neighbours().filter(({ key }) => first.has(key))
-    if (risky.length === 0) return
-    const text = describeRisk(risky)
+    const text = await this.#findRisk()
+    if (text === undefined) return
     if (this.#currentRisk() === undefined)
       this.#deps.log.warn({ risk: text, posture: this.#deps.posture }, 'risky neighbours')
     this.#risk = { text, seenAt: this.#deps.now() }
+  }
+
+  /** What cannot be looked at is a risk as well. */
+  async #findRisk(): Promise<string | undefined> {
+    try {
+      const first = new Set(this.#deps.neighbours().map(({ key }) => key))
+      if (first.size === 0) return undefined
+      await this.#pause(SECOND_LOOK_MS)
+      const risky = this.#deps.neighbours().filter(({ key }) => first.has(key))
+      return risky.length === 0 ? undefined : describeRisk(risky)
+    } catch (error) {
+      return `the processes of this pod could not be looked at: ${messageOf(error)}`
+    }
   }
 
   async #findProblem(port: number): Promise<string | undefined> {

@@ -4,6 +4,7 @@
  * readable to everybody (capabilities(7)).
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { SearchLimitError } from './caller/holders.ts'
 import { parseStat } from './caller/process.ts'
 
 /** Bits of include/uapi/linux/capability.h. */
@@ -16,8 +17,8 @@ const RISKY = {
 } as const
 /** The first process of the pod is the sandbox's own, which the kubelet starts and no author can change. */
 const SANDBOX_PID = '1'
-/** Most processes that are looked at. */
-const MAX_PROCESSES = 4096
+/** Most threads that are looked at, of all processes together. */
+export const MAX_THREADS = 8192
 
 /**
  * What such neighbours mean: no request is served; callers are told apart by container only; or no more than a line in
@@ -40,12 +41,19 @@ export interface RiskyNeighbour {
  * do not reach the pod's network. A process that cannot be placed counts.
  *
  * @param root - `/proc`, or a fixture
+ * @throws SearchLimitError when there are more threads than may be looked at
  */
 export function findRiskyNeighbours(root: string): readonly RiskyNeighbour[] {
   const own = { cgroup: read(`${root}/self/cgroup`), namespace: link(`${root}/self/ns/user`) }
   const risky: RiskyNeighbour[] = []
-  for (const pid of readdirSync(root).filter(isNumber).slice(0, MAX_PROCESSES)) {
-    const capabilities = riskyIn(read(`${root}/${pid}/status`))
+  let threads = 0
+  for (const pid of readdirSync(root).filter(isNumber)) {
+    const tids = list(`${root}/${pid}/task`)
+    threads += tids.length
+    if (threads > MAX_THREADS) throw new SearchLimitError(`more than ${MAX_THREADS} threads`)
+    // Each thread has capabilities of its own: the first one's say nothing of the others.
+    const sets = tids.map((tid) => withinReach(read(`${root}/${pid}/task/${tid}/status`) ?? ''))
+    const capabilities = riskyIn(sets.reduce((all, set) => all | set, 0n))
     if (capabilities.length === 0 || pid === SANDBOX_PID) continue
     // The container's own processes have this sidecar's rights: it itself, and the probe that waits for it.
     if (own.cgroup !== undefined && read(`${root}/${pid}/cgroup`) === own.cgroup) continue
@@ -65,18 +73,32 @@ export function describeRisk(neighbours: readonly RiskyNeighbour[]): string {
   return `processes of this pod have capabilities by which they could speak for others: ${names} (process ${first.pid})`
 }
 
-/** Root that has given a capability up gets it again by executing anything, as long as the bounding set has it. */
-function riskyIn(status: string | undefined): readonly string[] {
-  const isRoot = /^Uid:(?:\t\d+)*\t0(?:\t|$)/m.test(status ?? '')
-  const sets = capabilitySet(status, 'CapEff') | (isRoot ? capabilitySet(status, 'CapBnd') : 0n)
+function riskyIn(set: bigint): readonly string[] {
   return Object.entries(RISKY)
-    .filter(([, bit]) => (sets & (1n << BigInt(bit))) !== 0n)
+    .filter(([, bit]) => (set & (1n << BigInt(bit))) !== 0n)
     .map(([name]) => name)
 }
 
-function capabilitySet(status: string | undefined, name: 'CapEff' | 'CapBnd'): bigint {
-  const hex = new RegExp(`^${name}:\\t([0-9a-f]{1,16})$`, 'm').exec(status ?? '')?.[1]
+/**
+ * What a thread has or can take: what is permitted it can make effective by itself, and what its bounding set has it can
+ * get by executing a file with capabilities or, as root, any, unless it gave up new privileges (prctl(2), PR_SET_NO_NEW_PRIVS).
+ */
+function withinReach(status: string): bigint {
+  const has = capabilitySet(status, 'CapPrm') | capabilitySet(status, 'CapEff')
+  return /^NoNewPrivs:\t1$/m.test(status) ? has : has | capabilitySet(status, 'CapBnd')
+}
+
+function capabilitySet(status: string, name: 'CapPrm' | 'CapEff' | 'CapBnd'): bigint {
+  const hex = new RegExp(`^${name}:\\t([0-9a-f]{1,16})$`, 'm').exec(status)?.[1]
   return hex === undefined ? 0n : BigInt(`0x${hex}`)
+}
+
+function list(path: string): readonly string[] {
+  try {
+    return readdirSync(path)
+  } catch {
+    return []
+  }
 }
 
 function read(path: string): string | undefined {

@@ -217,6 +217,20 @@ describe('guard', () => {
       expect(tested.level().kind).to.equal('process')
     })
 
+    for (const [posture, refused, level] of [
+      ['degrade', undefined, 'container'],
+      ['refuse', 'identity_level', 'process'],
+    ] as const)
+      it(`takes more of them than it may look at for a risk: ${posture}`, async () => {
+        const neighbours = (): never => {
+          throw new SearchLimitError('many threads')
+        }
+        const tested = guard({ posture, neighbours })
+        await tested.test(port)
+        expect([tested.gate()?.refused, tested.level().kind]).to.deep.equal([refused, level])
+        expect(tested.gauges()['risky_neighbours']).to.equal(1)
+      })
+
     it('names containers only, until none was seen for a minute', async () => {
       const tested = guard()
       await tested.test(port)

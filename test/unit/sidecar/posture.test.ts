@@ -2,13 +2,24 @@ import { symlinkSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { afterEach, beforeEach, describe, it } from 'mocha'
-import { describeRisk, findRiskyNeighbours } from '../../../sidecar/posture.ts'
+import { SearchLimitError } from '../../../sidecar/caller/holders.ts'
+import { describeRisk, findRiskyNeighbours, MAX_THREADS } from '../../../sidecar/posture.ts'
 import { makeProcFixture, statLine } from '../../support/proc-fixture.ts'
 import type { ProcFixture } from '../../support/proc-fixture.ts'
 
 const OURS = 'user:[1]'
 const OWN_GROUP = '0::/\n'
 const OTHER_GROUP = '0::/../cri-containerd-x.scope\n'
+/** Lines of a thread's status; a set as hex digits. */
+interface Status {
+  readonly uid: number
+  readonly capPrm: string
+  readonly capEff: string
+  readonly capBnd: string
+  /** Empty: there is no such line. */
+  readonly noNewPrivs: string
+}
+
 const bit = (at: number): string => (1n << BigInt(at)).toString(16).padStart(16, '0')
 
 describe('neighbours with risky capabilities', () => {
@@ -26,16 +37,23 @@ describe('neighbours with risky capabilities', () => {
     pid: string,
     capEff: string,
     namespace: string | undefined,
-    { cgroup = OTHER_GROUP, uid = 1000, capBnd = '0' } = {},
+    { cgroup = OTHER_GROUP, ...more }: { cgroup?: string } & Partial<Status> = {},
   ): void {
-    const ids = `Uid:\t${uid}\t${uid}\t${uid}\t${uid}`
-    const sets = `CapPrm:\t${bit(21)}\nCapEff:\t${capEff}\nCapBnd:\t${capBnd}`
-    proc.write(`${pid}/status`, `Name:\tx\n${ids}\n${sets}\n`)
+    addThread(pid, pid, { capEff, ...more })
     proc.write(`${pid}/stat`, statLine({ pid: Number(pid) }))
     proc.write(`${pid}/cgroup`, cgroup)
     if (namespace === undefined) return
     mkdirSync(join(proc.root, pid, 'ns'), { recursive: true })
     symlinkSync(namespace, join(proc.root, pid, 'ns', 'user'))
+  }
+
+  function addThread(pid: string, tid: string, status: Partial<Status>): void {
+    const { uid = 1000, capPrm = '0', capEff = '0', capBnd = '0', noNewPrivs = '1' } = status
+    const ids = `Uid:\t${uid}\t${uid}\t${uid}\t${uid}`
+    // The inheritable set gives nothing by itself.
+    const sets = `CapInh:\t${bit(21)}\nCapPrm:\t${capPrm}\nCapEff:\t${capEff}\nCapBnd:\t${capBnd}`
+    const last = noNewPrivs === '' ? '' : `NoNewPrivs:\t${noNewPrivs}\n`
+    proc.write(`${pid}/task/${tid}/status`, `Name:\tx\n${ids}\n${sets}\n${last}`)
   }
 
   for (const [name, at] of [
@@ -89,14 +107,34 @@ describe('neighbours with risky capabilities', () => {
       expect(findRiskyNeighbours(proc.root)).to.deep.equal([])
     })
 
-  it('finds root that could have it again', () => {
-    add('7', bit(10), OURS, { uid: 0, capBnd: bit(13) })
-    expect(findRiskyNeighbours(proc.root)).to.have.length(1)
+  const reach: [string, Partial<Status>, boolean][] = [
+    ['may have it, and does not use it', { capPrm: bit(13) }, true],
+    ['can get it by executing another', { capBnd: bit(13), noNewPrivs: '0' }, true],
+    ['can get it, for all that is known', { capBnd: bit(13), noNewPrivs: '' }, true],
+    ['can get it, as root', { uid: 0, capBnd: bit(13), noNewPrivs: '0' }, true],
+    ['has given up new privileges', { capBnd: bit(13), noNewPrivs: '1' }, false],
+    ['can get others', { capBnd: bit(10), noNewPrivs: '0' }, false],
+  ]
+  for (const [name, status, expected] of reach)
+    it(`${expected ? 'finds' : 'overlooks'} a program that ${name}`, () => {
+      add('7', bit(10), OURS, status)
+      expect(findRiskyNeighbours(proc.root)).to.have.length(expected ? 1 : 0)
+    })
+
+  it('finds a thread that has what the first of its process has given up', () => {
+    add('7', '0', OURS)
+    addThread('7', '8', { capEff: bit(13) })
+    expect(findRiskyNeighbours(proc.root)).to.deep.equal([
+      { pid: 7, key: '7 100', capabilities: ['NET_RAW'] },
+    ])
   })
 
-  it('overlooks others for whom it is out of reach', () => {
-    add('7', bit(10), OURS, { capBnd: bit(13) })
+  it('gives up on more threads than it may look at, and overlooks none', () => {
+    for (let tid = 1; tid <= MAX_THREADS; tid += 1)
+      mkdirSync(join(proc.root, '7', 'task', String(tid)), { recursive: true })
     expect(findRiskyNeighbours(proc.root)).to.deep.equal([])
+    mkdirSync(join(proc.root, '8', 'task', '8'), { recursive: true })
+    expect(() => findRiskyNeighbours(proc.root)).to.throw(SearchLimitError)
   })
 
   it('counts a process whose user namespace it may not see', () => {
