@@ -27,6 +27,8 @@ import type { RunningSidecar } from '../support/running-sidecar.ts'
 
 const SOCKET_AGENT = join(import.meta.dirname, '..', 'support', 'socket-agent.py')
 const CHANGED = 'connection_identity_changed'
+/** How long a copy of a connection lies before it is used, in seconds: longer than the answer of one search counts. */
+const COPY_WAITS_S = 1.2
 /** Longest that the event loop may stand still while there is much to search, in milliseconds; generous for shared machines. */
 const MAX_STALL_MS = 250
 /** Time for a thousand TLS handshakes with the broker, both ends in this process, in milliseconds; they take five seconds. */
@@ -82,6 +84,25 @@ describe('sidecar: attacks on who is calling', () => {
         expect(reasonInStatus(body)).to.equal(CHANGED)
         expect(tagFor(broker, '/second')).to.equal(undefined)
       })
+
+    it('is refused to an old process with a copy, by the full search of every second', async () => {
+      // Nothing new is started after the first request, so nothing but a full search can see it.
+      const helper = await agent.ask('helper')
+      await agent.ask('connect')
+      await agent.ask('get /first')
+      expect(tagFor(broker, '/first')?.verdict).to.equal('exclusive')
+      const { pid, body } = childOf(await agent.ask(`copy /second ${COPY_WAITS_S}`))
+      expect([String(pid), reasonInStatus(body)]).to.deep.equal([helper, CHANGED])
+      expect(tagFor(broker, '/second')).to.equal(undefined)
+      expect(await agent.ask('wait-for-close')).to.equal('closed')
+    })
+
+    it('is shared where an old process got a copy before the first request', async () => {
+      await agent.ask('helper')
+      await agent.ask('connect')
+      await agent.ask('copy /copied 0')
+      expect(tagFor(broker, '/copied')?.verdict).to.equal('shared')
+    })
 
     it('is refused to the process itself while a child could send as well', async () => {
       await agent.ask('get /first')

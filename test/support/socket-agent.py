@@ -19,6 +19,8 @@ Reads one command a line and answers each with one line of JSON. Commands:
   spawn-get PATH            another program is started with the connection, sends, and closes it soon while it goes on
   body-hand-over PATH       sends the head of a request; a child that alone has the connection sends its body
   slow-hand-over PATH PATH  sends; a child gets the connection while the answer is under way and sends too
+  helper                    starts a process that has no connection, for copy
+  copy PATH SECONDS         the helper gets a copy of the connection by SCM_RIGHTS and sends after so long; this process keeps its own
   open NUMBER               opens that many files, or as many as it may
   become UID                goes on as that user
   flood NUMBER [PATH]       opens that many connections more, and sends a request on each
@@ -38,6 +40,7 @@ SYS_PIDFD_OPEN, SYS_PIDFD_GETFD = 434, 438
 PR_SET_NAME = 15
 kept = []
 flooding = []
+helper = None
 
 
 def request(path):
@@ -148,6 +151,34 @@ def pass_on(path):
     return finish(pid, reader)
 
 
+def start_helper():
+    """A process that waits for commands: a path and seconds, with a connection."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        if sock is not None:
+            sock.close()
+        os.close(0)
+        while True:
+            text, fds, _, _ = socket.recv_fds(theirs, 1024, 1)
+            if not text:
+                os._exit(0)
+            path, seconds = text.decode().split()
+            time.sleep(float(seconds))
+            body = get(socket.socket(fileno=fds[0]), path)
+            theirs.sendall(json.dumps({'pid': os.getpid(), 'body': body}).encode() + b'\n')
+    theirs.close()
+    return pid, ours
+
+
+def copy(path, seconds):
+    _, channel = helper
+    socket.send_fds(channel, [f'{path} {seconds}'.encode()], [sock.fileno()])
+    with channel.makefile('rb') as stream:
+        return stream.readline().decode().strip()
+
+
 def in_flight(path):
     ours, theirs = socket.socketpair(socket.AF_UNIX)
     kept.extend([ours, theirs])
@@ -242,7 +273,7 @@ def is_open(connection):
 
 
 def command(words):
-    global sock
+    global sock, helper
     name, rest = words[0], words[1:]
     if name == 'connect':
         sock = connect(*rest)
@@ -310,6 +341,11 @@ def command(words):
         return str(flood(*rest))
     if name == 'count-open':
         return str(sum(is_open(connection) for connection in flooding))
+    if name == 'helper':
+        helper = start_helper()
+        return str(helper[0])
+    if name == 'copy':
+        return copy(*rest)
     if name == 'open':
         most = raise_file_limit()
         count = min(int(rest[0]), most - 64)
