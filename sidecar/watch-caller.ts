@@ -9,12 +9,13 @@ import type { DeliverDeps } from './deliver.ts'
 /** How often it is looked at, in milliseconds. */
 export const RECHECK_MS = 5000
 /** How many looks in a row may fail because there is too much to search. */
-const MAX_BUSY = 3
+export const MAX_BUSY = 3
 
 /**
  * Calls `changed`, once, when somebody else holds the connection, or nobody can tell any more.
  *
  * @param caller - who held it at the beginning
+ * @param everyMs - time between two looks, in milliseconds
  * @returns ends the watching
  */
 export function watchCaller(
@@ -22,6 +23,7 @@ export function watchCaller(
   socket: Socket,
   caller: AgentTag,
   changed: () => void,
+  everyMs = RECHECK_MS,
 ): () => void {
   let timer: NodeJS.Timeout | undefined
   let ended = false
@@ -37,7 +39,7 @@ export function watchCaller(
     }
   }
   const schedule = (): void => {
-    timer = setTimeout(() => void check(), RECHECK_MS)
+    timer = setTimeout(() => void check(), everyMs)
     timer.unref()
   }
   schedule()

@@ -18,6 +18,7 @@ import type { AgentTag } from '../../shared/agent-tag.ts'
 import { reasonInStatus } from '../../shared/status.ts'
 import { targetIn } from '../../sidecar/caller/holders.ts'
 import { createPins } from '../../sidecar/caller/pins.ts'
+import { RECHECK_MS } from '../../sidecar/watch-caller.ts'
 import { dialog, run } from '../support/client-processes.ts'
 import type { Dialog } from '../support/client-processes.ts'
 import { startFakeBroker } from '../support/fake-broker.ts'
@@ -166,6 +167,28 @@ describe('sidecar: attacks on who is calling', () => {
       expect(tagFor(broker, '/slow')?.verified?.pid).to.equal(agent.pid)
       for (const { tag, url } of broker.seen)
         if (url.endsWith('/fast')) expect(tag.verified?.pid).not.to.equal(pid)
+    })
+  })
+
+  describe('a session', () => {
+    let other: Dialog
+
+    beforeEach(async () => {
+      other = dialog(python, [SOCKET_AGENT, String(sidecar.port)])
+      await other.ask('connect')
+    })
+    afterEach(async () => {
+      await other.end()
+    })
+
+    it('ends when its connection is in other hands, and goes on when it is not', async function () {
+      this.timeout(RECHECK_MS * 4)
+      for (const one of [agent, other]) expect(await one.ask('upgrade /exec')).to.equal('101')
+      const startedAt = performance.now()
+      expect(childOf(await agent.ask('leave-to-child')).body).to.equal('closed')
+      expect(performance.now() - startedAt).to.be.lessThan(RECHECK_MS * 1.5)
+      await sleep(RECHECK_MS * 1.5 - (performance.now() - startedAt))
+      expect(await other.ask('echo hello')).to.equal('hello')
     })
   })
 

@@ -21,6 +21,9 @@ Reads one command a line and answers each with one line of JSON. Commands:
   slow-hand-over PATH PATH  sends; a child gets the connection while the answer is under way and sends too
   helper                    starts a process that has no connection, for copy
   copy PATH SECONDS         the helper gets a copy of the connection by SCM_RIGHTS and sends after so long; this process keeps its own
+  upgrade PATH              asks to switch to WebSocket, says with which status it was answered
+  echo TEXT                 sends, and says what comes back, after the switch
+  leave-to-child            a child gets the connection, this process closes it, the child waits for its end
   open NUMBER               opens that many files, or as many as it may
   become UID                goes on as that user
   flood NUMBER [PATH]       opens that many connections more, and sends a request on each
@@ -177,6 +180,29 @@ def copy(path, seconds):
     socket.send_fds(channel, [f'{path} {seconds}'.encode()], [sock.fileno()])
     with channel.makefile('rb') as stream:
         return stream.readline().decode().strip()
+
+
+def upgrade(path):
+    head = request(path)[:-2] + b'Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n'
+    sock.sendall(head)
+    answer = b''
+    while b'\r\n\r\n' not in answer:
+        answer += sock.recv(1)
+    return answer.split()[1].decode()
+
+
+def wait_for_close():
+    sock.settimeout(10)
+    try:
+        return 'closed' if sock.recv(1) == b'' else 'open'
+    except ConnectionResetError:
+        return 'closed'
+
+
+def leave_to_child():
+    pid, reader = in_child(wait_for_close)
+    sock.close()
+    return finish(pid, reader)
 
 
 def in_flight(path):
@@ -346,14 +372,20 @@ def command(words):
         return str(helper[0])
     if name == 'copy':
         return copy(*rest)
+    if name == 'upgrade':
+        return upgrade(rest[0])
+    if name == 'echo':
+        sock.sendall(rest[0].encode())
+        return sock.recv(1024).decode()
+    if name == 'leave-to-child':
+        return leave_to_child()
     if name == 'open':
         most = raise_file_limit()
         count = min(int(rest[0]), most - 64)
         kept.extend(os.open('/dev/null', os.O_RDONLY) for _ in range(count))
         return str(len(kept))
     if name == 'wait-for-close':
-        sock.settimeout(10)
-        return 'closed' if sock.recv(1) == b'' else 'open'
+        return wait_for_close()
     if name == 'chown':
         os.fchown(sock.fileno(), int(rest[0]), -1)
         return 'ok'
