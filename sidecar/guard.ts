@@ -9,6 +9,7 @@ import { messageOf } from '../shared/errors.ts'
 import type { Log } from '../shared/json-log.ts'
 import { refuse } from '../shared/reasons.ts'
 import type { Refusal } from '../shared/reasons.ts'
+import { reasonInStatus } from '../shared/status.ts'
 import type { Callers } from './caller/caller.ts'
 import { SearchLimitError } from './caller/holders.ts'
 import type { IdentityLevel } from './caller/verdict.ts'
@@ -18,7 +19,7 @@ import type { Posture, RiskyNeighbour } from './posture.ts'
 
 /** How often the whole is tested, in milliseconds. */
 const TEST_EVERY_MS = 60_000
-/** How often only the neighbours' capabilities are looked at, in milliseconds. */
+/** How often only the neighbours' capabilities are looked at, and the whole is tested while it fails, in milliseconds. */
 const POSTURE_EVERY_MS = 5000
 /**
  * Time between two looks at a neighbour before it counts, in milliseconds: a container runtime starts each process in a
@@ -45,6 +46,8 @@ export interface GuardDeps {
   readonly posture: Posture
   readonly survey: Callers['survey']
   readonly neighbours: () => readonly RiskyNeighbour[]
+  /** Whether a socket is open in the pod that hears and says what is others'. */
+  readonly rawSockets: () => boolean
   readonly log: Log
   /** Milliseconds, monotonic. */
   readonly now: () => number
@@ -121,7 +124,8 @@ class PodGuard implements Guard {
     while (!ended()) {
       await this.#pause(POSTURE_EVERY_MS, signal)
       if (ended()) return
-      if (this.#deps.now() - testedAt < TEST_EVERY_MS) {
+      const every = this.#problem === undefined ? TEST_EVERY_MS : POSTURE_EVERY_MS
+      if (this.#deps.now() - testedAt < every) {
         await this.#lookAtNeighbours()
         continue
       }
@@ -157,6 +161,8 @@ class PodGuard implements Guard {
   /** What cannot be looked at is a risk as well. */
   async #findRisk(): Promise<string | undefined> {
     try {
+      if (this.#deps.rawSockets())
+        return 'a raw or packet socket is open in this pod, by which a process could speak for others'
       const first = new Set(this.#deps.neighbours().map(({ key }) => key))
       if (first.size === 0) return undefined
       await this.#pause(SECOND_LOOK_MS)
@@ -204,6 +210,10 @@ function whoAmI(port: number): Promise<Record<string, unknown>> {
         if (text.length < MAX_PROBE_BYTES) text += chunk
       })
       response.on('end', () => {
+        if (reasonInStatus(text) === 'attribution_busy') {
+          reject(new SearchLimitError('too many callers are looked up'))
+          return
+        }
         try {
           const answer: unknown = JSON.parse(text)
           resolve(isRecord(answer) ? answer : {})

@@ -65,6 +65,20 @@ export function findRiskyNeighbours(root: string): readonly RiskyNeighbour[] {
   return risky
 }
 
+/**
+ * Files of /proc/net that list sockets which hear and say what is others' (packet(7), raw(7)): they stay what they are when
+ * the rights by which they were opened are given up.
+ */
+const RAW_SOCKETS = ['packet', 'raw', 'raw6'] as const
+
+/** Whether such a socket is open in this network namespace; where it is not told, there is none. */
+export function hasRawSockets(root: string): boolean {
+  return RAW_SOCKETS.some((name) => {
+    const [, ...rows] = (read(`${root}/net/${name}`) ?? '').trimEnd().split('\n')
+    return rows.length > 0
+  })
+}
+
 /** One sentence about them. */
 export function describeRisk(neighbours: readonly RiskyNeighbour[]): string {
   const [first] = neighbours

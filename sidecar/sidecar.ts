@@ -25,7 +25,7 @@ import { createLoopbackCertificate } from './loopback-certificate.ts'
 import { createMetrics } from './metrics.ts'
 import { createOutage } from './outage.ts'
 import { outlive } from './outlive.ts'
-import { findRiskyNeighbours } from './posture.ts'
+import { findRiskyNeighbours, hasRawSockets } from './posture.ts'
 import { createRegistration } from './registration.ts'
 import { createRunning } from './running.ts'
 import { serveRequest, serveUpgrade } from './request.ts'
@@ -60,23 +60,7 @@ export async function startSidecar(
 ): Promise<Sidecar> {
   const closing = new AbortController()
   const now = (): number => performance.now()
-  const guard: Guard = createGuard({
-    own,
-    profile: config.profile,
-    posture: config.posture,
-    survey: () => callers.survey(),
-    neighbours: () => findRiskyNeighbours(PROC_ROOT),
-    log,
-    now,
-  })
-  const callers: Callers = createCallers({
-    procRoot: PROC_ROOT,
-    ...openKernel(PROC_ROOT, log),
-    hashes: createExeHashes(),
-    unreadable: config.caller.unreadable,
-    level: () => guard.level(),
-    now,
-  })
+  const { guard, callers } = tellCallersApart(config, log, own, now)
   const { deps, connections } = assemble(config, { log, now, callers, guard, closing })
   const listeners = await listen(
     {
@@ -112,6 +96,34 @@ export async function startSidecar(
       callers.close()
     },
   }
+}
+
+/** The lookups of callers, and what watches over them; each asks the other. */
+function tellCallersApart(
+  config: SidecarConfig,
+  log: Log,
+  own: OwnProcess,
+  now: () => number,
+): Pick<Parts, 'guard' | 'callers'> {
+  const guard: Guard = createGuard({
+    own,
+    profile: config.profile,
+    posture: config.posture,
+    survey: () => callers.survey(),
+    neighbours: () => findRiskyNeighbours(PROC_ROOT),
+    rawSockets: () => hasRawSockets(PROC_ROOT),
+    log,
+    now,
+  })
+  const callers: Callers = createCallers({
+    procRoot: PROC_ROOT,
+    ...openKernel(PROC_ROOT, log),
+    hashes: createExeHashes(),
+    unreadable: config.caller.unreadable,
+    level: () => guard.level(),
+    now,
+  })
+  return { guard, callers }
 }
 
 interface Parts {

@@ -17,12 +17,14 @@ describe('guard', () => {
   let port = 0
   let whoami: unknown
   let risky: readonly RiskyNeighbour[]
+  let rawSocket: boolean
   let survey: GuardDeps['survey']
   let time: number
 
   beforeEach(async () => {
     whoami = OWN
     risky = []
+    rawSocket = false
     survey = () => Promise.resolve({ seen: 5, unread: 0, sawFirst: true })
     time = 0
     server = createServer((request, response) => {
@@ -43,6 +45,7 @@ describe('guard', () => {
       posture: 'degrade',
       survey: () => survey(),
       neighbours: () => risky,
+      rawSockets: () => rawSocket,
       log: createLog('test', 'silent'),
       now: () => time,
       ...settings,
@@ -103,6 +106,24 @@ describe('guard', () => {
       expect(tested.gauges()).to.include({ self_test_passed: 0 })
     })
 
+  it('does not fail for too much to search, which each request meets for itself', async () => {
+    const tested = guard()
+    await tested.test(port)
+    whoami = { reason: 'nestgate.dev/attribution_busy' }
+    await tested.test(port)
+    expect(tested.gate()).to.equal(undefined)
+  })
+
+  it('names no process while a raw socket is open in the pod, whoever has it', async () => {
+    rawSocket = true
+    const tested = guard()
+    await tested.test(port)
+    expect(tested.level()).to.include({ kind: 'container' })
+    rawSocket = false
+    time = 61_000
+    expect(tested.level()).to.deep.equal({ kind: 'process' })
+  })
+
   it('does not ask for processes in profile C', async () => {
     const survey = (): never => expect.fail('asked')
     const tested = guard({ profile: 'C', own: { pid: 1, isTraceable: false }, survey })
@@ -125,7 +146,7 @@ describe('guard', () => {
     })
 
     /** Time goes on only as it waits, and ends after three minutes. */
-    function watched(): Promise<void> {
+    async function watched(): Promise<void> {
       const tested = guard({
         pause: (ms) => {
           waits.push(ms)
@@ -142,7 +163,9 @@ describe('guard', () => {
           return survey()
         },
       })
-      return tested.watch(port, ending.signal)
+      await tested.test(port)
+      tests.length = looks.length = waits.length = time = 0
+      await tested.watch(port, ending.signal)
     }
 
     it('looks at the neighbours every five seconds and tests everything every minute', async () => {
@@ -158,14 +181,16 @@ describe('guard', () => {
       expect(looks.slice(0, 4)).to.deep.equal([5000, 5500, 10_500, 11_000])
     })
 
-    it('fails, and passes again, as the tests do', async () => {
+    it('fails, and passes again, as the tests do, which come more often while they fail', async () => {
       const states: (boolean | undefined)[] = []
+      let recovered = false
       const tested = guard({
         pause: (ms) => {
           time += ms
           if (time % 60_000 === 5000) states.push(tested.gate() === undefined)
           if (time === 65_000) whoami = { verdict: 'unidentified' }
           if (time === 125_000) whoami = OWN
+          if (time === 135_000) recovered = tested.gate() === undefined
           if (time > 240_000) ending.abort()
           return Promise.resolve()
         },
@@ -173,6 +198,7 @@ describe('guard', () => {
       await tested.test(port)
       await tested.watch(port, ending.signal)
       expect(states).to.deep.equal([true, true, false, true, true])
+      expect(recovered).to.equal(true)
     })
 
     it('ends when it is told to, without waiting for the next look', async () => {

@@ -1,9 +1,15 @@
+import { spawnSync } from 'node:child_process'
 import { symlinkSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { afterEach, beforeEach, describe, it } from 'mocha'
 import { SearchLimitError } from '../../../sidecar/caller/holders.ts'
-import { describeRisk, findRiskyNeighbours, MAX_THREADS } from '../../../sidecar/posture.ts'
+import {
+  describeRisk,
+  findRiskyNeighbours,
+  hasRawSockets,
+  MAX_THREADS,
+} from '../../../sidecar/posture.ts'
 import { makeProcFixture, statLine } from '../../support/proc-fixture.ts'
 import type { ProcFixture } from '../../support/proc-fixture.ts'
 
@@ -55,6 +61,23 @@ describe('neighbours with risky capabilities', () => {
     const last = noNewPrivs === '' ? '' : `NoNewPrivs:\t${noNewPrivs}\n`
     proc.write(`${pid}/task/${tid}/status`, `Name:\tx\n${ids}\n${sets}\n${last}`)
   }
+
+  it('sees sockets for raw packets, with or without anybody’s capabilities', () => {
+    expect(hasRawSockets(proc.root)).to.equal(false)
+    for (const name of ['packet', 'raw', 'raw6'])
+      proc.write(`net/${name}`, 'sk       RefCnt Type\n')
+    expect(hasRawSockets(proc.root)).to.equal(false)
+    proc.write('net/packet', 'sk       RefCnt Type\n0000000000000000 3      3    0003   0     1\n')
+    expect(hasRawSockets(proc.root)).to.equal(true)
+  })
+
+  it('sees a real one', () => {
+    const script = `import socket; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+print(open('/proc/net/packet').read())`
+    const { stdout } = spawnSync('python3', ['-c', script], { encoding: 'utf8' })
+    proc.write('net/packet', stdout.trimEnd())
+    expect(hasRawSockets(proc.root)).to.equal(true)
+  })
 
   for (const [name, at] of [
     ['NET_ADMIN', 12],
