@@ -180,7 +180,14 @@ async function webhookAnswers(cluster: Cluster): Promise<void> {
 /** Removes from a cluster that goes on what was brought to it. */
 async function uninstall(cluster: Cluster): Promise<void> {
   const quiet = ['--ignore-not-found', '--timeout=90s']
-  const namespaces = ['e2e-agents', 'e2e-plain', 'e2e-other', 'e2e-contained', 'e2e-strict', 'nestgate-e2e-probe']
+  const namespaces = [
+    'e2e-agents',
+    'e2e-plain',
+    'e2e-other',
+    'e2e-contained',
+    'e2e-strict',
+    'nestgate-e2e-probe',
+  ]
   await tryKubectl(cluster, ['delete', 'namespace', ...namespaces, ...quiet])
   await tryKubectl(cluster, ['delete', '-k', join(WORK, 'manifests', 'install'), ...quiet])
   await tryKubectl(cluster, ['delete', 'persistentvolume', VOLUME, ...quiet])
