@@ -3,8 +3,8 @@ import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 
-/** A process namespace; its first process is not the one that is measured, as in a pod it is the sandbox's. */
-const POD = ['unshare', '--pid', '--fork', '--mount-proc', '--kill-child'] as const
+/** What a command is started with so that it is the first process of a namespace of its own; needs root. */
+export const OWN_PROCESSES = ['unshare', '--pid', '--fork', '--mount-proc', '--kill-child'] as const
 /** How long a process may take to say that it is ready, in milliseconds. */
 const READY_LIMIT_MS = 60_000
 const SAID_LIMIT = 4000
@@ -27,7 +27,7 @@ export interface Measured {
  * processes of the machine, which costs it more than it would in a pod.
  */
 export function podLike(): readonly string[] {
-  return process.getuid?.() === 0 ? [...POD, 'sh', '-c', '"$@" & wait', 'sandbox'] : []
+  return process.getuid?.() === 0 ? [...OWN_PROCESSES, 'sh', '-c', '"$@" & wait', 'sandbox'] : []
 }
 
 /** What a command is started with so that it runs among the processes of `pid`, made by {@link podLike}. */
@@ -53,7 +53,7 @@ export async function start(
   })
   const match = await readyLine(name, child, ready)
   const started = child.pid ?? 0
-  const pid = program === POD[0] ? onlyChildOf(onlyChildOf(started)) : started
+  const pid = program === OWN_PROCESSES[0] ? onlyChildOf(onlyChildOf(started)) : started
   return {
     name,
     pid,

@@ -3,9 +3,11 @@
 # where that is possible (root on Debian or Ubuntu); elsewhere it is named.
 set -euo pipefail
 missing=()
-for program in curl python3 socat; do
+for program in curl perl python3 socat; do
   command -v "$program" >/dev/null || missing+=("$program")
 done
+# One that every user may run: a version manager's may lie in root's home.
+[[ -x /usr/bin/python3 || " ${missing[*]} " == *' python3 '* ]] || missing+=(python3)
 ((${#missing[@]})) || exit 0
 if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
   echo "installing what the tests need: ${missing[*]}" >&2

@@ -8,7 +8,7 @@ import { once } from 'node:events'
 import { chmod, chown, copyFile, mkdir, mkdtemp, readFile, realpath, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { among, onlyChildOf, podLike } from '../../bench/processes.ts'
+import { among, onlyChildOf, OWN_PROCESSES } from '../../bench/processes.ts'
 
 /** The user, and the group, of all containers. */
 export const POD_UID = 12_345
@@ -48,7 +48,7 @@ export async function startPod(): Promise<Pod> {
   // setpriv(1) executes with root's capabilities still, by which it could read any program: env(1) has none any more.
   const user = [...asUser, '--clear-groups', '--no-new-privs', '--inh-caps=-all', 'env']
   const script = 'mount --bind "$1" "$2" && shift 2 && echo ready && exec "$@"'
-  const [unshare, ...args] = [...podLike(), 'sh', '-c', script, 'sh', REPOSITORY, app]
+  const [unshare, ...args] = [...OWN_PROCESSES, 'sh', '-c', script, 'sh', REPOSITORY, app]
   const first = spawn(unshare, [...args, ...user, 'sleep', 'infinity'], {
     stdio: ['ignore', 'pipe', 'ignore'],
   })
