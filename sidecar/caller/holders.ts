@@ -28,6 +28,9 @@ const MAX_LOADAVG_BYTES = 128
 const FIRST_PID = '1'
 /** PF_KTHREAD of include/linux/sched.h: a kernel thread, which has no files. */
 const KERNEL_THREAD_FLAG = 0x0020_0000n
+/** Fields of proc_pid_stat(5), counted from the one behind the name. */
+const STAT_STATE = 0
+const STAT_FLAGS = 6
 
 /** A descriptor through which a process holds a socket. */
 export interface Holding {
@@ -229,7 +232,7 @@ function* searchProcess(
     const complete = yield* searchTable(`${root}/${pid}/task/${tid}/fd/`, found, (inode, fd) => {
       found.note(inode, { pid: Number(pid), tid: Number(tid), fd })
     })
-    if (!complete) return false
+    if (!complete && !hasEnded(`${root}/${pid}/task/${tid}/stat`)) return false
   }
   return true
 }
@@ -322,14 +325,25 @@ function isGone(error: unknown): boolean {
   return code === 'ENOENT' || code === 'ESRCH'
 }
 
-/** `stat` is readable to everybody, so this answers for processes that are closed otherwise. */
 function isKernelThread(root: string, pid: string): boolean {
+  const flags = statField(`${root}/${pid}/stat`, STAT_FLAGS)
+  if (flags === 'gone') return true
+  return flags !== undefined && isNumber(flags) && (BigInt(flags) & KERNEL_THREAD_FLAG) !== 0n
+}
+
+/** Whether a thread has ended and only waits to be noticed: it has no files left, but its folder is root's alone. */
+function hasEnded(path: string): boolean {
+  const state = statField(path, STAT_STATE)
+  return state === 'gone' || state === 'Z' || state === 'X'
+}
+
+/** A field after the name; `stat` is readable to everybody, so this answers for what is closed otherwise. */
+function statField(path: string, at: number): string | undefined {
   try {
-    const text = readFileSync(`${root}/${pid}/stat`, 'latin1')
-    const flags = text.slice(text.lastIndexOf(')') + 2).split(' ')[6]
-    return flags !== undefined && isNumber(flags) && (BigInt(flags) & KERNEL_THREAD_FLAG) !== 0n
+    const text = readFileSync(path, 'latin1')
+    return text.slice(text.lastIndexOf(')') + 2).split(' ')[at]
   } catch (error) {
-    return isGone(error)
+    return isGone(error) ? 'gone' : undefined
   }
 }
 

@@ -99,6 +99,17 @@ describe('sidecar: a neighbour with its user id', function () {
     expect(tag.verified?.exe).to.match(/\/curl$/)
   })
 
+  it('is named although a process that has ended waits for its parent', async () => {
+    const script = 'sleep 0 & exec sleep 60'
+    const parent = await pod.pidOf(pod.start(['sh', '-c', script], {}))
+    const children = `/proc/${parent}/task/${parent}/children`
+    while ((await readFile(children, 'latin1')) === '') await sleep(10)
+    await sleep(200)
+    const child = (await readFile(children, 'latin1')).trim()
+    expect(await readFile(`/proc/${child}/stat`, 'latin1')).to.contain(') Z ')
+    expect((await named()).verdict).to.equal('exclusive')
+  })
+
   it('opens no inspector in it by SIGUSR1', async () => {
     const before = await sockets(pid)
     const { code } = await neighbour('kill', '-USR1', await insideNumber(pid))

@@ -124,16 +124,26 @@ describe('holder index', () => {
     expect(index.unread()).to.equal(0)
   })
 
-  it('counts processes that it may not search, and no kernel threads', async () => {
+  it('counts processes that it may not search, but no kernel threads and none that have ended', async () => {
     // A file in the place of a folder fails with another error than absence does.
     proc.write('40/task/40/fd', '')
     proc.write('40/stat', '40 (agent) S 1 40 40 0 -1 4194304 0\n')
+    proc.write('40/task/40/stat', '40 (agent) S 1 40 40 0 -1 4194304 0\n')
     proc.write('41/task', '')
     proc.write('41/stat', '41 (agent) S 1 41 41 0 -1 4194304 0\n')
     proc.write('42/task/42/fd', '')
     proc.write('42/stat', `42 (kworker/0:1) S 2 0 0 0 -1 ${KERNEL_THREAD} 0\n`)
+    proc.write('42/task/42/stat', `42 (kworker/0:1) S 2 0 0 0 -1 ${KERNEL_THREAD} 0\n`)
+    for (const [pid, state] of [
+      [43, 'Z'],
+      [44, 'R'],
+    ] as const) {
+      proc.write(`${pid}/task/${pid}/fd`, '')
+      for (const path of [`${pid}/stat`, `${pid}/task/${pid}/stat`])
+        proc.write(path, `${pid} (a) Z () ${state} 1 ${pid} ${pid} 0 -1 4194304 0\n`)
+    }
     await index.search()
-    expect(index.unread()).to.equal(2)
+    expect(index.unread()).to.equal(3)
   })
 
   it('counts the processes of other users when it runs without rights', () => {
