@@ -32,6 +32,8 @@ import type { IdentityLevel } from './verdict.ts'
  * any new process (SCM_RIGHTS, pidfd_getfd).
  */
 const FULL_SEARCH_AFTER_MS = 1000
+/** After so long one is begun while requests come that can still do without it. */
+const REFRESH_AFTER_MS = 750
 /** Pauses before a lookup is tried again, in milliseconds: a process may be between fork and exec, when both hold all files. */
 const RETRY_PAUSES_MS = [5, 20] as const
 /** Most lookups that wait at one time, for each user that made a socket and altogether. */
@@ -232,7 +234,7 @@ class Lookups implements Callers {
     const batch = this.#rechecks
     this.#rechecks = []
     try {
-      const searched = this.#index.searchNew() && this.#isSearchFresh() && this.#unread() === 0
+      const searched = this.#knowsAllHolders()
       const seen = batch.map(({ known }) => (searched ? this.#seenOf(known) : 'unknown'))
       // Last: a process that is unchanged now has had its number all the while.
       const unchanged = new Map<Pin, boolean>()
@@ -247,13 +249,23 @@ class Lookups implements Callers {
     }
   }
 
+  /** Whether the last search and a look at what was started since tell all holders as of now. */
+  #knowsAllHolders(): boolean {
+    if (this.#searchAge() > REFRESH_AFTER_MS) this.#searches.refresh()
+    return this.#index.searchNew() && this.#isSearchFresh() && this.#unread() === 0
+  }
+
   /** Processes that could not be searched, as far as they count. */
   #unread(): number {
     return this.#deps.unreadable === 'ignore' ? 0 : this.#index.unread()
   }
 
   #isSearchFresh(): boolean {
-    return this.#deps.now() - this.#index.searchedAt() <= FULL_SEARCH_AFTER_MS
+    return this.#searchAge() <= FULL_SEARCH_AFTER_MS
+  }
+
+  #searchAge(): number {
+    return this.#deps.now() - this.#index.searchedAt()
   }
 
   #seenOf({ inode, holding, link }: Known): 'unchanged' | 'unknown' | Conclusion {

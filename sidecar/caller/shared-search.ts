@@ -34,6 +34,11 @@ export class SharedSearch<T> {
     if (this.#state === 'idle') this.#schedule()
   }
 
+  /** Begins one that nobody waits for, so that nobody has to. */
+  refresh(): void {
+    if (this.#state === 'idle') this.#schedule()
+  }
+
   #schedule(): void {
     this.#state = 'scheduled'
     const pauseMs = this.#nextAt - this.#deps.now()

@@ -70,6 +70,17 @@ describe('full searches', () => {
     expect(state.begun).to.be.within(2, 8)
   })
 
+  it('begin for nobody when they are asked to, and answer who comes meanwhile with the next', async () => {
+    const state = trial(20)
+    state.searches.refresh()
+    state.searches.refresh()
+    while (state.begun === 0) await sleep(1)
+    state.searches.wait('late')
+    while (state.answered.length < 2) await sleep(5)
+    expect(state.answered).to.deep.equal([[], ['late']])
+    expect(state.begun).to.equal(2)
+  })
+
   it('go on after one that failed', async () => {
     const state = trial(1, 1)
     state.searches.wait('a')
