@@ -12,6 +12,7 @@ import type { Cluster } from '../scripts/cluster.ts'
 import { ROOT } from '../scripts/image.ts'
 import { eventually, run } from '../scripts/run.ts'
 import { BROKER_AUDIENCE } from '../shared/agent-tag.ts'
+import { SIDECAR_NODE_FLAGS } from '../shared/sidecar-runtime.ts'
 import type { LoadPlan } from './load.ts'
 import { podLike, start } from './processes.ts'
 import type { Measured } from './processes.ts'
@@ -252,7 +253,7 @@ async function startNestgate(
   const [program, ...sidecarArgs] = [
     ...podLike(),
     'node',
-    '--disable-sigusr1',
+    ...SIDECAR_NODE_FLAGS,
     join(built, 'sidecar', 'main.js'),
   ]
   const sidecar = await start('sidecar', program, sidecarArgs, listening, {
