@@ -14,8 +14,9 @@ import type { AgentTag } from '../../shared/agent-tag.ts'
 import { isRefusal } from '../../shared/reasons.ts'
 import { createCallers } from '../../sidecar/caller/caller.ts'
 import { createExeHashes } from '../../sidecar/caller/exe-hash.ts'
-import { createHolderIndex } from '../../sidecar/caller/holders.ts'
+import { createDiagSocketTable } from '../../sidecar/caller/sock-diag.ts'
 import { createProcSocketTable, TCP_STATE } from '../../sidecar/caller/socket-table.ts'
+import { loadNative } from '../../sidecar/native.ts'
 import { dialog, run } from '../support/client-processes.ts'
 import type { Dialog } from '../support/client-processes.ts'
 import { startFakeBroker } from '../support/fake-broker.ts'
@@ -140,54 +141,61 @@ describe('sidecar: the calling process', () => {
       expect(tagOf(stdout).verified?.pid).to.equal(pid)
     })
 
-    it('does not take a process for the one whose port it uses again', async () => {
-      const table = createProcSocketTable('/proc')
-      const callers = createCallers({
-        procRoot: '/proc',
-        table,
-        hashes: createExeHashes(),
-        unreadable: 'ignore',
-        level: () => ({ kind: 'process' }),
-        now: () => performance.now(),
-      })
-      const tags = new Map<string, AgentTag>()
-      const server = createServer((request, response) => {
-        void callers.identify(request.socket).then((tag) => {
-          if (!isRefusal(tag)) tags.set(request.url ?? '', tag)
-          response.end('{}')
+    for (const [way, table] of [
+      ['sock_diag', createDiagSocketTable(loadNative().openDiagSocket())],
+      ['/proc/net', createProcSocketTable('/proc')],
+    ] as const)
+      it(`does not take a process for the one whose port it uses again, by ${way}`, async () => {
+        const callers = createCallers({
+          procRoot: '/proc',
+          table,
+          hashes: createExeHashes(),
+          unreadable: 'ignore',
+          level: () => ({ kind: 'process' }),
+          now: () => performance.now(),
         })
-      })
-      server.on('connection', (socket) => callers.accept(socket))
-      await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-      const address = server.address() as AddressInfo
-      const evil = dialog(python, [SOCKET_AGENT, String(address.port)])
-      const innocent = dialog(python, [SOCKET_AGENT, String(address.port)])
-      try {
-        await innocent.ask('rename innocent')
-        const port = await evil.ask('connect')
-        const isConnected = (): boolean => {
-          const client = { address: '127.0.0.1', port: Number(port) }
-          const [rows] = table.find([{ client, own: address }])
-          return rows?.client?.state === TCP_STATE.established
+        const tags = new Map<string, AgentTag>()
+        const server = createServer((request, response) => {
+          void callers.identify(request.socket).then((tag) => {
+            if (!isRefusal(tag)) tags.set(request.url ?? '', tag)
+            response.end('{}')
+          })
+        })
+        server.on('connection', (socket) => callers.accept(socket))
+        await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+        const address = server.address() as AddressInfo
+        const evil = dialog(python, [SOCKET_AGENT, String(address.port)])
+        const innocent = dialog(python, [SOCKET_AGENT, String(address.port)])
+        try {
+          await innocent.ask('rename innocent')
+          const port = await evil.ask('connect')
+          const isConnected = (): boolean => {
+            const client = { address: '127.0.0.1', port: Number(port) }
+            const [rows] = table.find([{ client, own: address }])
+            return rows?.client?.state === TCP_STATE.established
+          }
+          await sleep(50)
+          // Both act while the loop is blocked: the first sends and resets, the second gets its port.
+          const reset = evil.ask('send-reset /evil')
+          blockUntil(() => !isConnected())
+          const connected = innocent.ask(`connect ${port}`)
+          const answered = innocent.ask('get /innocent')
+          blockUntil(isConnected)
+          expect([await reset, await connected, await answered]).to.deep.equal([
+            'reset',
+            port,
+            '{}',
+          ])
+        } finally {
+          await evil.end()
+          await innocent.end()
+          await new Promise((resolve) => server.close(resolve))
+          callers.close()
         }
-        await sleep(50)
-        // Both act while the loop is blocked: the first sends and resets, the second gets its port.
-        const reset = evil.ask('send-reset /evil')
-        blockUntil(() => !isConnected())
-        const connected = innocent.ask(`connect ${port}`)
-        const answered = innocent.ask('get /innocent')
-        blockUntil(isConnected)
-        expect([await reset, await connected, await answered]).to.deep.equal(['reset', port, '{}'])
-      } finally {
-        await evil.end()
-        await innocent.end()
-        await new Promise((resolve) => server.close(resolve))
-        callers.close()
-      }
-      const named = tags.get('/innocent')
-      expect([named?.verdict, named?.verified?.pid]).to.deep.equal(['exclusive', innocent.pid])
-      expect(tags.get('/evil')?.verdict ?? 'unidentified').to.equal('unidentified')
-    })
+        const named = tags.get('/innocent')
+        expect([named?.verdict, named?.verified?.pid]).to.deep.equal(['exclusive', innocent.pid])
+        expect(tags.get('/evil')?.verdict ?? 'unidentified').to.equal('unidentified')
+      })
   })
 
   describe('whoever is gone before it is looked at is not named', () => {
@@ -378,19 +386,6 @@ describe('sidecar: the calling process', () => {
       await listener.end()
       expect(tagOf(stdout).verdict).to.equal('relay')
     })
-  })
-
-  it('never vouches for a process while another may not be searched', async () => {
-    const own = await startFakeBroker()
-    const strict = await startTestSidecar(own)
-    const { stdout } = await run('curl', ['-sS', `${strict.url}/api`])
-    await strict.close()
-    await own.stop()
-    const index = createHolderIndex('/proc')
-    await index.search()
-    const unread = index.unread()
-    index.close()
-    expect(tagOf(stdout).verdict).to.equal(unread === 0 ? 'exclusive' : 'container_only')
   })
 
   it('gives a client that reset its connection no answer and no name', async () => {
