@@ -9,6 +9,9 @@ import { MAX_ANCESTORS, MAX_FIELD_LENGTH } from '../../shared/tag-constants.ts'
 /** Bytes that the ancestors of a tag may take as JSON: the broker reads tags of up to 8192 characters, signature included. */
 const MAX_ANCESTOR_BYTES = 2560
 
+/** Of chmod(2). */
+const WRITABLE_BY_ALL = 0o002
+
 /** Which program runs in a process right now. Any difference means that another program has been executed. */
 export interface Image {
   /** Clock ticks from boot to the start of the process; `exec` does not change it. */
@@ -26,6 +29,8 @@ export interface ProcessFacts {
   /** Effective ids. */
   readonly uid: number
   readonly gid: number
+  /** Whether its user, who is not root, or anybody may write the executed file: what it does says little of its author then. */
+  readonly exeIsWritable: boolean
   readonly containerId: string | undefined
   readonly ancestors: readonly ProcessRef[]
 }
@@ -54,13 +59,14 @@ export function describeProcess(
   const uid = effectiveId(status, 'Uid')
   const gid = effectiveId(status, 'Gid')
   if (image?.exe === undefined || uid === undefined || gid === undefined) return undefined
+  const exeIsWritable = isWritableBy(uid, `${folder}/task/${tid}/exe`)
   const containerId = readContainerId(`${folder}/task/${tid}/cgroup`)
   const ancestors = readAncestors(root, folder)
   const after = readImage(folder, pid, tid)
   if (after === undefined || !sameImage(image, after)) return undefined
   // A parent that ended meanwhile leaves its number to anybody.
   if (!sameChain(ancestors, readAncestors(root, folder))) return undefined
-  return { pid, image, uid, gid, containerId, ancestors }
+  return { pid, image, uid, gid, exeIsWritable, containerId, ancestors }
 }
 
 /** The program in a process as of now; undefined when it is gone. */
@@ -163,6 +169,16 @@ function fileMark(link: string): string {
     return `${dev}:${ino}`
   } catch {
     return ''
+  }
+}
+
+/** By owner and mode: a file of another user may lie in a folder of this one's, but then it is another file that is executed. */
+function isWritableBy(uid: number, link: string): boolean {
+  try {
+    const { uid: owner, mode } = statSync(link)
+    return (mode & WRITABLE_BY_ALL) !== 0 || (uid !== 0 && owner === uid)
+  } catch {
+    return false
   }
 }
 

@@ -100,7 +100,7 @@ function judgeOne(found: Extract<Findings, { kind: 'one' }>): AgentTag {
 function verifiedOf(found: Extract<Findings, { kind: 'one' }>): Verified {
   const { process, exeHash, execOrdinal, bootId } = found
   const { pid, image, uid, gid, containerId, ancestors } = process
-  const note = exeNote(image.exe, exeHash)
+  const note = exeNote(process, exeHash)
   return {
     pid,
     startTicks: image.startTicks,
@@ -117,10 +117,14 @@ function verifiedOf(found: Extract<Findings, { kind: 'one' }>): Verified {
 }
 
 /** The kernel marks the path of a file without a name; memfd_create(2) makes files that never had one. */
-function exeNote(exe: string | undefined, hash: ExeHash): string | undefined {
+function exeNote(
+  { image: { exe }, exeIsWritable }: ProcessFacts,
+  hash: ExeHash,
+): string | undefined {
   const notes = 'note' in hash ? [hash.note] : []
   if (exe?.startsWith('/memfd:') === true) notes.push('it never was a file')
   else if (exe?.endsWith(' (deleted)') === true) notes.push('the file is deleted')
+  else if (exeIsWritable) notes.push('its user may write the file')
   return notes.length === 0 ? undefined : cut(notes.join('; '))
 }
 

@@ -6,7 +6,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, writeFileSync } from 'node:fs'
-import { chmod, copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, chown, copyFile, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -199,6 +199,22 @@ describe('sidecar: attacks on who is calling', () => {
       expect(tagFor(broker, '/flying')?.verdict).to.equal('unidentified')
     })
 
+    it('is that of nobody while a ring of the kernel’s has it', async () => {
+      const sent = await agent.ask('ring /ring')
+      // Where rings are forbidden, as by the usual seccomp profile, there is nothing to find out.
+      if (sent !== 'sent') expect(sent).to.equal('the kernel gives no ring')
+      await waitFor(() => tagFor(broker, '/ring') !== undefined)
+      const expected = sent === 'sent' ? 'unidentified' : 'exclusive'
+      expect(tagFor(broker, '/ring')?.verdict).to.equal(expected)
+    })
+
+    it('is that of a process whose first thread has ended, where another one has it', async () => {
+      const body = await agent.ask('leaderless /leaderless')
+      const tag = tagFor(broker, '/leaderless')
+      expect([tag?.verdict, tag?.verified?.pid], body).to.deep.equal(['exclusive', agent.pid])
+      expect(tag?.verified?.exe).to.match(/python3[.\d]*$/)
+    })
+
     it('is shared where two processes have one table of files', async () => {
       const { pid, body } = childOf(await agent.ask('share-table /table'))
       expect(body).to.contain('shared').and.to.contain(String(pid))
@@ -208,6 +224,25 @@ describe('sidecar: attacks on who is calling', () => {
       await agent.ask('take /taken')
       expect(tagFor(broker, '/taken')?.verdict).to.equal('shared')
     })
+  })
+
+  it('says of a program that its own user may write it', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'nestgate-own-'))
+    const program = join(dir, 'perl')
+    await copyFile('/usr/bin/perl', program)
+    await chown(dir, 65534, 65534)
+    await chown(program, 65534, 65534)
+    const script = `use Socket; socket(S, PF_INET, SOCK_STREAM, 0);
+      connect(S, sockaddr_in(${sidecar.port}, inet_aton('127.0.0.1')));
+      syswrite(S, "GET /own HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n"); sysread(S, $answer, 9)`
+    const user = ['--reuid', '65534', '--regid', '65534', '--clear-groups']
+    await run('setpriv', [...user, program, '-e', script])
+    await rm(dir, { recursive: true })
+    const verified = tagFor(broker, '/own')?.verified
+    expect([verified?.exe, verified?.exeNote]).to.deep.equal([
+      program,
+      'its user may write the file',
+    ])
   })
 
   it('names nobody for what was written before a set-user-ID program took over', async () => {

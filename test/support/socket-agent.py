@@ -19,6 +19,8 @@ Reads one command a line and answers each with one line of JSON. Commands:
   spawn-get PATH            another program is started with the connection, sends, and closes it soon while it goes on
   body-hand-over PATH       sends the head of a request; a child that alone has the connection sends its body
   slow-hand-over PATH PATH  sends; a child gets the connection while the answer is under way and sends too
+  ring PATH                 sends, gives the connection to an io_uring, closes it
+  leaderless PATH           the first thread ends, another one sends; this is the last command
   helper                    starts a process that has no connection, for copy
   copy PATH SECONDS         the helper gets a copy of the connection by SCM_RIGHTS and sends after so long; this process keeps its own
   upgrade PATH              asks to switch to WebSocket, says with which status it was answered
@@ -40,6 +42,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 CLONE_FILES = 0x400
 SYS_CLONE = 56 if os.uname().machine == 'x86_64' else 220
 SYS_PIDFD_OPEN, SYS_PIDFD_GETFD = 434, 438
+SYS_IO_URING_SETUP, SYS_IO_URING_REGISTER, IORING_REGISTER_FILES = 425, 427, 2
+SYS_EXIT = 60 if os.uname().machine == 'x86_64' else 93
 PR_SET_NAME = 15
 kept = []
 flooding = []
@@ -214,6 +218,29 @@ def in_flight(path):
     return 'sent'
 
 
+def ring(path):
+    sock.sendall(request(path))
+    parameters = (ctypes.c_ubyte * 120)()
+    handle = libc.syscall(SYS_IO_URING_SETUP, 2, parameters)
+    files = (ctypes.c_int * 1)(sock.fileno())
+    if handle < 0 or libc.syscall(SYS_IO_URING_REGISTER, handle, IORING_REGISTER_FILES, files, 1) != 0:
+        return 'the kernel gives no ring'
+    sock.close()
+    kept.append(handle)
+    return 'sent'
+
+
+def leaderless(path):
+    def work():
+        time.sleep(0.2)
+        sys.stdout.write(get(sock, path).replace('\n', ' ') + '\n')
+        sys.stdout.flush()
+        os._exit(0)
+
+    threading.Thread(target=work).start()
+    libc.syscall(SYS_EXIT, 0)
+
+
 def share_table(path):
     reader, writer = os.pipe()
     pid = libc.syscall(SYS_CLONE, CLONE_FILES | signal.SIGCHLD, 0, 0, 0, 0)
@@ -346,6 +373,10 @@ def command(words):
         return 'reset'
     if name == 'in-flight':
         return in_flight(rest[0])
+    if name == 'ring':
+        return ring(rest[0])
+    if name == 'leaderless':
+        leaderless(rest[0])
     if name == 'share-table':
         return share_table(rest[0])
     if name == 'take':

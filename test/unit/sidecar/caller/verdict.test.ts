@@ -14,6 +14,7 @@ const ONE: Extract<Findings, { kind: 'one' }> = {
     image: { startTicks: '100', exe: '/usr/bin/curl', execMark: 'secret-address' },
     uid: 1000,
     gid: 1000,
+    exeIsWritable: false,
     containerId: undefined,
     ancestors: [],
   },
