@@ -21,14 +21,14 @@ export interface FileMapping {
   readonly size: bigint
 }
 
-/** Begins to keep this process small. @returns ends it */
-export function keepSmall(log: Pick<Log, 'warn'>): () => void {
+/** Keeps this process small from now on. */
+export function keepSmall(log: Pick<Log, 'warn'>): void {
   let native: Native
   try {
     native = loadNative()
   } catch (error) {
     log.warn({ error: messageOf(error) }, 'memory is not given back')
-    return () => undefined
+    return
   }
   // Threads would have arenas of their own, whose free memory serves nobody else.
   native.tuneMalloc('arenaMax', 1)
@@ -36,15 +36,12 @@ export function keepSmall(log: Pick<Log, 'warn'>): () => void {
   native.tuneMalloc('trimThreshold', FREE_AT_END_BYTES)
   native.tuneMalloc('topPad', 0)
   let mappings: readonly FileMapping[] | undefined
-  const timer = setInterval(() => {
+  setInterval(() => {
     mappings ??= readableMappings(readFileSync('/proc/self/smaps', 'latin1'))
     // Most of Node's program is needed at the start alone; what is needed again comes back from the page cache.
     for (const { start, size } of mappings) native.dropPages(start, size)
     native.trimMalloc()
   }, GIVE_BACK_EVERY_MS).unref()
-  return () => {
-    clearInterval(timer)
-  }
 }
 
 /**

@@ -55,12 +55,18 @@ export interface Native {
 
 type Callable = (...args: readonly unknown[]) => unknown
 
+let loaded: Native | undefined
+
 /**
- * Loads it.
+ * Loads it, once for the process.
  *
  * @throws where there is no binary for this platform
  */
 export function loadNative(): Native {
+  return (loaded ??= load())
+}
+
+function load(): Native {
   const library = openLibrary()
   const socket = library('int socket(int domain, int type, int protocol)')
   const send = library('long send(int fd, const void *bytes, unsigned long size, int flags)')

@@ -6,13 +6,12 @@
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { SANDBOX_PID } from './posture.ts'
 
 /** How often it is looked whether they are gone, in milliseconds. */
 const LOOK_EVERY_MS = 500
 /** How long others are waited for whose processes cannot be seen and that have no connection open, in milliseconds. */
 const UNSEEN_WAIT_MS = 5000
-/** The first process of a shared process namespace is the sandbox's, which ends last. */
-const SANDBOX_PID = '1'
 
 /** What is waited for. */
 export interface Neighbours {
@@ -35,7 +34,7 @@ export async function outlive(neighbours: Neighbours): Promise<void> {
   while (left()) await sleep(LOOK_EVERY_MS)
 }
 
-/** Whether a process runs in another container; one that cannot be placed does. */
+/** Whether a process runs in another container. Which one it is in, everybody may read. */
 export function hasNeighbours(procRoot: string): boolean {
   const own = cgroupOf(procRoot, 'self')
   return readdirSync(procRoot).some((pid) => {

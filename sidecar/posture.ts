@@ -4,19 +4,12 @@
  * readable to everybody (capabilities(7)).
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { SPEAKING_FOR_OTHERS } from '../shared/capabilities.ts'
 import { SearchLimitError } from './caller/holders.ts'
 import { parseStat } from './caller/process.ts'
 
-/** Bits of include/uapi/linux/capability.h. */
-const RISKY = {
-  NET_ADMIN: 12,
-  NET_RAW: 13,
-  SYS_PTRACE: 19,
-  SYS_ADMIN: 21,
-  BPF: 39,
-} as const
 /** The first process of the pod is the sandbox's own, which the kubelet starts and no author can change. */
-const SANDBOX_PID = '1'
+export const SANDBOX_PID = '1'
 /** Most threads that are looked at, of all processes together. */
 export const MAX_THREADS = 8192
 
@@ -88,7 +81,7 @@ export function describeRisk(neighbours: readonly RiskyNeighbour[]): string {
 }
 
 function riskyIn(set: bigint): readonly string[] {
-  return Object.entries(RISKY)
+  return Object.entries(SPEAKING_FOR_OTHERS)
     .filter(([, bit]) => (set & (1n << BigInt(bit))) !== 0n)
     .map(([name]) => name)
 }

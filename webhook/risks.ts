@@ -3,13 +3,12 @@
  * authors are told (AdmissionResponse.warnings, admission/v1; kubectl prints them). The sidecar looks at the running
  * processes for itself; see sidecar/posture.ts.
  */
+import { capabilityNames, SPEAKING_FOR_OTHERS } from '../shared/capabilities.ts'
 import { allContainers } from './pod.ts'
 import type { Container, PlacedContainer, Pod } from './pod.ts'
 import { containerPath, isSidecar } from './reserved.ts'
 import { HEALTH_PORT, HTTP_PORT, TLS_PORT } from './sidecar-spec.ts'
 
-/** What the sidecar lowers its verdicts for. */
-const RISKY = ['NET_RAW', 'NET_ADMIN', 'SYS_PTRACE', 'SYS_ADMIN', 'BPF']
 const OWN_PORTS: readonly number[] = [HTTP_PORT, TLS_PORT, HEALTH_PORT]
 /** The API server cuts warnings of more than 256 characters, and all of them after 4096 (apiserver, warning handler). */
 const MAX_WARNINGS = 8
@@ -52,7 +51,7 @@ function riskyOf(container: Container, dropNetRaw: boolean): readonly string[] {
   const { privileged, capabilities } = container.securityContext ?? {}
   if (privileged === true) return ['all capabilities (privileged)']
   const added = capabilities?.add ?? []
-  const risky = RISKY.filter((name) => hasOneOf(added, [name, 'ALL']))
+  const risky = Object.keys(SPEAKING_FOR_OTHERS).filter((name) => hasOneOf(added, [name, 'ALL']))
   if (!dropNetRaw && dropsNetRaw(container)) risky.push('NET_RAW (by default)')
   return risky
 }
@@ -64,7 +63,7 @@ function portWarnings(placed: PlacedContainer): readonly string[] {
     .map((port) => `nestgate: ${containerPath(placed)} wants port ${port}, which the sidecar has`)
 }
 
-/** Capabilities are written with and without `CAP_`, and runtimes accept lower case. */
 function hasOneOf(list: readonly string[], names: readonly string[]): boolean {
-  return list.some((entry) => names.includes(entry.toUpperCase().replace(/^CAP_/, '')))
+  const listed = capabilityNames(list)
+  return names.some((name) => listed.has(name))
 }

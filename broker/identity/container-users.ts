@@ -4,6 +4,7 @@
  * others may be able to become another one.
  */
 import { z } from 'zod'
+import { capabilityNames, SPEAKING_FOR_OTHERS } from '../../shared/capabilities.ts'
 
 /** The part of a container, and of a pod, that decides about users (core/v1, SecurityContext and PodSecurityContext). */
 const contextSchema = z
@@ -32,11 +33,12 @@ export const podUsersSchema = z.object({
 })
 
 /**
- * Capabilities by which a process can become another user, or give a socket to one (fchown(2) changes the user that the
- * kernel tells), or speak on another's connection; those that runtimes give to root without being asked, and the others.
+ * Capabilities by which a process can pass for another user: become one, or give a socket to one (fchown(2) changes the
+ * user that the kernel tells), or speak on another's connection.
  */
-const GIVEN_TO_ROOT = ['CHOWN', 'SETUID', 'NET_RAW'] as const
-const GIVEN_WHEN_ASKED = ['NET_ADMIN', 'SYS_ADMIN', 'SYS_PTRACE', 'BPF'] as const
+const PASSING = ['CHOWN', 'SETUID', ...Object.keys(SPEAKING_FOR_OTHERS)]
+/** Those of them that runtimes give to root without being asked. */
+const GIVEN_TO_ROOT = ['CHOWN', 'SETUID', 'NET_RAW']
 
 type PodUsers = z.infer<typeof podUsersSchema>
 type Context = z.infer<typeof contextSchema>
@@ -83,16 +85,11 @@ function userOf(name: string, context: Context, podUser: number | null | undefin
 }
 
 function dropsAll(context: Context): boolean {
-  const dropped = namesIn(context?.capabilities?.drop)
+  const dropped = capabilityNames(context?.capabilities?.drop)
   return dropped.has('ALL') || GIVEN_TO_ROOT.every((name) => dropped.has(name))
 }
 
 function addsAny(context: Context): boolean {
-  const added = namesIn(context?.capabilities?.add)
-  return ['ALL', ...GIVEN_TO_ROOT, ...GIVEN_WHEN_ASKED].some((name) => added.has(name))
-}
-
-/** Written with and without `CAP_`, in either case. */
-function namesIn(list: readonly string[] | null | undefined): ReadonlySet<string> {
-  return new Set((list ?? []).map((entry) => entry.toUpperCase().replace(/^CAP_/, '')))
+  const added = capabilityNames(context?.capabilities?.add)
+  return ['ALL', ...PASSING].some((name) => added.has(name))
 }
