@@ -68,6 +68,16 @@ export const REASONS = {
     sentence: 'no cluster of this name is registered with the broker',
     remedy: 'add the cluster to the broker’s configuration, or correct the name',
   },
+  cluster_unusable: {
+    status: 503,
+    sentence: 'the cluster is registered, but the way to it cannot be opened',
+    remedy: 'the broker’s log and nestgate clusters name the cause',
+  },
+  cluster_conflict: {
+    status: 409,
+    sentence: 'a cluster of this name is registered already, or is fixed by the configuration file',
+    remedy: 'choose another name, or change the configuration file',
+  },
   // who is calling
   credentials_missing: {
     status: 401,
@@ -126,6 +136,11 @@ export const REASONS = {
     sentence: 'the sidecar cannot tell the processes of this pod apart, so nothing was forwarded',
     remedy: 'read the sidecar’s log: its self-test or its look at the other containers failed',
   },
+  issuer_unavailable: {
+    status: 503,
+    sentence: 'the token cannot be checked because its issuer does not answer',
+    remedy: 'check the issuer and the broker’s way to it; the request can be sent again',
+  },
   // the decision
   policy_denied: {
     status: 403,
@@ -137,7 +152,73 @@ export const REASONS = {
     sentence: 'no policy rule allows this request',
     remedy: 'add a rule that allows or holds it',
   },
+  policy_error: {
+    status: 403,
+    sentence: 'a rule could not be evaluated for this request, so it is denied',
+    remedy: 'the message names the rule; its owner finds the cause with nestgate policy explain',
+  },
+  body_opaque: {
+    status: 415,
+    sentence: 'policy asks about the body of this request, and it is not JSON or YAML',
+    remedy: 'send it as application/json, as kubectl does',
+  },
+  body_ambiguous: {
+    status: 400,
+    sentence: 'the request body can be read in more than one way',
+    remedy: 'send each key once, no aliases, one document, within the limits of depth and size',
+  },
+  kind_unknown: {
+    status: 404,
+    sentence: 'the cluster serves no resource of this name, or not in this scope',
+    remedy: 'check group, version, resource and namespace with kubectl api-resources',
+  },
+  discovery_unavailable: {
+    status: 503,
+    sentence: 'it is not known what the cluster serves there, so nothing was forwarded',
+    remedy: 'check the cluster’s API server and its aggregated APIs; the request can be sent again',
+  },
+  obligation_unsupported: {
+    status: 403,
+    sentence:
+      'policy demands something of this request that this broker cannot do, so it is denied',
+    remedy: 'the message names it; remove it from the rule, or use a version that has it',
+  },
   // the hold
+  approval_pending: {
+    status: 403,
+    sentence: 'this request waits for approval',
+    remedy: 'when it is approved, send exactly the same request again: it passes once',
+  },
+  approval_revoked: {
+    status: 403,
+    sentence: 'the approval of this request was revoked',
+    remedy: 'read the reason in the message; send the request again to ask anew',
+  },
+  approval_target_changed: {
+    status: 409,
+    sentence: 'what this request acts on is not any more what was approved',
+    remedy: 'look at the object, and send the request again to ask anew',
+  },
+  target_unreadable: {
+    status: 503,
+    sentence: 'it could not be checked that the target is still what was approved',
+    remedy: 'check the cluster’s API server; send the request again',
+  },
+  reviewer_not_eligible: {
+    status: 403,
+    sentence: 'this needs people of other groups',
+    remedy: 'the message names the groups that are still missing',
+  },
+  already_reviewed: {
+    status: 409,
+    sentence: 'you have decided on this request already',
+    remedy: 'another person must decide too',
+  },
+  review_not_open: {
+    status: 409,
+    sentence: 'there is no open review of this request',
+    remedy: 'look at its state with nestgate approvals show',
+  },
   approval_denied: {
     status: 403,
     sentence: 'a reviewer denied this request',

@@ -15,6 +15,7 @@ const STATUS_REASONS: Readonly<Record<number, string>> = {
   405: 'MethodNotAllowed',
   409: 'Conflict',
   413: 'RequestEntityTooLarge',
+  415: 'UnsupportedMediaType',
   500: 'InternalError',
   502: 'InternalError',
   503: 'ServiceUnavailable',
