@@ -7,8 +7,12 @@ import type { IncomingHttpHeaders } from 'node:http'
 
 /** Tag of the calling process, a compact JWS made by the sidecar. */
 export const AGENT_HEADER = 'nestgate-agent'
-/** Sent by a sidecar: `wait` says that it can wait out a hold. */
+/** Sent by a sidecar: `wait` says that it can wait out a hold, `return` that its client wants to come back instead. */
 export const HOLD_HEADER = 'nestgate-hold'
+/** Sent by any client: `return` asks to be told at once when a request is held, and to come back; `hold` to wait. */
+export const APPROVAL_HEADER = 'nestgate-approval'
+/** Sent by a sidecar: the token that the agent itself sent, an OIDC issuer's. */
+export const SUBJECT_TOKEN_HEADER = 'nestgate-subject-token'
 /** Sent by a sidecar with the repeat of a held request: the id under which it was approved. */
 export const REQUEST_HEADER = 'nestgate-request'
 /** Sent by a sidecar with calls to `/v1`: the cluster its token belongs to. */

@@ -23,6 +23,8 @@ export const heldRequestSchema = z.object({
   reason: z.string().optional(),
   /** Who decided. */
   reviewer: z.string().optional(),
+  /** How long the client is kept waiting from now on, in seconds; then it is told to come back. Only when held. */
+  holdSeconds: z.number().optional(),
 })
 
 /** See {@link heldRequestSchema}. */

@@ -37,6 +37,8 @@ export interface BrokerClient {
   ): Promise<Reply<HeldRequest>>
   /** Withdraws a held request; `ok: false` where it was decided meanwhile. */
   cancel(token: string, id: string): Promise<Reply<unknown>>
+  /** Says that the client was told to come back; `ok: false` where it was decided meanwhile. */
+  park(token: string, id: string): Promise<Reply<unknown>>
 }
 
 interface Call<T> {
@@ -98,14 +100,14 @@ export function createBrokerClient(connections: BrokerConnections, cluster: stri
         waitMs: waitSeconds * 1000,
         signal,
       }),
-    cancel: (token, id) =>
-      call({
-        method: 'POST',
-        path: `/v1/requests/${encodeURIComponent(id)}/cancel`,
-        token,
-        decode: () => true,
-      }),
+    cancel: (token, id) => call(afterHold(token, id, 'cancel')),
+    park: (token, id) => call(afterHold(token, id, 'park')),
   }
+}
+
+function afterHold(token: string, id: string, what: 'cancel' | 'park'): Call<true> {
+  const path = `/v1/requests/${encodeURIComponent(id)}/${what}`
+  return { method: 'POST', path, token, decode: () => true }
 }
 
 function decodeRegistered(value: unknown): Registered | undefined {

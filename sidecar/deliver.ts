@@ -13,7 +13,7 @@ import type { Refusal } from '../shared/reasons.ts'
 import type { Callers } from './caller/caller.ts'
 import type { Credentials } from './headers.ts'
 import type { Holds } from './hold.ts'
-import { heldId, isKeyUnknown } from './outcome.ts'
+import { heldId, holdSecondsOf, isKeyUnknown } from './outcome.ts'
 import type { Outcome, Word } from './outcome.ts'
 import type { Metrics } from './metrics.ts'
 import type { Outage } from './outage.ts'
@@ -134,7 +134,7 @@ async function afterWord(
     return refuse('internal', 'the broker’s answer cannot be understood')
   }
   log.info({ request: id }, 'a request is held')
-  const decision = await holds.wait(id, delivery.left)
+  const decision = await holds.wait(id, delivery.left, holdSecondsOf(word))
   if (decision.kind === 'left') return decision
   if (decision.kind === 'refused') return decision.refusal
   progress.approved = id

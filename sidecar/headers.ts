@@ -2,6 +2,7 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders } from 'node:http'
 import {
   AGENT_HEADER,
+  APPROVAL_HEADER,
   HOLD_HEADER,
   REQUEST_HEADER,
   connectionTokens,
@@ -33,7 +34,7 @@ export function requestHeaders(
     host,
     authorization: `Bearer ${token}`,
     [AGENT_HEADER]: tag,
-    [HOLD_HEADER]: 'wait',
+    [HOLD_HEADER]: headers[APPROVAL_HEADER] === 'return' ? 'return' : 'wait',
     ...(approved === undefined ? {} : { [REQUEST_HEADER]: approved }),
   }
 }

@@ -1,7 +1,8 @@
 /**
  * Waits out a held request. The broker keeps it, so a broker that restarts loses nothing and is simply asked again.
- * Ends with the decision, with the limit of this sidecar, or when the client leaves; in the last two cases the request
- * is withdrawn, so that nobody decides on what nobody waits for.
+ * Ends with the decision, with the time that the rule or this sidecar allows, or when the client leaves. A client whose
+ * time is over is told to come back, and the request goes on waiting at the broker; of a client that left the broker is
+ * told, and the rule says whether anybody still decides on it.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { messageOf } from '../shared/errors.ts'
@@ -13,6 +14,7 @@ import type { HeldRequest } from '../shared/wire.ts'
 import type { BrokerClient, Reply } from './broker-client.ts'
 import type { TokenSource } from './token.ts'
 
+const MS_PER_S = 1000
 /** First and longest pause before the broker is asked again after a failure, in milliseconds. */
 const FIRST_PAUSE_MS = 500
 const LONGEST_PAUSE_MS = 5000
@@ -31,8 +33,9 @@ export interface Holds {
    * Waits for the decision on a held request.
    *
    * @param left - aborted when the client leaves
+   * @param holdSeconds - how long the rule keeps the client waiting; this sidecar's own limit counts too
    */
-  wait(id: string, left: AbortSignal): Promise<Decision>
+  wait(id: string, left: AbortSignal, holdSeconds?: number): Promise<Decision>
 }
 
 /** What waiting needs. */
@@ -52,8 +55,8 @@ export interface HoldDeps {
 export function createHolds(deps: HoldDeps): Holds {
   const { log, closing, now } = deps
   return {
-    async wait(id, left): Promise<Decision> {
-      const until = now() + deps.limitMs
+    async wait(id, left, holdSeconds = Infinity): Promise<Decision> {
+      const until = now() + Math.min(deps.limitMs, holdSeconds * MS_PER_S)
       const ended = AbortSignal.any([left, closing])
       let pauseMs = FIRST_PAUSE_MS
       while (!ended.aborted && now() < until) {
@@ -70,13 +73,13 @@ export function createHolds(deps: HoldDeps): Holds {
           pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)
         }
       }
-      await withdraw(deps, id)
+      await tell(deps, id, ended.aborted ? 'cancel' : 'park')
       if (left.aborted) return { kind: 'left' }
-      log.info({ request: id, closing: closing.aborted }, 'a held request was withdrawn')
+      log.info({ request: id, closing: closing.aborted }, 'a held request is not waited for any more')
       return refused(
         closing.aborted
           ? refuse('shutting_down')
-          : refuse('approval_expired', `request ${id} waited as long as the sidecar waits`),
+          : refuse('approval_pending', `request ${id}: nestgate approvals show ${id}`),
       )
     },
   }
@@ -115,7 +118,7 @@ function decide({ id, state, reason, reviewer }: HeldRequest): Decision | undefi
     case 'CANCELLED':
       return refused(refuse('approval_cancelled', `request ${id}`))
     case 'REVOKED':
-      return refused(refuse('approval_denied', `the approval of request ${id} was revoked`))
+      return refused(refuse('approval_revoked', words === '' ? `request ${id}` : words))
     case 'EXECUTING':
     case 'SUCCEEDED':
     case 'FAILED':
@@ -128,14 +131,18 @@ function refused(refusal: Refusal): Decision {
   return { kind: 'refused', refusal }
 }
 
-/** Best effort: what is not withdrawn expires at the broker. */
-async function withdraw({ broker, token, log }: HoldDeps, id: string): Promise<void> {
+/** Best effort: what the broker is not told of expires there. */
+async function tell(
+  { broker, token, log }: HoldDeps,
+  id: string,
+  what: 'cancel' | 'park',
+): Promise<void> {
   const bearer = token.read()
   if (bearer === undefined) return
   try {
-    await broker.cancel(bearer, id)
+    await broker[what](bearer, id)
   } catch (error) {
-    log.warn({ request: id, error: messageOf(error) }, 'a held request could not be withdrawn')
+    log.warn({ request: id, error: messageOf(error) }, 'the broker could not be told of a hold’s end')
   }
 }
 

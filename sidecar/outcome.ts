@@ -4,6 +4,7 @@
  * all `Nestgate-` headers from what it passes on and sets its own.
  */
 import type { IncomingHttpHeaders } from 'node:http'
+import { isRecord } from '../shared/config-source.ts'
 import { HELD_HEADER, REFUSED_HEADER } from '../shared/headers.ts'
 import { isRequestId } from '../shared/request-id.ts'
 
@@ -37,6 +38,21 @@ export function isBrokersWord(status: number, headers: IncomingHttpHeaders): boo
 export function heldId({ status, headers }: Word): string | undefined {
   const id = headers[HELD_HEADER]
   return status === 202 && typeof id === 'string' && isRequestId(id) ? id : undefined
+}
+
+/** How long the broker wants a held request to be waited for, in seconds; undefined where it does not say. */
+export function holdSecondsOf({ body }: Word): number | undefined {
+  const value = parseJson(body.toString('utf8'))
+  const seconds = isRecord(value) ? value['holdSeconds'] : undefined
+  return typeof seconds === 'number' && seconds >= 0 ? seconds : undefined
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
 }
 
 /** Whether the broker does not know this sidecar's key, which means that nothing was forwarded. */

@@ -13,7 +13,7 @@ import { messageOf } from '../shared/errors.ts'
 import { parseTarget } from '../shared/kubernetes/path.ts'
 import { isRead, readRequestInfo } from '../shared/kubernetes/request-info.ts'
 import { isRefusal, refuse } from '../shared/reasons.ts'
-import type { Refusal } from '../shared/reasons.ts'
+import type { Reason, Refusal } from '../shared/reasons.ts'
 import { statusAnswer } from '../shared/status.ts'
 import { responseHead, takeSocket, upgradeProtocol } from '../shared/upgrade.ts'
 import type { Bodies, Body } from './body.ts'
@@ -36,8 +36,11 @@ import type { UpgradeClient } from './upgrade.ts'
 /** Methods that change nothing (RFC 9110, section 9.2.1). */
 const REPEATABLE: ReadonlySet<string> = new Set(['GET', 'HEAD'])
 
-/** When a client may try again that came while too many were looked up, in seconds. */
-const RETRY_AFTER_S = '1'
+/** When a client may try again, in seconds: after too many lookups, and when its request waits for a person. */
+const RETRY_AFTER_S: Partial<Record<Reason, string>> = {
+  attribution_busy: '1',
+  approval_pending: '30',
+}
 
 /** What serving needs. */
 export interface RequestDeps extends DeliverDeps {
@@ -264,7 +267,8 @@ function answerRefusal(response: ServerResponse, refusal: Refusal): Ended {
 /** A connection that changed hands must not be used again; a busy sidecar says when to come back (RFC 9110, 10.2.3). */
 function refusalHeaders({ refused }: Refusal): Record<string, string> {
   if (refused === 'connection_identity_changed') return { connection: 'close' }
-  return refused === 'attribution_busy' ? { 'retry-after': RETRY_AFTER_S } : {}
+  const retryAfter = RETRY_AFTER_S[refused]
+  return retryAfter === undefined ? {} : { 'retry-after': retryAfter }
 }
 
 /** The broker's answer that turned out to be for the client. */

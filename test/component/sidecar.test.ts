@@ -460,7 +460,7 @@ describe('sidecar', function () {
       ['DENIED', 'approval_denied'],
       ['EXPIRED', 'approval_expired'],
       ['CANCELLED', 'approval_cancelled'],
-      ['REVOKED', 'approval_denied'],
+      ['REVOKED', 'approval_revoked'],
       ['EXECUTING', 'approval_spent'],
       ['SUCCEEDED', 'approval_spent'],
       ['UNKNOWN', 'approval_spent'],
@@ -530,13 +530,34 @@ describe('sidecar', function () {
       expect(broker.seen).to.have.length(2)
     })
 
-    it('gives up at its own limit and withdraws the request', async () => {
+    it('tells its client to come back once the time of the rule is over, and the request goes on waiting', async () => {
+      broker.onRequest = (_seen, response) => broker.hold(response, 1)
+      const answer = await ask('/x', { method: 'DELETE' })
+      expect(reasonOf(answer)).to.equal('approval_pending')
+      expect(answer.body).to.contain(broker.holds[0]?.id)
+      expect(answer.headers['retry-after']).to.equal('30')
+      expect(broker.parked).to.deep.equal([broker.holds[0]?.id])
+      expect(broker.cancelled).to.deep.equal([])
+    })
+
+    it('says how its client wants to be held', async () => {
+      for (const mode of ['return', 'hold', undefined])
+        await ask('/x', { headers: mode === undefined ? {} : { 'nestgate-approval': mode } })
+      expect(broker.seen.map(({ headers }) => headers['nestgate-hold'])).to.deep.equal([
+        'return',
+        'wait',
+        'wait',
+      ])
+      expect(broker.seen[0]?.headers).not.to.have.property('nestgate-approval')
+    })
+
+    it('gives up at its own limit and leaves the request to its reviewers', async () => {
       const own = await startFakeBroker()
       const hasty = await startTestSidecar(own, { extra: { NESTGATE_HOLD_LIMIT_SECONDS: '1' } })
       own.onRequest = (_seen, response) => own.hold(response)
       const { stdout } = await run('curl', ['-sS', '-X', 'DELETE', `${hasty.url}/x`])
-      expect(reasonInStatus(stdout)).to.equal('approval_expired')
-      expect(own.cancelled).to.have.length(1)
+      expect(reasonInStatus(stdout)).to.equal('approval_pending')
+      expect(own.parked).to.have.length(1)
       await own.stop()
       await hasty.close()
     })

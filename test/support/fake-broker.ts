@@ -63,12 +63,14 @@ export interface FakeBroker {
   polls: number
   /** Ids that were withdrawn. */
   readonly cancelled: string[]
+  /** Ids whose clients were told to come back. */
+  readonly parked: string[]
   /** Answers a request that was authenticated; the default echoes it as JSON. */
   onRequest: (seen: BrokerSeen, response: ServerResponse, request: IncomingMessage) => void
   /** Takes an upgrade that was authenticated; the default switches and echoes bytes. */
   onUpgrade: (seen: BrokerSeen, socket: Duplex, head: Buffer) => void
   /** Answers `Nestgate-Held` and remembers the hold. */
-  hold(response: ServerResponse): FakeHold
+  hold(response: ServerResponse, holdSeconds?: number): FakeHold
   decide(hold: FakeHold, state: ApprovalState, reason?: string): void
   forgetKeys(): void
   stop(): Promise<void>
@@ -89,6 +91,7 @@ class Fake implements FakeBroker {
   readonly seen: BrokerSeen[] = []
   readonly holds: FakeHold[] = []
   readonly cancelled: string[] = []
+  readonly parked: string[] = []
   registrations = 0
   polls = 0
   #port = 0
@@ -118,7 +121,7 @@ class Fake implements FakeBroker {
     socket.pipe(socket)
   }
 
-  hold(response: ServerResponse): FakeHold {
+  hold(response: ServerResponse, holdSeconds?: number): FakeHold {
     const hold: FakeHold = { id: newRequestId(Date.now()), state: 'PENDING' }
     this.holds.push(hold)
     response.writeHead(202, {
@@ -126,7 +129,7 @@ class Fake implements FakeBroker {
       [HELD_HEADER]: hold.id,
       [REQUEST_ID_HEADER]: hold.id,
     })
-    response.end(JSON.stringify(heldBody(hold)))
+    response.end(JSON.stringify({ ...heldBody(hold), holdSeconds }))
     return hold
   }
 
@@ -248,13 +251,14 @@ class Fake implements FakeBroker {
       json(response, 201, { podUid: 'uid-1', keyId: 'key-1' })
       return
     }
-    const match = /^\/v1\/requests\/([^/?]+)(\/cancel)?(?:\?wait=(\d+))?$/.exec(url)
+    const match = /^\/v1\/requests\/([^/?]+)(\/cancel|\/park)?(?:\?wait=(\d+))?$/.exec(url)
     const hold = this.holds.find(({ id }) => id === match?.[1])
     if (hold === undefined) {
       json(response, 404, {})
       return
     }
-    if (match?.[2] !== undefined) {
+    if (match?.[2] === '/park') this.parked.push(hold.id)
+    else if (match?.[2] !== undefined) {
       this.cancelled.push(hold.id)
       this.decide(hold, 'CANCELLED')
     } else {
