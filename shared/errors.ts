@@ -12,6 +12,7 @@ export type FaultCode =
   | 'certificate_invalid'
   | 'identity_empty'
   | 'client_left'
+  | 'revoked'
 
 /** A fault with a code; `cause` keeps what was caught. Its message names no secret. */
 export class Fault extends Error {

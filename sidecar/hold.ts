@@ -75,7 +75,10 @@ export function createHolds(deps: HoldDeps): Holds {
       }
       await tell(deps, id, ended.aborted ? 'cancel' : 'park')
       if (left.aborted) return { kind: 'left' }
-      log.info({ request: id, closing: closing.aborted }, 'a held request is not waited for any more')
+      log.info(
+        { request: id, closing: closing.aborted },
+        'a held request is not waited for any more',
+      )
       return refused(
         closing.aborted
           ? refuse('shutting_down')
@@ -142,7 +145,10 @@ async function tell(
   try {
     await broker[what](bearer, id)
   } catch (error) {
-    log.warn({ request: id, error: messageOf(error) }, 'the broker could not be told of a hold’s end')
+    log.warn(
+      { request: id, error: messageOf(error) },
+      'the broker could not be told of a hold’s end',
+    )
   }
 }
 

@@ -25,6 +25,10 @@ export interface Outgoing {
   readonly headers: Record<string, string>
   readonly body: Buffer
   readonly longRunning: boolean
+  /** Texts that the client's user is to see: header `Warning`, code 299 (RFC 7234, 5.5; kubectl prints them). */
+  readonly warnings?: readonly string[]
+  /** Cuts the answer, or the session, short. */
+  readonly revoked?: AbortSignal
 }
 
 /** How it ended: for the ledger's outcome. */
@@ -100,6 +104,12 @@ class Relay implements Dispatcher.DispatchHandler {
     response.once('close', () => {
       if (!response.writableFinished) controller.abort(new Fault('client_left', 'the client left'))
     })
+    const { revoked } = this.#outgoing
+    const cut = (): void => {
+      controller.abort(new Fault('revoked', 'the approval was revoked'))
+    }
+    if (revoked?.aborted === true) cut()
+    else revoked?.addEventListener('abort', cut, { once: true })
     response.on('drain', () => {
       controller.resume()
     })
@@ -120,7 +130,7 @@ class Relay implements Dispatcher.DispatchHandler {
     this.#evidence.then(
       () => {
         if (this.#settled) return
-        this.#response.writeHead(status, passedOn(headers, this.#outgoing.requestId))
+        this.#response.writeHead(status, passedOn(headers, this.#outgoing))
         if (this.#outgoing.longRunning) this.#response.flushHeaders()
         controller.resume()
       },
@@ -159,8 +169,9 @@ class Relay implements Dispatcher.DispatchHandler {
       this.#settle(this.#outcome('client_left'))
     else if (this.#response.headersSent) {
       this.#response.destroy()
-      this.#settle(this.#outcome('stream_broken'))
-    } else this.#settle(this.#notAnswered(refuse('upstream_unavailable')))
+      this.#settle(this.#outcome(isRevocation(error) ? 'revoked' : 'stream_broken'))
+    } else if (isRevocation(error)) this.#settle(this.#notAnswered(refuse('approval_revoked')))
+    else this.#settle(this.#notAnswered(refuse('upstream_unavailable')))
   }
 
   #abort(controller: Dispatcher.DispatchController, refusal: Refusal): void {
@@ -229,25 +240,33 @@ const NOBODY_THERE: ForwardOutcome = {
 }
 
 async function joinSession(
-  { requestId }: Outgoing,
+  outgoing: Outgoing,
   client: Duplex,
   { headers, socket }: Upgraded,
 ): Promise<ForwardOutcome> {
+  const { revoked } = outgoing
   const { connection, upgrade } = headers
   client.write(
     switchingHead({
-      ...passedOn(headers, requestId),
+      ...passedOn(headers, outgoing),
       ...(connection === undefined ? {} : { connection }),
       ...(upgrade === undefined ? {} : { upgrade }),
     }),
   )
-  const { bytesToClient, bytesToServer } = await splice(client, socket)
-  return { status: 101, bytesToClient, bytesToServer }
+  const cut = (): void => {
+    socket.destroy()
+    client.destroy()
+  }
+  if (revoked?.aborted === true) cut()
+  else revoked?.addEventListener('abort', cut, { once: true })
+  const moved = await splice(client, socket)
+  revoked?.removeEventListener('abort', cut)
+  return { status: 101, ...moved, ...(revoked?.aborted === true ? { reason: 'revoked' } : {}) }
 }
 
 /** An answer that is not a switch: passed on as it is, and the connection is closed after it. */
 async function passAnswer(
-  { requestId }: Outgoing,
+  outgoing: Outgoing,
   client: Duplex,
   { status, headers, body }: Answered,
 ): Promise<ForwardOutcome | NotAnswered> {
@@ -258,7 +277,7 @@ async function passAnswer(
       bytesToServer: 0,
     }
   }
-  const passed = passedOn(headers, requestId)
+  const passed = passedOn(headers, outgoing)
   // its end is the end of the connection, whatever the API server announced
   delete passed['content-length']
   client.write(responseHead(status, '', { ...passed, connection: 'close' }))
@@ -291,9 +310,14 @@ function isRedirect(status: number): boolean {
   return status >= 300 && status < 400 && status !== 304
 }
 
-function passedOn(
+function isRevocation(error: unknown): boolean {
+  return error instanceof Fault && error.code === 'revoked'
+}
+
+/** What of an upstream answer goes to the client. */
+export function passedOn(
   headers: IncomingHttpHeaders,
-  requestId: string,
+  { requestId, warnings = [] }: Pick<Outgoing, 'requestId' | 'warnings'>,
 ): Record<string, string | string[]> {
   const passed: Record<string, string | string[]> = {}
   for (const [name, value] of Object.entries(headers)) {
@@ -307,5 +331,21 @@ function passedOn(
     passed[name] = value
   }
   passed[REQUEST_ID_HEADER] = requestId
+  if (warnings.length > 0)
+    passed['warning'] = [...lines(passed['warning']), ...warnings.map(warningOf)]
   return passed
+}
+
+function lines(value: string | string[] | undefined): readonly string[] {
+  if (value === undefined) return []
+  return typeof value === 'string' ? [value] : value
+}
+
+/** Longest text of one warning; client-go cuts at 1,024 characters in all. */
+const MAX_WARNING_LENGTH = 256
+
+/** A warning as header value. The text may come from a reviewer: what is not plain is left out, quotes are escaped (RFC 9110, 5.6.4). */
+function warningOf(text: string): string {
+  const plain = text.replaceAll(/[^\x20-\x7e]+/g, ' ').slice(0, MAX_WARNING_LENGTH)
+  return `299 nestgate "${plain.replaceAll(/["\\]/g, '\\$&')}"`
 }

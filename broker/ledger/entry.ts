@@ -4,19 +4,18 @@
  * audit.k8s.io/v1 where the same thing is meant. Nothing secret enters one: no token, no body, no header.
  */
 import type { AgentTag } from '../../shared/agent-tag.ts'
+import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
 import type { RequestInfo } from '../../shared/kubernetes/request-info.ts'
+import type { Decision } from '../../shared/policy/decision.ts'
 import type { Reason } from '../../shared/reasons.ts'
 
 /** A serialised entry may not be longer: the bundle format of C2SP tlog-tiles has 16-bit lengths. */
 export const MAX_ENTRY_BYTES = 65_535
 
-/** Effect of policy on a request. */
-export type Effect = 'allow' | 'hold' | 'deny'
-
 /** Who acts, as far as the broker has verified it. */
 export interface SubjectRecord {
-  readonly type: 'serviceAccount' | 'person'
-  /** Kubernetes user name, or the person's name. */
+  readonly type: 'serviceAccount' | 'person' | 'oidc'
+  /** Kubernetes user name, the person's name, or the name that the issuer's configuration makes. */
   readonly name: string
   readonly namespace?: string
   readonly podName?: string
@@ -34,26 +33,39 @@ export interface RequestRecord extends RequestInfo {
   readonly userAgent: string
   /** Trace context that the client declared, where it is a well-formed `traceparent` (W3C Trace Context, 3.2). */
   readonly traceparent?: string
+  /** Missing in entries before version 0.3. */
+  readonly attributes?: AttributesRecord
 }
 
-/** The decision, and why. */
-export interface DecisionRecord {
-  readonly effect: Effect
-  /** Ids of the rules that decided. */
-  readonly rules: readonly string[]
-  readonly policyDigest: string
-  /** One plain sentence. */
-  readonly explanation: string
-  /** Set when the request was refused. */
-  readonly reason?: Reason
-}
+/** The decision, and why: of policy's decision what says why (shared/policy/decision.ts). */
+export type DecisionRecord = Pick<
+  Decision,
+  'effect' | 'rules' | 'policyDigest' | 'explanation' | 'reason'
+>
 
 /** What a request was approved by. */
 export interface ApprovalRecord {
   readonly id: string
+  /** Who approved, the last one first; empty for break-glass. */
   readonly reviewer: string
   readonly reason: string
+  /** Set for a request that went ahead without approval; somebody must look at it afterwards. */
+  readonly breakGlass?: true
 }
+
+/** A subject that an OIDC issuer vouches for. */
+export interface OidcRecord {
+  readonly issuer: string
+  readonly sub: string
+  readonly name: string
+  readonly groups: readonly string[]
+}
+
+/** What policy saw of a request beside its RequestInfo (shared/kubernetes/attributes.ts); of the body the labels only. */
+export type AttributesRecord = Pick<
+  RequestAttributes,
+  'policyVerb' | 'actions' | 'equivalents' | 'parameters' | 'objectName' | 'labels'
+>
 
 /** Written before the request has any effect, or, for a refusal, as its only trace. */
 export interface IntentEntry {
@@ -61,18 +73,26 @@ export interface IntentEntry {
   readonly requestId: string
   readonly cluster: string
   readonly subject: SubjectRecord
-  /** Name the policy knows the process by: of a registration, or `unregistered/CONTAINER/EXECUTABLE`. */
-  readonly agent: string
+  /** Name the policy knows the process by: of a registration, or `unregistered/CONTAINER/EXECUTABLE`. Absent for a direct client. */
+  readonly agent?: string
   /** Names of its ancestors in the same way, from the parent outwards. Missing in entries before version 0.2. */
   readonly chain?: readonly string[]
   /** Its container, as the API server knows it; absent where it does not. */
   readonly container?: { readonly name: string; readonly image: string }
-  readonly tag: AgentTag
+  /** Absent for a direct client. */
+  readonly tag?: AgentTag
+  /** The subject of a direct client's token, or of one that an agent sent along. */
+  readonly oidc?: OidcRecord
   readonly request: RequestRecord
   readonly decision: DecisionRecord
   readonly approval?: ApprovalRecord
   /** What acts upstream; absent when nothing was forwarded. */
-  readonly credential?: { readonly mode: 'impersonation'; readonly user: string }
+  readonly credential?: {
+    readonly mode: 'impersonation'
+    readonly user: string
+    /** Groups that policy granted. */
+    readonly groups?: readonly string[]
+  }
 }
 
 /** Written when the request is over. */
@@ -86,7 +106,7 @@ export interface OutcomeEntry {
   readonly bytesToServer: number
   readonly durationMs: number
   /** Why the answer is not the API server's, or not complete. */
-  readonly reason?: Reason | 'client_left' | 'stream_broken' | 'broker_restarted'
+  readonly reason?: Reason | 'client_left' | 'stream_broken' | 'broker_restarted' | 'revoked'
 }
 
 /** A request that could not be read, from a caller that could. */
@@ -110,10 +130,22 @@ export interface ApprovalEntry {
   readonly reason: string
 }
 
-/** Something about the broker itself: it started, a sidecar registered its key, somebody read the audit. */
+/**
+ * Something about the broker itself: it started, a sidecar registered its key, somebody read the audit, policy changed
+ * or could not, clusters changed, and what the broker read in a caller's name for a reviewer.
+ */
 export interface SystemEntry {
   readonly kind: 'system'
-  readonly event: 'broker_started' | 'sidecar_registered' | 'audit_read'
+  readonly event:
+    | 'broker_started'
+    | 'sidecar_registered'
+    | 'audit_read'
+    | 'policy_loaded'
+    | 'policy_rejected'
+    | 'cluster_registered'
+    | 'cluster_changed'
+    | 'cluster_removed'
+    | 'approval_preview'
   readonly actor: string
   readonly detail: Readonly<Record<string, string | number>>
 }

@@ -70,9 +70,9 @@ function ofIntent(entry: IntentEntry): IndexColumns {
   return {
     ...ofRequest(entry),
     subject: subject.name,
-    agent: entry.agent,
+    agent: entry.agent ?? null,
     podUid: subject.podUid ?? null,
-    exe: entry.tag.verified?.exe ?? null,
+    exe: entry.tag?.verified?.exe ?? null,
     verb: request.verb,
     resource: textOrNull(resourcePath(request)),
     namespace: textOrNull(request.namespace),
