@@ -32,7 +32,7 @@ export interface UpgradeRequest {
   readonly method: string
   /** Path and query. */
   readonly path: string
-  readonly headers: Record<string, string>
+  readonly headers: Record<string, string | string[]>
   /** Value of the `Upgrade` header. */
   readonly protocol: string
   /** Ends the attempt. */

@@ -121,12 +121,13 @@ function refineVerb(info: RequestInfo, target: RequestTarget): RequestInfo {
 }
 
 /** apimachinery Convert_Slice_string_To_bool: absent, `0` and `false` are false; all else, also empty, is true; the first value counts. */
-function flag(target: RequestTarget, key: string): boolean {
+export function flag(target: RequestTarget, key: string): boolean {
   const value = first(target, key)
   return value !== undefined && value !== '0' && value.toLowerCase() !== 'false'
 }
 
-function first(target: RequestTarget, key: string): string | undefined {
+/** The first value of a parameter. */
+export function first(target: RequestTarget, key: string): string | undefined {
   return target.parameters.find(([name]) => name === key)?.[1]
 }
 

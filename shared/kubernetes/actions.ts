@@ -1,0 +1,141 @@
+/**
+ * Effective actions: what a request amounts to, whatever its verb says (research: gateways.md, 2c). Where a body that
+ * could tell is not readable, an action that it could have is taken for given: rules that restrict must not be passed
+ * by sending protobuf.
+ */
+import type { Action, BodyView, RequestParameters } from './attributes.ts'
+import { hasAt, listOf, textOf, valueAt } from './json-fields.ts'
+import { mentions } from './json-patch.ts'
+import type { RequestInfo } from './request-info.ts'
+import { mayRunCode, replicasTouch, touchOf } from './workloads.ts'
+
+/** What actions are found from. */
+export interface ActionFacts {
+  readonly info: RequestInfo
+  readonly parameters: RequestParameters
+  readonly body: BodyView
+}
+
+const NONE: readonly Action[] = []
+const READS: ReadonlySet<string> = new Set(['get', 'list', 'watch'])
+const WRITES: ReadonlySet<string> = new Set(['create', 'update', 'patch'])
+const DELETES: ReadonlySet<string> = new Set(['delete', 'deletecollection'])
+const SESSIONS: Readonly<Record<string, Action>> = {
+  exec: 'exec',
+  attach: 'attach',
+  portforward: 'port-forward',
+  proxy: 'proxy',
+}
+/** Paths of the kubelet behind `nodes/NAME/proxy` that run commands or open ways into pods (kubernetes, pkg/kubelet/server). */
+const NODE_EXEC: ReadonlySet<string> = new Set(['exec', 'run', 'attach', 'portForward', 'cri'])
+const RBAC_GROUP = 'rbac.authorization.k8s.io'
+const EXTENSIONS: ReadonlySet<string> = new Set([
+  'admissionregistration.k8s.io',
+  'apiregistration.k8s.io',
+  'apiextensions.k8s.io',
+])
+/** Types of Secrets that are credentials of the cluster itself. */
+const CREDENTIAL_TYPES: ReadonlySet<string> = new Set([
+  'kubernetes.io/service-account-token',
+  'bootstrap.kubernetes.io/token',
+])
+const RESTARTED_AT = 'kubectl.kubernetes.io/restartedAt'
+
+/** The actions of a request, in the order of `ACTIONS`'s kinds; empty for most reads. */
+export function actionsOf(facts: ActionFacts): readonly Action[] {
+  const { info } = facts
+  if (!info.isResourceRequest) return NONE
+  const session = info.verb === 'proxy' ? 'proxy' : SESSIONS[info.subresource]
+  if (session !== undefined) return sessionActions(facts, session)
+  if (READS.has(info.verb)) return readsSecrets(info) ? ['read-secrets'] : NONE
+  return writeActions(facts)
+}
+
+function sessionActions({ info, parameters }: ActionFacts, session: Action): readonly Action[] {
+  if (session !== 'proxy' || info.resource !== 'nodes') return [session]
+  const [, first = ''] = (parameters.proxyPath ?? '').split('/')
+  return NODE_EXEC.has(first) ? ['proxy', 'node-exec'] : ['proxy']
+}
+
+function readsSecrets({ apiGroup, resource }: RequestInfo): boolean {
+  return apiGroup === '' && resource === 'secrets'
+}
+
+type Test = (facts: ActionFacts) => boolean
+
+/** By action: whether a request that is no read and no session has it. */
+const WRITE_TESTS: readonly (readonly [Action, Test])[] = [
+  ['debug', ({ info }) => info.subresource === 'ephemeralcontainers'],
+  ['evict', ({ info }) => info.subresource === 'eviction'],
+  ['scale', (facts) => replicas(facts).kind !== 'none'],
+  ['scale-to-zero', scalesToZero],
+  ['restart', restarts],
+  ['delete-many', ({ info }) => info.verb === 'deletecollection'],
+  ['force-delete', deletesByForce],
+  ['orphan', orphans],
+  ['remove-finalizers', removesFinalizers],
+  ['mint-credential', mintsCredential],
+  ['escalate', escalates],
+  ['run-code', ({ info, parameters, body }) => mayRunCode(info, parameters.patchType, body)],
+  ['extend-cluster', ({ info }) => EXTENSIONS.has(info.apiGroup)],
+  ['dry-run', ({ parameters }) => parameters.dryRun],
+]
+
+function writeActions(facts: ActionFacts): readonly Action[] {
+  return WRITE_TESTS.filter(([, test]) => test(facts)).map(([action]) => action)
+}
+
+function replicas({ info, parameters, body }: ActionFacts): ReturnType<typeof replicasTouch> {
+  return replicasTouch(info, parameters.patchType, body)
+}
+
+function scalesToZero(facts: ActionFacts): boolean {
+  const touch = replicas(facts)
+  return touch.kind === 'unknown' || (touch.kind === 'set' && touch.value === 0)
+}
+
+function restarts({ info, body }: ActionFacts): boolean {
+  return info.verb === 'patch' && body.state === 'read' && mentions(body.value, RESTARTED_AT)
+}
+
+function deletes({ info }: ActionFacts): boolean {
+  return DELETES.has(info.verb) || info.subresource === 'eviction'
+}
+
+function deletesByForce(facts: ActionFacts): boolean {
+  const { parameters, body } = facts
+  return deletes(facts) && (body.state === 'opaque' || parameters.gracePeriodSeconds === 0)
+}
+
+function orphans(facts: ActionFacts): boolean {
+  const { parameters, body } = facts
+  return deletes(facts) && (body.state === 'opaque' || parameters.propagationPolicy === 'Orphan')
+}
+
+/** An update is the whole object: one without finalizers takes away whatever there are. */
+function removesFinalizers({ info, parameters, body }: ActionFacts): boolean {
+  if (info.subresource === 'finalize') return true
+  if (info.subresource !== '') return false
+  if (info.verb === 'update')
+    return (
+      body.state !== 'read' || listOf(valueAt(body.value, ['metadata']), 'finalizers').length === 0
+    )
+  if (info.verb !== 'patch') return false
+  if (touchOf(['metadata', 'finalizers'], parameters.patchType, body).kind !== 'none') return true
+  return (
+    body.state === 'read' && hasAt(body.value, ['metadata', '$deleteFromPrimitiveList/finalizers'])
+  )
+}
+
+function mintsCredential({ info, body }: ActionFacts): boolean {
+  const { apiGroup, resource, subresource, verb } = info
+  if (apiGroup === '' && resource === 'serviceaccounts') return subresource === 'token'
+  if (apiGroup === 'certificates.k8s.io') return WRITES.has(verb)
+  if (apiGroup !== '' || resource !== 'secrets' || !WRITES.has(verb)) return false
+  if (body.state !== 'read') return true
+  return CREDENTIAL_TYPES.has(textOf(body.value, 'type'))
+}
+
+function escalates({ info }: ActionFacts): boolean {
+  return info.apiGroup === RBAC_GROUP && WRITES.has(info.verb)
+}
