@@ -47,24 +47,22 @@ export interface E2eFacts {
   readonly root: string
   readonly agentsImage: string
   readonly caFile: string
-  readonly reviewerToken: string
-  readonly auditorToken: string
+  /** Of people, by what they are. */
+  readonly tokens: Readonly<Record<'reviewer' | 'auditor' | 'sre' | 'security', string>>
   /** The cluster's own audit log, where it can be read. */
   readonly clusterAuditLog?: string
   /** Where in that log this installation begins, in bytes: a cluster that is used again has older lines. */
   readonly clusterAuditFrom?: number
 }
 
-interface Person {
-  readonly name: string
-  readonly roles: readonly string[]
-  readonly token: string
-}
+const newToken = (): string => randomBytes(32).toString('base64url')
 
-const PEOPLE: readonly Person[] = [
-  { name: 'rita', roles: ['reviewer'], token: randomBytes(32).toString('base64url') },
-  { name: 'otto', roles: ['auditor'], token: randomBytes(32).toString('base64url') },
-]
+const PEOPLE = {
+  reviewer: { name: 'rita', roles: ['reviewer'], groups: [], token: newToken() },
+  auditor: { name: 'otto', roles: ['auditor'], groups: [], token: newToken() },
+  sre: { name: 'sara', roles: ['reviewer'], groups: ['sre'], token: newToken() },
+  security: { name: 'sven', roles: ['reviewer'], groups: ['security'], token: newToken() },
+} as const
 
 /** Builds both images and brings them to the cluster. */
 async function bringImages(cluster: Cluster): Promise<void> {
@@ -103,9 +101,10 @@ function adaptInstall(install: string, minor: number): void {
     if (minor < DISRUPTION_BUDGET_MINOR) document.delete('components')
   })
   edit('broker.yaml', (document) => {
-    const people = PEOPLE.map(({ name, roles, token }) => ({
+    const people = Object.values(PEOPLE).map(({ name, roles, groups, token }) => ({
       name,
       roles,
+      groups,
       tokenSha256: createHash('sha256').update(token).digest('hex'),
     }))
     document.set('people', people)
@@ -186,6 +185,7 @@ async function uninstall(cluster: Cluster): Promise<void> {
     'e2e-other',
     'e2e-contained',
     'e2e-strict',
+    'e2e-work',
     'nestgate-e2e-probe',
   ]
   await tryKubectl(cluster, ['delete', 'namespace', ...namespaces, ...quiet])
@@ -205,8 +205,12 @@ async function runTests(
     root: ROOT,
     agentsImage: AGENTS_IMAGE,
     caFile: join(tls, 'ca.crt'),
-    reviewerToken: PEOPLE[0]?.token ?? '',
-    auditorToken: PEOPLE[1]?.token ?? '',
+    tokens: {
+      reviewer: PEOPLE.reviewer.token,
+      auditor: PEOPLE.auditor.token,
+      sre: PEOPLE.sre.token,
+      security: PEOPLE.security.token,
+    },
     ...records,
   }
   const file = join(WORK, 'facts.json')

@@ -22,7 +22,7 @@ export interface Outgoing {
   readonly method: string
   /** Canonical path with query. */
   readonly path: string
-  readonly headers: Record<string, string>
+  readonly headers: Record<string, string | string[]>
   readonly body: Buffer
   readonly longRunning: boolean
   /** Texts that the client's user is to see: header `Warning`, code 299 (RFC 7234, 5.5; kubectl prints them). */

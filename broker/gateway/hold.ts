@@ -1,88 +1,284 @@
-/** The hold: storing a request that waits for a person, and letting exactly that request through once it is approved. */
+/**
+ * The hold: a request that policy holds becomes a ticket that people decide on, and exactly that request passes once it is
+ * approved. Its client waits (at its sidecar, or here for a direct client) or is told to come back. What it acts on is
+ * looked at when it is held, shown to the reviewer, and looked at again before it goes ahead.
+ */
+import { APPROVAL_HEADER, HOLD_HEADER, REQUEST_HEADER } from '../../shared/headers.ts'
 import { isConnect, resourcePath } from '../../shared/kubernetes/request-info.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
-import type { HeldRequest } from '../../shared/wire.ts'
-import type { Approvals } from '../approvals/approvals.ts'
+import { isRequestId, newRequestId } from '../../shared/request-id.ts'
+import type { Approvals, HoldFacts } from '../approvals/approvals.ts'
 import { requestDigest } from '../approvals/digest.ts'
-import { userName } from '../credentials/impersonation.ts'
-import type { ApprovalRecord, IntentEntry } from '../ledger/entry.ts'
-import { policyVerb } from '../policy/decide.ts'
-import type { Exchange } from './serve.ts'
+import type { Previews } from '../approvals/preview.ts'
+import { claimRefusal } from '../approvals/states.ts'
+import type { SyntheticRequest, Targets } from '../approvals/target.ts'
+import type { Owners } from '../identity/registrations.ts'
+import type { ApprovalRecord, SystemEntry } from '../ledger/entry.ts'
+import type { StoredApproval } from '../store/store.ts'
+import { answerHeld } from './client.ts'
+import type { Exchange } from './exchange.ts'
+import type { ForwardOutcome } from './forward.ts'
+import { actingHeaders } from './headers.ts'
+import { intentOf } from './intent.ts'
+import { fateOf, perform } from './perform.ts'
+import type { Grant, PerformDeps } from './perform.ts'
+import { recordOutcome, refuseHeld, refuseRecorded } from './record.ts'
+import { digestIdentity, instanceOf, keyOf, requesterNames, userOf } from './requester.ts'
 
-/** What the gateway asks of approvals. */
-export type GatewayApprovals = Pick<Approvals, 'hold' | 'claim' | 'finish'>
+/** What holding needs. */
+export interface HoldDeps extends PerformDeps {
+  readonly approvals: Pick<
+    Approvals,
+    'ask' | 'open' | 'claim' | 'finish' | 'waitFor' | 'leave' | 'park'
+  >
+  readonly targets: Targets
+  readonly previews: Previews
+  readonly owners: Owners
+}
 
-/** Stores a request that policy holds. Its intent goes to the ledger in the same transaction. */
-export async function holdRequest(
-  approvals: GatewayApprovals,
+/** A request that policy holds. */
+export async function hold(deps: HoldDeps, exchange: Exchange): Promise<void> {
+  const claimed = exchange.client.request.headers[REQUEST_HEADER]
+  if (typeof claimed === 'string' && isRequestId(claimed) && exchange.requester.agent) {
+    await performClaimed(deps, exchange, claimed)
+    return
+  }
+  const facts = await holdFacts(deps, exchange)
+  if (isRefusal(facts)) {
+    await refuseRecorded(deps, exchange, facts)
+    return
+  }
+  const asked = await deps.approvals.ask(facts.facts, [intentOf(exchange), ...facts.entries])
+  if (isRefusal(asked)) {
+    await refuseRecorded(deps, exchange, asked)
+    return
+  }
+  const { approval } = asked
+  if (approval.state === 'APPROVED') await performClaimed(deps, exchange, approval.id)
+  else if (approval.state !== 'PENDING') await refuseHeld(deps, exchange, stateRefusal(approval))
+  else await awaitDecision(deps, exchange, approval)
+}
+
+/** A request that goes ahead without approval, and that somebody must look at afterwards. */
+export async function breakGlass(deps: HoldDeps, exchange: Exchange): Promise<void> {
+  const held = await holdFacts(deps, exchange)
+  if (isRefusal(held)) {
+    await refuseRecorded(deps, exchange, held)
+    return
+  }
+  const opened = await deps.approvals.open(held.facts, held.entries)
+  if (isRefusal(opened)) {
+    await refuseRecorded(deps, exchange, opened)
+    return
+  }
+  const { requestId } = exchange
+  const record: ApprovalRecord = { id: requestId, reviewer: '', reason: '', breakGlass: true }
+  const warnings = [`nestgate: break-glass; request ${requestId} will be reviewed`]
+  await performGranted(deps, exchange, { record, warnings, revoked: opened.revoked })
+}
+
+/** Who waits where: a sidecar by polling, a direct client here, and a client that wants to come back nowhere. */
+async function awaitDecision(
+  deps: HoldDeps,
   exchange: Exchange,
-  intent: IntentEntry,
-): Promise<HeldRequest | Refusal> {
-  const { requestId, connection, caller, names, parsed, body, decision } = exchange
-  const { instanceId } = caller.tag
-  if (instanceId === undefined)
-    return refuse('caller_unidentified', 'a held request needs a process that can claim it')
+  approval: StoredApproval,
+): Promise<void> {
+  const { id } = approval
+  if (!clientWaits(exchange)) {
+    await refuseHeld(deps, exchange, pendingRefusal(approval))
+    return
+  }
+  const { holdSeconds } = approval.terms
+  if (exchange.requester.agent !== undefined) {
+    const { state, expiresAt } = approval
+    answerHeld(exchange.client, { id, state, expiresAt, holdSeconds })
+    return
+  }
+  const left = leavingOf(exchange)
+  const key = callerKeyOf(exchange)
+  const now = await deps.approvals.waitFor(id, key, holdSeconds * MS_PER_S, left)
+  if (left.aborted) {
+    await deps.approvals.leave(id, key)
+    await recordOutcome(deps, exchange, CLIENT_LEFT)
+  } else if (isRefusal(now)) await refuseHeld(deps, exchange, now)
+  else if (now.state === 'APPROVED') await performClaimed(deps, exchange, id)
+  else if (now.state === 'PENDING') {
+    await deps.approvals.park(id, key)
+    await refuseHeld(deps, exchange, pendingRefusal(approval))
+  } else await refuseHeld(deps, exchange, stateRefusal(now))
+}
+
+const MS_PER_S = 1000
+const CLIENT_LEFT: ForwardOutcome = {
+  status: 0,
+  bytesToClient: 0,
+  bytesToServer: 0,
+  reason: 'client_left',
+}
+
+/** Claims an approval and, if its target is still what was approved, performs the request under the approval's id. */
+async function performClaimed(deps: HoldDeps, asked: Exchange, id: string): Promise<void> {
+  const claimed = await deps.approvals.claim({
+    id,
+    digest: digestOf(asked),
+    callerKey: callerKeyOf(asked),
+    instanceId: instanceOf(asked.requester),
+  })
+  if (isRefusal(claimed)) {
+    await refuseRecorded(deps, asked, claimed)
+    return
+  }
+  const exchange = { ...asked, requestId: id }
+  const { approval, revoked } = claimed
+  const changed = await checkTarget(deps, exchange, approval)
+  if (changed !== undefined) {
+    await deps.approvals.finish(id, 'FAILED')
+    await refuseRecorded(deps, exchange, changed)
+    return
+  }
+  const reviewer = approval.reviewer ?? ''
+  const record = { id, reviewer, reason: approval.reason ?? '' }
+  const warnings = [`nestgate: approved by ${reviewer}, request ${id}`]
+  await performGranted(deps, exchange, { record, warnings, revoked })
+}
+
+async function performGranted(deps: HoldDeps, exchange: Exchange, grant: Grant): Promise<void> {
+  let fate: ReturnType<typeof fateOf> = 'UNKNOWN'
+  try {
+    fate = fateOf(await perform(deps, exchange, grant))
+  } finally {
+    await deps.approvals.finish(exchange.requestId, fate)
+  }
+}
+
+/** Whether the target is still what was approved; a fault of the check leaves the request undone. */
+async function checkTarget(
+  { targets }: HoldDeps,
+  exchange: Exchange,
+  { target }: StoredApproval,
+): Promise<Refusal | undefined> {
+  if (target === undefined) return undefined
+  const requestId = newRequestId(exchange.startedMs)
+  const headers = await actingHeaders(exchange, requestId)
+  return targets.check(readerOf(exchange, headers), target)
+}
+
+interface Held {
+  readonly facts: HoldFacts
+  /** Entries about what was read for the reviewer. */
+  readonly entries: readonly SystemEntry[]
+}
+
+/** All that a reviewer decides on. Reads the target, and tries the request out, in the caller's own name. */
+async function holdFacts(deps: HoldDeps, exchange: Exchange): Promise<Held | Refusal> {
+  const { requestId, cluster, requester, parsed, body, attributes, decision } = exchange
+  const { agent } = requester
+  if (decision.approval === undefined) return refuse('policy_error', 'the rule gives no terms')
+  const previewId = newRequestId(exchange.startedMs)
+  const read = readerOf(exchange, await actingHeaders(exchange, previewId))
+  const target = await deps.targets.snapshot(read)
+  if (isRefusal(target)) return target
+  const preview = await deps.previews.preview(read, target)
   const { method, path, query, info } = parsed
-  const stored = await approvals.hold(
-    {
-      id: requestId,
-      digest: digestOf(exchange),
-      cluster: connection.name,
-      method,
-      path,
-      query,
-      verb: policyVerb(info),
-      resource:
-        info.apiGroup === '' ? resourcePath(info) : `${resourcePath(info)}.${info.apiGroup}`,
-      namespace: info.namespace,
-      name: info.name,
-      subject: userName(caller.pod),
-      agent: names.agent,
-      tag: caller.tag,
-      rules: [...decision.rules],
-      bodySha256: body.sha256,
-      bodyBytes: body.bytes.length,
-      instanceId,
-      podUid: caller.pod.podUid,
-    },
-    [intent],
-  )
-  if (isRefusal(stored)) return stored
-  const { id, state, expiresAt } = stored
-  return { id, state, expiresAt }
+  const facts: HoldFacts = {
+    id: requestId,
+    digest: digestOf(exchange),
+    callerKey: callerKeyOf(exchange),
+    cluster: cluster.name,
+    method,
+    path,
+    query,
+    verb: attributes.policyVerb,
+    resource: info.apiGroup === '' ? resourcePath(info) : `${resourcePath(info)}.${info.apiGroup}`,
+    namespace: info.namespace,
+    name: attributes.objectName,
+    subject: userOf(requester),
+    requesters: [...requesterNames(requester)],
+    owners: agent === undefined ? [] : [...deps.owners([agent.names.agent, ...agent.names.chain])],
+    agent: agent?.names.agent ?? '',
+    chain: [...(agent?.names.chain ?? [])],
+    ...(agent === undefined ? {} : { tag: agent.tag, podUid: agent.pod.podUid }),
+    instanceId: instanceOf(requester),
+    rules: [...decision.rules],
+    explanation: decision.explanation,
+    terms: decision.approval,
+    bodySha256: body.sha256,
+    bodyBytes: body.bytes.length,
+    target,
+    preview,
+    streaming: parsed.longRunning,
+    breakGlass: decision.effect === 'breakGlass',
+    clientWaits: clientWaits(exchange),
+  }
+  return { facts, entries: [previewEntry(exchange, previewId)] }
 }
 
-/** Claims the approval of a request that is sent again: same digest, same process, once. */
-export async function claimApproval(
-  approvals: GatewayApprovals,
-  exchange: Exchange,
-  id: string,
-): Promise<ApprovalRecord | Refusal> {
-  const { instanceId } = exchange.caller.tag
-  const { podUid } = exchange.caller.pod
-  if (instanceId === undefined)
-    return refuse('caller_unidentified', 'only the process that asked may claim')
-  const claimed = await approvals.claim({ id, digest: digestOf(exchange), instanceId, podUid })
-  if (isRefusal(claimed)) return claimed
-  return { id, reviewer: claimed.reviewer ?? '', reason: claimed.reason ?? '' }
+/** The request in the form in which its target and its effect are read. */
+function readerOf(
+  { cluster, client, parsed, attributes, body }: Exchange,
+  headers: Readonly<Record<string, string | string[]>>,
+): SyntheticRequest {
+  return {
+    connection: cluster,
+    headers,
+    attributes,
+    method: parsed.method,
+    path: parsed.path,
+    parameters: parsed.parameters,
+    contentType: client.request.headers['content-type'] ?? '',
+    body: body.bytes,
+  }
 }
 
-function digestOf({ client, connection, caller, parsed, body }: Exchange): string {
-  const { verified } = caller.tag
+function previewEntry({ requester, cluster, requestId }: Exchange, previewId: string): SystemEntry {
+  return {
+    kind: 'system',
+    event: 'approval_preview',
+    actor: userOf(requester),
+    detail: { requestId, cluster: cluster.name, auditId: previewId },
+  }
+}
+
+/** Whether the client is kept waiting; a rule that lets it come back is not overruled by the client. */
+function clientWaits({ client, requester, decision }: Exchange): boolean {
+  const header = requester.agent === undefined ? APPROVAL_HEADER : HOLD_HEADER
+  return client.request.headers[header] !== 'return' && decision.approval?.mode !== 'return'
+}
+
+function callerKeyOf({ requester, cluster }: Exchange): string {
+  return keyOf(requester, cluster.name)
+}
+
+function pendingRefusal({ id }: StoredApproval): Refusal {
+  return refuse('approval_pending', `request ${id}: nestgate approvals show ${id}`)
+}
+
+/** Why a request in a state other than PENDING does not go ahead; one that could is claimed instead. */
+function stateRefusal({ state, reason, reviewer }: StoredApproval): Refusal {
+  const words = [reviewer, reason].filter((text) => text !== undefined).join(': ')
+  return claimRefusal(state, words === '' ? undefined : words) ?? refuse('approval_spent')
+}
+
+function leavingOf({ client: { channel } }: Exchange): AbortSignal {
+  const left = new AbortController()
+  const gone = channel.kind === 'response' ? channel.response : channel.socket
+  if (gone.destroyed) left.abort()
+  gone.once('close', () => {
+    left.abort()
+  })
+  return left.signal
+}
+
+function digestOf({ client, cluster, requester, parsed, body }: Exchange): string {
   return requestDigest({
-    cluster: connection.name,
+    cluster: cluster.name,
     method: parsed.method,
     path: parsed.path,
     query: parsed.parameters,
     connect: isConnect(parsed.info),
     contentType: client.request.headers['content-type'] ?? '',
     bodySha256: body.sha256,
-    identity: {
-      podUid: caller.pod.podUid,
-      containerId: verified?.containerId ?? '',
-      uid: verified?.uid ?? -1,
-      exe: verified?.exe ?? '',
-    },
+    identity: digestIdentity(requester),
   })
 }

@@ -1,41 +1,25 @@
 /** What the ledger says of a request before it has any effect: made of what was verified, and of what the client declared, by name. */
-import { userName } from '../credentials/impersonation.ts'
-import type { Caller } from '../identity/sidecars.ts'
-import type { IntentEntry, SubjectRecord } from '../ledger/entry.ts'
-import type { Exchange } from './serve.ts'
+import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
+import type { Decision } from '../../shared/policy/decision.ts'
+import type { AttributesRecord, DecisionRecord, IntentEntry } from '../ledger/entry.ts'
+import { oidcOf, subjectOf } from './requester.ts'
+import type { Exchange } from './exchange.ts'
 
 /** `version-traceid-parentid-flags` (W3C Trace Context, 3.2.2): 55 characters, so that nothing else can be told by it. */
 const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
 
-/** The caller's pod as it stands in the ledger. */
-export function subjectOf({ pod }: Caller): SubjectRecord {
-  const { namespace, podName, podUid } = pod
-  return { type: 'serviceAccount', name: userName(pod), namespace, podName, podUid }
-}
-
 /** The intent of a request that was decided on; whoever forwards it adds the credential. */
-export function intentOf({
-  requestId,
-  client,
-  connection,
-  caller,
-  names: { agent, chain, container },
-  parsed,
-  body,
-  decision,
-}: Exchange): IntentEntry {
+export function intentOf(exchange: Exchange): IntentEntry {
+  const { requestId, client, cluster, requester, parsed, body, attributes, decision } = exchange
   const { traceparent } = client.request.headers
+  const oidc = oidcOf(requester)
   return {
     kind: 'intent',
     requestId,
-    cluster: connection.name,
-    subject: subjectOf(caller),
-    agent,
-    chain,
-    ...(container === undefined
-      ? {}
-      : { container: { name: container.name, image: container.image } }),
-    tag: caller.tag,
+    cluster: cluster.name,
+    subject: subjectOf(requester),
+    ...agentFields(exchange),
+    ...(oidc === undefined ? {} : { oidc }),
     request: {
       ...parsed.info,
       method: parsed.method,
@@ -46,9 +30,39 @@ export function intentOf({
       bodyBytes: body.bytes.length,
       userAgent: client.request.headers['user-agent'] ?? '',
       ...(isTraceparent(traceparent) ? { traceparent } : {}),
+      attributes: attributesRecord(attributes),
     },
-    decision,
+    decision: decisionRecord(decision),
   }
+}
+
+function agentFields({
+  requester: { agent },
+}: Exchange): Pick<IntentEntry, 'agent' | 'chain' | 'container' | 'tag'> {
+  if (agent === undefined) return {}
+  const { names, tag } = agent
+  const { container } = names
+  return {
+    agent: names.agent,
+    chain: names.chain,
+    ...(container === undefined
+      ? {}
+      : { container: { name: container.name, image: container.image } }),
+    tag,
+  }
+}
+
+function attributesRecord(attributes: RequestAttributes): AttributesRecord {
+  const { policyVerb, actions, equivalents, parameters, objectName, labels } = attributes
+  const record = { policyVerb, actions, equivalents, parameters, objectName }
+  return labels === undefined ? record : { ...record, labels }
+}
+
+/** Of a decision what says why. */
+export function decisionRecord(decision: Decision): DecisionRecord {
+  const { effect, rules, policyDigest, explanation, reason } = decision
+  const record = { effect, rules, policyDigest, explanation }
+  return reason === undefined ? record : { ...record, reason }
 }
 
 function isTraceparent(value: unknown): value is string {

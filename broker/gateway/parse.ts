@@ -11,6 +11,7 @@ import {
 } from '../../shared/kubernetes/request-info.ts'
 import type { RequestInfo } from '../../shared/kubernetes/request-info.ts'
 import { parseTarget } from '../../shared/kubernetes/path.ts'
+import type { RequestTarget } from '../../shared/kubernetes/path.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import { upgradeProtocol } from '../../shared/upgrade.ts'
@@ -26,6 +27,7 @@ const READ_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD'])
 /** A request that was understood. */
 export interface ParsedRequest {
   readonly method: string
+  readonly target: RequestTarget
   /** Canonical path and raw query, as forwarded. */
   readonly path: string
   readonly query: string
@@ -64,6 +66,7 @@ export function parseRequest(
   if (upgrading && announcesBody(request)) return refuse('header_invalid', 'an upgrade has no body')
   return {
     method,
+    target,
     path: target.path,
     query: target.query,
     parameters: target.parameters,

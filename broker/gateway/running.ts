@@ -1,14 +1,13 @@
 /**
- * The requests that are under way: bounded for each pod and for each cluster, so that no pod can keep the others
+ * The requests that are under way: bounded for each pod or subject and for each cluster, so that no pod can keep the others
  * from a cluster, and ended in order when the broker ends, so that each still gets its outcome.
  */
 import type { Duplex } from 'node:stream'
 import { refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
-import type { PodIdentity } from '../identity/service-account-tokens.ts'
 
-/** Requests of one pod at once, watches and sessions included. */
-export const MAX_OPEN_PER_POD = 128
+/** Requests of one pod, or of one direct client, at once, watches and sessions included. */
+export const MAX_OPEN_PER_REQUESTER = 128
 /** Requests to one cluster at once. */
 export const MAX_OPEN_PER_CLUSTER = 4096
 /** How long ending requests may take to write their outcomes, in milliseconds. */
@@ -16,8 +15,17 @@ const ENDING_MS = 5_000
 
 /** See the head of the file. */
 export interface Running {
-  /** Counts a request of a pod in, until `work` has settled. @returns `broker_busy` when there are too many */
-  admit(pod: PodIdentity, work: () => Promise<void>): Promise<Refusal | undefined>
+  /**
+   * Counts a request in, until `work` has settled.
+   *
+   * @param requester - the pod or subject that it is counted under
+   * @returns `broker_busy` when there are too many
+   */
+  admit(
+    requester: string,
+    cluster: string,
+    work: () => Promise<void>,
+  ): Promise<Refusal | undefined>
   /** Tracks a request to its very end, outcome included. */
   track(work: Promise<void>): void
   /** Tracks the raw connection of a session, to be cut at the end. */
@@ -37,11 +45,11 @@ export function createRunning(): Running {
     else open.delete(key)
   }
   return {
-    async admit(pod, work) {
-      const keys = [`pod ${pod.cluster}/${pod.podUid}`, `cluster ${pod.cluster}`] as const
-      const [ofPod, ofCluster] = keys.map((key) => open.get(key) ?? 0)
-      if ((ofPod ?? 0) >= MAX_OPEN_PER_POD)
-        return refuse('broker_busy', `${MAX_OPEN_PER_POD} requests of this pod are open`)
+    async admit(requester, cluster, work) {
+      const keys = [requester, `cluster ${cluster}`] as const
+      const [ofRequester, ofCluster] = keys.map((key) => open.get(key) ?? 0)
+      if ((ofRequester ?? 0) >= MAX_OPEN_PER_REQUESTER)
+        return refuse('broker_busy', `${MAX_OPEN_PER_REQUESTER} requests of this caller are open`)
       if ((ofCluster ?? 0) >= MAX_OPEN_PER_CLUSTER)
         return refuse('broker_busy', 'too many requests to this cluster are open')
       for (const key of keys) add(key, 1)

@@ -36,7 +36,7 @@ const INCOMPLETE_MS = 1_000
 const CONTAINER_PREFIX = 13
 
 /** Verdicts under which the tag's facts are those of the process that holds the connection. */
-const PROCESS_LEVEL: ReadonlySet<Verdict> = new Set(['exclusive', 'relay'])
+export const PROCESS_LEVEL: ReadonlySet<Verdict> = new Set(['exclusive', 'relay'])
 
 interface Remembered {
   readonly cluster: string

@@ -54,6 +54,8 @@ export const registrationSchema = z.strictObject({
     (match) => Object.keys(match).length > 0,
     'has no selector, and would name every process',
   ),
+  /** Who answers for the agent: names of people, or `group:NAME`. They do not decide on its requests. */
+  owners: words.optional(),
 })
 
 /** All of them, in the order in which they are tried. */
@@ -156,4 +158,18 @@ function serviceAccountTest(pairs: readonly string[]): Test {
         (namespace === '*' || namespace === pod.namespace) &&
         (name === '*' || name === pod.serviceAccount),
     )
+}
+
+/** Who answers for a process: the owners of all registrations that give one of its names, its own or an ancestor's. */
+export type Owners = (names: readonly string[]) => readonly string[]
+
+/** Makes {@link Owners} of the configured registrations. */
+export function createOwners(registrations: readonly Registration[]): Owners {
+  const owners = new Map<string, Set<string>>()
+  for (const { name, owners: own = [] } of registrations) {
+    const known = owners.get(name) ?? new Set()
+    for (const owner of own) known.add(owner)
+    owners.set(name, known)
+  }
+  return (names) => [...new Set(names.flatMap((name) => [...(owners.get(name) ?? [])]))]
 }

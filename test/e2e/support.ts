@@ -22,6 +22,8 @@ export const OTHER_NAMESPACE = 'e2e-other'
 export const CONTAINED_NAMESPACE = 'e2e-contained'
 /** Labelled for process level. */
 export const STRICT_NAMESPACE = 'e2e-strict'
+/** Not labelled: what the agents of {@link NAMESPACE} work on. */
+export const WORK_NAMESPACE = 'e2e-work'
 export const SYSTEM_NAMESPACE = 'nestgate-system'
 
 const factsFile = process.env['NESTGATE_E2E']
@@ -148,6 +150,74 @@ function accountObjects(namespace: string): readonly object[] {
   ]
 }
 
+/** What agents, and a pipeline in the group `deployers`, may do in the namespace that they work on. */
+function workObjects(): readonly object[] {
+  const rbac = 'rbac.authorization.k8s.io'
+  const agent = { kind: 'ServiceAccount', name: 'agent', namespace: NAMESPACE }
+  const deployers = { apiGroup: rbac, kind: 'Group', name: 'deployers' }
+  const clusterRole = (name: string, rules: readonly object[]): object => ({
+    apiVersion: `${rbac}/v1`,
+    kind: 'ClusterRole',
+    metadata: { name },
+    rules,
+  })
+  const binding = (role: string, subject: object, namespace?: string): object => ({
+    apiVersion: `${rbac}/v1`,
+    kind: namespace === undefined ? 'ClusterRoleBinding' : 'RoleBinding',
+    metadata: {
+      name: `${role}-${'name' in subject ? String(subject.name) : ''}`,
+      ...(namespace === undefined ? {} : { namespace }),
+    },
+    roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: role },
+    subjects: [subject],
+  })
+  const labels = { app: 'web' }
+  return [
+    namespaceObject(WORK_NAMESPACE, {}),
+    clusterRole('e2e-work', [
+      { apiGroups: [''], resources: ['pods/eviction', 'resourcequotas'], verbs: ['create'] },
+    ]),
+    clusterRole('e2e-nodes', [
+      { apiGroups: [''], resources: ['nodes'], verbs: ['get', 'patch'] },
+      { apiGroups: [''], resources: ['pods'], verbs: ['list'] },
+      { apiGroups: ['scheduling.k8s.io'], resources: ['priorityclasses'], verbs: ['create', 'get'] },
+    ]),
+    // as a platform team lets the broker act as a pipeline's subject, with the groups that policy grants
+    clusterRole('e2e-direct', [
+      { apiGroups: [''], resources: ['users'], verbs: ['impersonate'], resourceNames: CI_USERS },
+      { apiGroups: [''], resources: ['groups'], verbs: ['impersonate'], resourceNames: ['deployers'] },
+    ]),
+    binding('edit', agent, WORK_NAMESPACE),
+    binding('e2e-work', agent, WORK_NAMESPACE),
+    binding('edit', deployers, WORK_NAMESPACE),
+    binding('e2e-nodes', agent),
+    binding('e2e-direct', {
+      kind: 'ServiceAccount',
+      name: 'nestgate-broker',
+      namespace: SYSTEM_NAMESPACE,
+    }),
+    {
+      apiVersion: 'apps/v1',
+      kind: 'Deployment',
+      metadata: { name: 'web', namespace: WORK_NAMESPACE },
+      spec: {
+        replicas: 1,
+        selector: { matchLabels: labels },
+        template: {
+          metadata: { labels },
+          spec: {
+            terminationGracePeriodSeconds: 1,
+            containers: [{ ...agentContainer('web'), command: ['sleep', '86400'] }],
+          },
+        },
+      },
+    },
+  ]
+}
+
+/** Subjects that the pipeline's issuer vouches for. */
+const CI_USERS = ['ci:repo:shop', 'ci:repo:other']
+
 let prepared: Promise<void> | undefined
 
 /** Brings up the labelled namespace with both pods of agents and their target; once for the whole suite. */
@@ -196,6 +266,8 @@ async function bringUp(): Promise<void> {
       stringData: { password: 'hunter2' },
     },
   )
+  await apply(...workObjects())
+  await admin(['-n', WORK_NAMESPACE, 'rollout', 'status', 'deployment/web', '--timeout=120s'])
   const wait = ['wait', '--for=condition=Ready', 'pod', '--all', '--timeout=120s']
   for (const namespace of [NAMESPACE, PLAIN_NAMESPACE, OTHER_NAMESPACE, CONTAINED_NAMESPACE]) {
     await admin(['-n', namespace, ...wait])
@@ -346,12 +418,12 @@ export function closeBroker(): void {
   forward = undefined
 }
 
+/** Who calls the broker: `reviewer` is in no group, the two others are in the group of that name. */
+export type Person = 'reviewer' | 'auditor' | 'sre' | 'security'
+
 /** Runs `nestgate` as a person. */
-export async function nestgate(
-  person: 'reviewer' | 'auditor',
-  args: readonly string[],
-): Promise<Ran> {
-  const token = person === 'reviewer' ? facts.reviewerToken : facts.auditorToken
+export async function nestgate(person: Person, args: readonly string[]): Promise<Ran> {
+  const token = facts.tokens[person]
   return attempt('node', [join(facts.root, 'cli', 'main.ts'), ...args], {
     env: {
       NESTGATE_BROKER_URL: await brokerUrl(),
@@ -373,7 +445,7 @@ export async function audit(filter: Record<string, string>): Promise<readonly Au
       `${await brokerUrl()}/v1/audit/events?${query.toString()}`,
       {
         dispatcher,
-        headers: { authorization: `Bearer ${facts.auditorToken}` },
+        headers: { authorization: `Bearer ${facts.tokens.auditor}` },
       },
     )
     const text = await body.text()

@@ -1,0 +1,111 @@
+/**
+ * What happens to a request that may go ahead: credential → intent → forward → respond → outcome. Its decision is made,
+ * and for an approved one the claim is taken.
+ */
+import { isRefusal, refuse } from '../../shared/reasons.ts'
+import type { ApprovalRecord, IntentEntry } from '../ledger/entry.ts'
+import { answerRefusal } from './client.ts'
+import type { Exchange } from './exchange.ts'
+import { forwardRequest, forwardUpgrade } from './forward.ts'
+import type { ForwardOutcome, NotAnswered, Outgoing } from './forward.ts'
+import { upstreamHeaders } from './headers.ts'
+import { intentOf } from './intent.ts'
+import { recordOutcome } from './record.ts'
+import type { RecordDeps } from './record.ts'
+import { userOf } from './requester.ts'
+import { answerReview } from './self-review.ts'
+import type { ReviewDeps } from './self-review.ts'
+
+/** By what an approved request goes ahead. */
+export interface Grant {
+  readonly record: ApprovalRecord
+  /** Texts that the client's user is to see. */
+  readonly warnings: readonly string[]
+  /** Aborted when the approval is revoked while the request runs. */
+  readonly revoked: AbortSignal
+}
+
+/** What performing needs. */
+export type PerformDeps = RecordDeps & ReviewDeps
+
+/** See the head of the file. Never rejects for what the client or the API server did. */
+export async function perform(
+  deps: PerformDeps,
+  exchange: Exchange,
+  grant?: Grant,
+): Promise<ForwardOutcome> {
+  const outgoing = await outgoingOf(exchange, grant)
+  const evidence = deps.store.append([performedIntent(exchange, grant)])
+  // whoever needs the intent awaits it below; until then its failure must not count as nobody's
+  evidence.catch(() => undefined)
+  if (!exchange.parsed.read) {
+    try {
+      await evidence
+    } catch {
+      return answerInstead(exchange, {
+        notAnswered: refuse('ledger_unavailable'),
+        bytesToServer: 0,
+      })
+    }
+  }
+  const result = await send(deps, exchange, outgoing, evidence)
+  const outcome = 'notAnswered' in result ? answerInstead(exchange, result) : result
+  await recordOutcome(deps, exchange, outcome)
+  return outcome
+}
+
+/** What became of an approved request; unknown when it was sent and no answer came. */
+export function fateOf({ status, reason }: ForwardOutcome): 'SUCCEEDED' | 'FAILED' | 'UNKNOWN' {
+  if (status === 0 || reason === 'upstream_unavailable') return 'UNKNOWN'
+  return status < 400 ? 'SUCCEEDED' : 'FAILED'
+}
+
+async function outgoingOf(exchange: Exchange, grant: Grant | undefined): Promise<Outgoing> {
+  const { requestId, parsed, body } = exchange
+  return {
+    requestId,
+    method: parsed.method,
+    path: parsed.query === '' ? parsed.path : `${parsed.path}?${parsed.query}`,
+    headers: await upstreamHeaders(exchange),
+    body: body.bytes,
+    longRunning: parsed.longRunning,
+    ...(grant === undefined ? {} : { warnings: grant.warnings, revoked: grant.revoked }),
+  }
+}
+
+function performedIntent(exchange: Exchange, grant: Grant | undefined): IntentEntry {
+  const { grantGroups } = exchange.decision.obligations
+  return {
+    ...intentOf(exchange),
+    ...(grant === undefined ? {} : { approval: grant.record }),
+    credential: {
+      mode: 'impersonation',
+      user: userOf(exchange.requester),
+      ...(grantGroups.length === 0 ? {} : { groups: grantGroups }),
+    },
+  }
+}
+
+async function send(
+  deps: PerformDeps,
+  exchange: Exchange,
+  outgoing: Outgoing,
+  evidence: Promise<unknown>,
+): Promise<ForwardOutcome | NotAnswered> {
+  const { client, cluster, parsed } = exchange
+  const { channel } = client
+  const review = await answerReview(deps, exchange, outgoing, evidence)
+  if (review !== undefined)
+    return isRefusal(review) ? { notAnswered: review, bytesToServer: outgoing.body.length } : review
+  if (channel.kind === 'response')
+    return forwardRequest(cluster.requests, outgoing, channel.response, evidence)
+  return forwardUpgrade(cluster.upgrades, outgoing, parsed.protocol ?? '', channel.socket)
+}
+
+function answerInstead(
+  { client, requestId }: Exchange,
+  { notAnswered, bytesToServer }: NotAnswered,
+): ForwardOutcome {
+  const status = answerRefusal(client, notAnswered, requestId)
+  return { status, bytesToClient: 0, bytesToServer, reason: notAnswered.refused }
+}
