@@ -48,6 +48,8 @@ const SELF_REVIEWS: ReadonlySet<string> = new Set([
 
 /** A rule that matched, with the view by which it did. */
 interface Hit {
+  /** Its place in the policy. */
+  readonly at: number
   readonly rule: Rule
   readonly view: View
 }
@@ -117,14 +119,16 @@ function createSearch(
         if (!compiled.residual.every((condition) => condition.test(view, facts))) return
         const { rule } = compiled
         const outcome = compiled.body?.(view, facts, nowMs) ?? 'yes'
-        if (outcome === 'yes') hits.set(compiled, { rule, view })
+        if (outcome === 'yes') hits.set(compiled, { at, rule, view })
         else if (outcome !== 'no')
-          failures.push({ rule, view, reason: outcome === 'opaque' ? 'body_opaque' : 'policy_error' })
+          failures.push({ at, rule, view, reason: outcome === 'opaque' ? 'body_opaque' : 'policy_error' })
       })
     }
     look(literal)
+    if (equivalents.length === 0) return { hits: [...hits.values()], failures }
     for (const view of equivalents) look(view)
-    return { hits: [...hits.values()], failures }
+    const inOrder = (a: Hit, b: Hit): number => a.at - b.at
+    return { hits: [...hits.values()].sort(inOrder), failures: failures.sort(inOrder) }
   }
 }
 
@@ -242,10 +246,15 @@ function describeView({ verb, apiGroup, resource, namespace, name, path }: View)
 /** Requests that every client sends before its own, under short deadlines: never held. */
 export function isDiscovery({ info, path }: RequestAttributes): boolean {
   if (!info.isResourceRequest)
-    return (info.verb === 'get' || info.verb === 'head') && DISCOVERY_PATHS.test(path)
+    return (info.verb === 'get' || info.verb === 'head') && isDiscoveryPath(path)
   return (
     info.verb === 'create' &&
     info.subresource === '' &&
     SELF_REVIEWS.has(`${info.apiGroup}/${info.resource}`)
   )
+}
+
+/** Whether everything at a path outside the resource API is discovery. */
+export function isDiscoveryPath(path: string): boolean {
+  return DISCOVERY_PATHS.test(path)
 }
