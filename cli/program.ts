@@ -8,6 +8,7 @@ import { plain } from './output.ts'
 import { brokerSettings, UsageError } from './settings.ts'
 import type { Environment, GlobalOptions, OutputFormat } from './settings.ts'
 import { addCertificates } from './certificates-command.ts'
+import { addPolicy } from './policy.ts'
 import { addToken } from './token.ts'
 
 /** Everything went well. */
@@ -34,16 +35,21 @@ export interface Runner {
   /** Prints a result; its text must be safe for a terminal already (output.ts). */
   print(text: string): void
   format(): OutputFormat
+  /** The work was done, and what came of it is not good: the command ends with {@link EXIT_FAILED}. */
+  fail(): void
   /** Calls the broker and prints what comes of it. */
   call(work: (client: BrokerClient, format: OutputFormat) => Promise<string>): Promise<void>
 }
 
 /** Runs the command. Never rejects for what a user or the broker did. @returns the exit code */
 export async function runCli(deps: CliDeps): Promise<number> {
-  const program = createProgram(deps)
+  let ending: number = EXIT_OK
+  const program = createProgram(deps, () => {
+    ending = EXIT_FAILED
+  })
   try {
     await program.parseAsync([...deps.args], { from: 'user' })
-    return EXIT_OK
+    return ending
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_OK : EXIT_USAGE
     if (error instanceof UsageError || error instanceof CallError) {
@@ -54,9 +60,11 @@ export async function runCli(deps: CliDeps): Promise<number> {
   }
 }
 
-function createProgram(deps: CliDeps): Command {
+function createProgram(deps: CliDeps, fail: () => void): Command {
   const program = new Command('nestgate')
-    .description('Decide on held requests and read the ledger of a Nestgate broker.')
+    .description(
+      'Decide on held requests, read the ledger of a Nestgate broker, and try policies out.',
+    )
     .option('--broker <url>', 'address of the broker (NESTGATE_BROKER_URL)')
     .option(
       '--token-file <file>',
@@ -81,6 +89,7 @@ function createProgram(deps: CliDeps): Command {
       deps.out(`${text}\n`)
     },
     format: () => (globals().output === 'json' ? 'json' : 'table'),
+    fail,
     async call(work) {
       const client = createClient(brokerSettings(globals(), deps.env))
       try {
@@ -93,6 +102,7 @@ function createProgram(deps: CliDeps): Command {
   addApprovals(program, runner)
   addAudit(program, runner)
   addCertificates(program, runner)
+  addPolicy(program, runner)
   addToken(program, runner)
   return program
 }

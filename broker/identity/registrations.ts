@@ -4,7 +4,7 @@
  * environment, no header. A fact that is missing never matches.
  */
 import { z } from 'zod'
-import { namePattern, pathPattern } from '../policy/globs.ts'
+import { namePattern, pathPattern } from '../../shared/policy/globs.ts'
 import type { ContainerIdentity } from './containers.ts'
 import type { PodIdentity } from './service-account-tokens.ts'
 

@@ -1,0 +1,90 @@
+/** Terms of approval and obligations of the rules that decided: of several, the strictest of each. */
+import type { ApprovalTerms, Obligations, Quorum } from './decision.ts'
+import { seconds } from './language.ts'
+import type { ApprovalText } from './language.ts'
+import type { Rule } from './policy-set.ts'
+
+/** Terms of a rule that does not give its own. */
+export const DEFAULT_TERMS: ApprovalTerms = {
+  quorums: [],
+  pendingSeconds: 15 * 60,
+  approvedSeconds: 15 * 60,
+  holdSeconds: 5 * 60,
+  reuseSeconds: 0,
+  onLeave: 'cancel',
+  mode: 'hold',
+}
+
+/** Masking profile that lets values through. */
+const MASK_NONE = 'none'
+
+/**
+ * Terms of the rules together: all their quorums, of one group the largest; the shortest times, so that an approval
+ * is used once where any rule wants it so; cancelled when the client leaves, and told at once to come back, where any
+ * rule wants it so. What a rule does not give it has from {@link DEFAULT_TERMS}.
+ */
+export function approvalTerms(rules: readonly Rule[], defaults = DEFAULT_TERMS): ApprovalTerms {
+  const all = rules.map(({ approval = {} }) => termsOf(approval, defaults))
+  const least = (key: 'pendingSeconds' | 'approvedSeconds' | 'holdSeconds' | 'reuseSeconds'): number =>
+    Math.min(...all.map((terms) => terms[key]))
+  return {
+    quorums: mergeQuorums(all.flatMap(({ quorums }) => quorums)),
+    pendingSeconds: least('pendingSeconds'),
+    approvedSeconds: least('approvedSeconds'),
+    holdSeconds: least('holdSeconds'),
+    reuseSeconds: least('reuseSeconds'),
+    onLeave: all.some(({ onLeave }) => onLeave === 'cancel') ? 'cancel' : 'keep',
+    mode: all.some(({ mode }) => mode === 'return') ? 'return' : 'hold',
+  }
+}
+
+function termsOf(text: ApprovalText, defaults: ApprovalTerms): ApprovalTerms {
+  const time = (given: string | undefined, otherwise: number): number =>
+    given === undefined ? otherwise : seconds(given)
+  return {
+    quorums: text.quorums ?? defaults.quorums,
+    pendingSeconds: time(text.expires, defaults.pendingSeconds),
+    approvedSeconds: time(text.approvedFor, defaults.approvedSeconds),
+    holdSeconds: time(text.hold, defaults.holdSeconds),
+    reuseSeconds: text.reuse === 'once' ? 0 : time(text.reuse, defaults.reuseSeconds),
+    onLeave: text.onLeave ?? defaults.onLeave,
+    mode: text.mode ?? defaults.mode,
+  }
+}
+
+function mergeQuorums(quorums: readonly Quorum[]): readonly Quorum[] {
+  const counts = new Map<string, number>()
+  for (const { group, count } of quorums)
+    counts.set(group, Math.max(count, counts.get(group) ?? 0))
+  return [...counts].map(([group, count]) => ({ group, count }))
+}
+
+/**
+ * Obligations of the rules together: all groups they grant; recorded where any rule wants it, and left unrecorded
+ * only where all do; unmasked only where all say `none`, else the profile that they name.
+ *
+ * @returns a conflict where they name different profiles: none of them is known to hide all that the other does
+ */
+export function obligationsOf(
+  rules: readonly Rule[],
+): Obligations | { readonly conflict: readonly [Rule, Rule] } {
+  const masking = rules.filter(({ mask }) => mask !== undefined && mask !== MASK_NONE)
+  const [first] = masking
+  const other = masking.find(({ mask }) => mask !== first?.mask)
+  if (first !== undefined && other !== undefined) return { conflict: [first, other] }
+  const mask = rules.every((rule) => rule.mask === MASK_NONE) ? MASK_NONE : first?.mask
+  const groups = new Set(rules.flatMap(({ grant }) => grant?.groups ?? []))
+  const record = rules.some((rule) => rule.record === true)
+    ? true
+    : rules.every((rule) => rule.record === false)
+      ? false
+      : undefined
+  return {
+    ...(mask === undefined ? {} : { mask }),
+    ...(record === undefined ? {} : { record }),
+    grantGroups: [...groups].sort(),
+  }
+}
+
+/** Of requests that no rule let through. */
+export const NO_OBLIGATIONS: Obligations = { grantGroups: [] }

@@ -1,0 +1,109 @@
+/** What is probably not meant, though it can be read: rules that never match or never decide, and unknown words. */
+import { EFFECTS } from './decision.ts'
+import { isDiscoveryPath } from './decide.ts'
+import { CLUSTER_SCOPED, DIMENSIONS, isRestricting } from './matching.ts'
+import type { Dimension } from './matching.ts'
+import { namePattern, pathPattern } from './globs.ts'
+import type { PolicySet, Rule } from './policy-set.ts'
+
+/** Above this many rules they are not compared with each other: the work grows with its square. */
+const MAX_COMPARED = 1_000
+
+const VERBS: ReadonlySet<string> = new Set(
+  '* get list watch create update patch delete deletecollection connect'.split(' '),
+)
+/** Methods of requests outside the resource API. */
+const METHODS: ReadonlySet<string> = new Set('* get head post put patch delete options'.split(' '))
+const CONNECT_ONLY = /\/(?:exec|attach|portforward|proxy)$/
+
+/** Warnings, one line each: `FILE:LINE: rule ID: what`. */
+export function policyWarnings({ rules }: PolicySet): readonly string[] {
+  const warnings = rules.flatMap((rule) => [...ruleWarnings(rule)].map((what) => [rule, what] as const))
+  if (rules.length <= MAX_COMPARED) {
+    for (const [rule, other, what] of shadowedRules(rules))
+      warnings.push([rule, `${what} rule ${other.id} (${other.file}:${other.line})`])
+  }
+  return warnings.map(([{ file, line, id }, what]) => `${file}:${line}: rule ${id}: ${what}`)
+}
+
+/** What can be said of one rule by itself. */
+function* ruleWarnings({ match, effect }: Rule): Generator<string> {
+  const { verbs = [], resources, nonResourceURLs, namespaces, resourceNames, apiGroups } = match
+  const known = nonResourceURLs === undefined ? VERBS : METHODS
+  const unknown = verbs.filter((verb) => !known.has(verb))
+  if (unknown.length > 0) yield `no request has the verb ${unknown.join(', ')}`
+  if (
+    resources?.every((resource) => CONNECT_ONLY.test(resource)) === true &&
+    match.verbs !== undefined &&
+    !verbs.some((verb) => verb === 'connect' || verb === '*')
+  )
+    yield 'never matches: exec, attach, port-forward and proxy have the verb connect'
+  const everyScoped = resources?.every((resource) =>
+    (apiGroups ?? ['']).every(
+      (group) => resource !== 'namespaces' && CLUSTER_SCOPED.has(`${group}/${resource}`),
+    ),
+  )
+  if (everyScoped === true && namespaces !== undefined && !namespaces.some((one) => one === '' || one === '*'))
+    yield 'never matches: these resources have no namespace'
+  if (nonResourceURLs !== undefined && (namespaces ?? apiGroups ?? resourceNames ?? match.labels))
+    yield 'paths outside the resource API have no namespace, group, name or labels'
+  if (
+    (effect === 'hold' || effect === 'breakGlass') &&
+    nonResourceURLs?.every((path) => isDiscoveryPath(path.replace(/\*$/, ''))) === true
+  )
+    yield 'never decides: discovery is allowed or denied, and not held'
+}
+
+type Shadow = readonly [rule: Rule, by: Rule, what: string]
+
+/** Rules that never decide because another one always matches with them. */
+export function* shadowedRules(rules: readonly Rule[]): Generator<Shadow> {
+  for (const [at, rule] of rules.entries()) {
+    const by = rules.find((other, otherAt) => other !== rule && shadows(other, rule, otherAt < at))
+    if (by === undefined) continue
+    yield [rule, by, by.effect === rule.effect ? 'adds nothing to' : `never decides: it is covered by the ${by.effect} of`]
+  }
+}
+
+function shadows(other: Rule, rule: Rule, earlier: boolean): boolean {
+  const strength = EFFECTS.indexOf(rule.effect) - EFFECTS.indexOf(other.effect)
+  if (strength < 0) return false
+  // What a rule restricts it restricts in every spelling; one that lets through covers only the literal one.
+  if (isRestricting(rule.effect) && !isRestricting(other.effect)) return false
+  if (!covers(other, rule)) return false
+  if (strength > 0) return true
+  return termsOf(other) === termsOf(rule) && (earlier || !covers(rule, other))
+}
+
+function termsOf({ approval, mask, record, grant }: Rule): string {
+  return JSON.stringify([approval, mask, record, grant])
+}
+
+/** Whether whatever `rule` matches `other` matches too, by what is written alone. */
+export function covers(other: Rule, rule: Rule): boolean {
+  if (other.when !== undefined && other.when !== rule.when) return false
+  if (other.match.labels !== undefined && JSON.stringify(other.match.labels) !== JSON.stringify(rule.match.labels))
+    return false
+  return DIMENSIONS.every((dimension) => {
+    const wide = other.match[dimension.key]?.map(String)
+    if (wide === undefined) return true
+    const narrow = rule.match[dimension.key]?.map(String)
+    return narrow?.every((word) => wide.some((one) => wordCovers(dimension, one, word))) ?? false
+  })
+}
+
+/** Whether a word matches all that another one does. */
+function wordCovers({ key, kind }: Dimension, wide: string, narrow: string): boolean {
+  if (wide === narrow) return true
+  if (key === 'resources' && wide === '*') return true
+  if (key === 'resources' || key === 'serviceAccounts') {
+    const parts = wide.split('/')
+    const others = narrow.split('/')
+    return parts.length === others.length && parts.every((part, at) => part === '*' || part === others[at])
+  }
+  if (kind === 'exact') return wide === '*'
+  if (!wide.includes('*')) return false
+  // Stars of the narrow word are taken by stars of the wide one; only one that crosses slashes needs its like.
+  if (kind === 'path') return wide === '**' || (!narrow.includes('**') && pathPattern(wide).test(narrow))
+  return namePattern(wide).test(narrow)
+}

@@ -1,0 +1,443 @@
+import { expect } from 'chai'
+import { describe, it } from 'mocha'
+import type { RequestAttributes } from '../../../../shared/kubernetes/attributes.ts'
+import { createDecider } from '../../../../shared/policy/decide.ts'
+import type { DeciderOptions } from '../../../../shared/policy/decide.ts'
+import type { Decider, Decision } from '../../../../shared/policy/decision.ts'
+import type { Facts, ProcessFacts } from '../../../../shared/policy/facts.ts'
+import { policyOf, processFacts, requestOf } from '../../../support/policies.ts'
+
+type Change = Partial<ProcessFacts> & { cluster?: string }
+
+function facts(method: string, url: string, { cluster = 'prod', ...process }: Change = {}): Facts {
+  return {
+    cluster,
+    process: processFacts(process),
+    subject: undefined,
+    request: requestOf(method, url),
+  }
+}
+
+function decider(rules: string, options: Partial<DeciderOptions> = {}): Decider {
+  return createDecider(policyOf(rules), { acceptVerdicts: ['exclusive'], ...options })
+}
+
+const RULES = `
+- {id: read, match: {verbs: [get, list, watch], apiGroups: ["", apps], resources: [pods, pods/log, deployments], namespaces: [agents]}, effect: allow}
+- {id: delete, match: {verbs: [delete], resources: [deployments, pods]}, effect: hold, reason: a person looks at deletions}
+- {id: no-secrets, match: {verbs: ["*"], resources: [secrets]}, effect: deny, reason: secrets stay where they are}
+- {id: all-of-kube-system, match: {verbs: ["*"], resources: ["*"], namespaces: [kube-system]}, effect: allow}
+- {id: kube-system-secrets, match: {verbs: [get], resources: [secrets], namespaces: [kube-system]}, effect: hold}
+- {id: exec, match: {verbs: [connect], resources: [pods/exec], namespaces: [agents]}, effect: hold}
+- {id: metrics, match: {verbs: [get], nonResourceURLs: [/metrics, /logs/*]}, effect: allow}
+- {id: python-only, match: {verbs: [create], resources: [configmaps], executables: [/usr/bin/python3*, /opt/**/tool]}, effect: allow}
+- {id: other-account, match: {verbs: [update], resources: [configmaps], serviceAccounts: ["agents/*"]}, effect: allow}
+- {id: by-agent, match: {verbs: [create], resources: [jobs], apiGroups: [batch], agents: [scanner, "ci-*"]}, effect: allow}
+- {id: by-ancestor, match: {verbs: [update], resources: [jobs], ancestors: [orchestrator]}, effect: allow}
+- {id: no-strangers, match: {verbs: [patch], resources: [jobs], agents: ["unregistered/*"]}, effect: deny}
+- {id: patch-jobs, match: {verbs: [patch], resources: [jobs]}, effect: allow}
+- {id: by-both, match: {verbs: [delete], resources: [jobs], agents: [kubectl], ancestors: ["unregistered/planner/*"]}, effect: allow}
+- {id: named, match: {verbs: [patch], resources: [configmaps], resourceNames: [mine]}, effect: allow}
+- {id: cluster-b, match: {verbs: [deletecollection], resources: ["*/scale", events], clusters: [b]}, effect: allow}
+- {id: hold-discovery, match: {verbs: [get], nonResourceURLs: [/api, /version]}, effect: hold}
+- {id: no-openapi, match: {verbs: [get], nonResourceURLs: [/openapi/*]}, effect: deny}
+`
+
+describe('a decision', () => {
+  const known = decider(RULES)
+  const N = '/api/v1/namespaces'
+  const JOBS = '/apis/batch/v1/namespaces/agents/jobs'
+  /** method, url, changed facts, effect, rules */
+  const rows: readonly (readonly [string, string, Change, string, readonly string[]])[] = [
+    ['GET', `${N}/agents/pods`, {}, 'allow', ['read']],
+    ['GET', `${N}/agents/pods?watch=1`, {}, 'allow', ['read']],
+    ['GET', `${N}/agents/pods/p/log?follow=true`, {}, 'allow', ['read']],
+    ['GET', `${N}/agents/pods/p/status`, {}, 'deny', []],
+    ['GET', `${N}/other/pods`, {}, 'deny', []],
+    ['GET', '/api/v1/pods', {}, 'deny', []],
+    ['DELETE', '/apis/apps/v1/namespaces/agents/deployments/d', {}, 'hold', ['delete']],
+    ['DELETE', '/apis/apps/v1/namespaces/agents/deployments', {}, 'hold', ['delete']],
+    ['DELETE', `${N}/kube-system/pods/p`, {}, 'hold', ['delete']],
+    ['GET', `${N}/kube-system/secrets/s`, {}, 'deny', ['no-secrets']],
+    ['GET', `${N}/agents/pods/p/exec?command=sh`, {}, 'hold', ['exec']],
+    ['POST', `${N}/agents/pods/p/exec?command=sh`, {}, 'hold', ['exec']],
+    ['POST', `${N}/agents/pods/p/portforward`, {}, 'deny', []],
+    ['GET', `${N}/kube-system/pods/p/attach`, {}, 'allow', ['all-of-kube-system']],
+    ['GET', '/metrics', {}, 'allow', ['metrics']],
+    ['GET', '/logs/a', {}, 'allow', ['metrics']],
+    ['GET', '/logsx', {}, 'deny', []],
+    ['POST', `${N}/agents/configmaps`, {}, 'allow', ['python-only']],
+    ['POST', `${N}/agents/configmaps`, { exe: '/usr/bin/node' }, 'deny', []],
+    ['POST', `${N}/agents/configmaps`, { exe: '/usr/bin/python3/x' }, 'deny', []],
+    ['POST', `${N}/agents/configmaps`, { exe: '/opt/a/b/tool' }, 'allow', ['python-only']],
+    ['POST', `${N}/agents/configmaps`, { exe: undefined }, 'deny', []],
+    ['PUT', `${N}/agents/configmaps/c`, {}, 'allow', ['other-account']],
+    ['PUT', `${N}/agents/configmaps/c`, { namespace: 'x' }, 'deny', []],
+    ['PATCH', `${N}/agents/configmaps/mine`, {}, 'allow', ['named']],
+    ['PATCH', `${N}/agents/configmaps/other`, {}, 'deny', []],
+    ['POST', JOBS, {}, 'allow', ['by-agent']],
+    ['POST', JOBS, { agent: 'ci-nightly' }, 'allow', ['by-agent']],
+    ['POST', JOBS, { agent: 'Scanner' }, 'deny', []],
+    ['POST', JOBS, { agent: 'scanner2' }, 'deny', []],
+    ['POST', JOBS, { agent: 'x', ancestors: ['scanner'] }, 'deny', []],
+    ['PUT', `${JOBS}/j`, {}, 'allow', ['by-ancestor']],
+    ['PUT', `${JOBS}/j`, { ancestors: ['orchestrator', 'x', 'y'] }, 'allow', ['by-ancestor']],
+    ['PUT', `${JOBS}/j`, { agent: 'orchestrator', ancestors: [] }, 'deny', []],
+    ['PUT', `${JOBS}/j`, { ancestors: ['unregistered/c/orchestrator'] }, 'deny', []],
+    ['PATCH', `${JOBS}/j`, {}, 'allow', ['patch-jobs']],
+    ['PATCH', `${JOBS}/j`, { agent: 'unregistered/a/b' }, 'deny', ['no-strangers']],
+    ['PATCH', `${JOBS}/j`, { agent: 'unregistered/a/b\nscanner' }, 'deny', ['no-strangers']],
+    ['DELETE', `${JOBS}/j`, { agent: 'kubectl' }, 'allow', ['by-both']],
+    ['DELETE', `${JOBS}/j`, { agent: 'kubectl', ancestors: ['orchestrator'] }, 'deny', []],
+    ['DELETE', `${JOBS}/j`, {}, 'deny', []],
+    ['POST', `${N}/agents/configmaps`, { exe: '/opt/a\nb/tool' }, 'allow', ['python-only']],
+    ['DELETE', `${N}/agents/events`, { cluster: 'b' }, 'allow', ['cluster-b']],
+    ['DELETE', `${N}/agents/events`, {}, 'deny', []],
+    ['GET', '/api', {}, 'allow', ['builtin:discovery']],
+    ['GET', '/version', {}, 'allow', ['builtin:discovery']],
+    ['GET', '/apis/apps/v1', {}, 'allow', ['builtin:discovery']],
+    ['POST', '/api', {}, 'deny', []],
+    ['GET', '/openapi/v2', {}, 'deny', ['no-openapi']],
+    [
+      'POST',
+      '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews',
+      {},
+      'allow',
+      ['builtin:discovery'],
+    ],
+    ['POST', '/apis/authorization.k8s.io/v1/subjectaccessreviews', {}, 'deny', []],
+  ]
+  for (const [method, url, changed, effect, rules] of rows) {
+    it(`on ${method} ${url} ${JSON.stringify(changed)} is ${effect}`, () => {
+      const decision = known.decide(facts(method, url, changed))
+      expect([decision.effect, decision.rules]).to.deep.equal([effect, rules])
+    })
+  }
+
+  it('explains itself in one sentence and names the policy', () => {
+    const decision = known.decide(
+      facts('DELETE', '/apis/apps/v1/namespaces/agents/deployments/d'),
+    )
+    expect(decision.explanation).to.equal(
+      'rule "delete" holds delete deployments.apps d in agents: a person looks at deletions',
+    )
+    expect(decision.policyDigest).to.match(/^[0-9a-f]{64}$/)
+    const denied = known.decide(facts('GET', '/api/v1/nodes'))
+    expect(denied).to.include({
+      explanation: 'no rule allows list nodes',
+      reason: 'policy_no_match',
+    })
+  })
+
+  it('denies every verdict that is not accepted, before any rule', () => {
+    const expected = {
+      shared: 'caller_shared',
+      relay: 'caller_not_accepted',
+      container_only: 'caller_not_accepted',
+      unidentified: 'caller_unidentified',
+    } as const
+    for (const [verdict, reason] of Object.entries(expected)) {
+      const decision = known.decide(
+        facts('GET', '/version', { verdict: verdict as ProcessFacts['verdict'] }),
+      )
+      expect(decision, verdict).to.include({ effect: 'deny', reason })
+    }
+    const lenient = decider(RULES, { acceptVerdicts: ['exclusive', 'shared'] })
+    expect(lenient.decide(facts('GET', '/version', { verdict: 'shared' }))).to.include({
+      effect: 'allow',
+    })
+  })
+
+  it('denies everything but discovery where there are no rules', () => {
+    const empty = decider(' []')
+    expect(empty.decide(facts('GET', '/api/v1/pods')).effect).to.equal('deny')
+  })
+})
+
+describe('a name that is proxied', () => {
+  const url = (name: string): string => `/api/v1/namespaces/agents/services/${name}/proxy`
+  const rule = (effect: string): string =>
+    `- {id: one, match: {verbs: [connect], resources: [services/proxy], resourceNames: [internal]}, effect: ${effect}}\n`
+  const SPELLINGS = ['internal', 'internal:80', 'http:internal:80', 'https:internal:']
+
+  it('is restricted in every spelling, and allowed in the one that is listed', () => {
+    const any =
+      '- {id: any, match: {verbs: [connect], resources: [services/proxy]}, effect: allow}\n'
+    for (const effect of ['deny', 'hold'] as const) {
+      const known = decider(any + rule(effect))
+      for (const name of SPELLINGS)
+        expect(known.decide(facts('GET', url(name))).effect, name).to.equal(effect)
+      expect(known.decide(facts('GET', url('other:80'))).effect).to.equal('allow')
+    }
+    const only = decider(rule('allow'))
+    const effects = SPELLINGS.map((name) => only.decide(facts('GET', url(name))).effect)
+    expect(effects).to.deep.equal(['allow', 'deny', 'deny', 'deny'])
+  })
+})
+
+const SHOP = '/api/v1/namespaces/shop'
+const ALL = '- {id: all, match: {verbs: ["*"], resources: ["*"]}, effect: allow}\n'
+
+function decide(rules: string, request: RequestAttributes, change: Partial<Facts> = {}): Decision {
+  return decider(rules).decide({
+    cluster: 'prod',
+    process: processFacts(),
+    subject: undefined,
+    request,
+    ...change,
+  })
+}
+
+describe('effects', () => {
+  const rule = (effect: string): string =>
+    `- {id: ${effect}, match: {verbs: [get], resources: [pods]}, effect: ${effect}}\n`
+  const get = requestOf('GET', `${SHOP}/pods/p`)
+
+  it('are the strongest of the rules that match', () => {
+    const order = ['deny', 'breakGlass', 'hold', 'allow']
+    for (const [at, effect] of order.entries()) {
+      const rules = order.slice(at).toReversed().map(rule).join('')
+      expect(decide(rules, get), effect).to.deep.include({ effect, rules: [effect] })
+    }
+  })
+
+  it('carry terms where people have to do with it, and defaults for what no rule says', () => {
+    expect(decide(rule('allow'), get).approval).to.equal(undefined)
+    expect(decide(rule('breakGlass'), get).approval).to.deep.include({ quorums: [] })
+    expect(decide(rule('hold'), get).approval).to.deep.equal({
+      quorums: [],
+      pendingSeconds: 900,
+      approvedSeconds: 900,
+      holdSeconds: 300,
+      reuseSeconds: 0,
+      onLeave: 'cancel',
+      mode: 'hold',
+    })
+  })
+
+  it('of several rules that hold, have the strictest of each term', () => {
+    const hold = (id: string, approval: string): string =>
+      `- {id: ${id}, match: {verbs: [get], resources: [pods]}, effect: hold, approval: ${approval}}\n`
+    const both =
+      hold('a', '{quorums: [{group: sre, count: 1}, {group: sec, count: 1}], expires: 1h, approvedFor: 2m, hold: 30s, reuse: 10m, onLeave: keep}') +
+      hold('b', '{quorums: [{group: sre, count: 2}], expires: 20m, approvedFor: 1h, hold: 2m, reuse: 5m, onLeave: keep, mode: return}')
+    expect(decide(both, get).approval).to.deep.equal({
+      quorums: [
+        { group: 'sre', count: 2 },
+        { group: 'sec', count: 1 },
+      ],
+      pendingSeconds: 1200,
+      approvedSeconds: 120,
+      holdSeconds: 30,
+      reuseSeconds: 300,
+      onLeave: 'keep',
+      mode: 'return',
+    })
+    const strict = both + hold('c', '{reuse: once, onLeave: cancel, expires: 24h}')
+    expect(decide(strict, get).approval).to.deep.include({ reuseSeconds: 0, onLeave: 'cancel' })
+  })
+})
+
+describe('obligations', () => {
+  const rule = (id: string, more: string, effect = 'allow'): string =>
+    `- {id: ${id}, match: {verbs: [get], resources: [pods]}, effect: ${effect}${more}}\n`
+  const get = requestOf('GET', `${SHOP}/pods/p`)
+  const of = (rules: string): unknown => decide(rules, get).obligations
+
+  it('are those of the rules that decided', () => {
+    const allow = rule('a', ', mask: strict, record: true, grant: {groups: [viewers, auditors]}')
+    expect(of(allow)).to.deep.equal({
+      mask: 'strict',
+      record: true,
+      grantGroups: ['auditors', 'viewers'],
+    })
+    expect(of(allow + rule('b', ', grant: {groups: [auditors, others]}'))).to.deep.equal({
+      mask: 'strict',
+      record: true,
+      grantGroups: ['auditors', 'others', 'viewers'],
+    })
+    expect(of(allow + rule('h', '', 'hold'))).to.deep.equal({ grantGroups: [] })
+    expect(of(allow + rule('d', '', 'deny'))).to.deep.equal({ grantGroups: [] })
+  })
+
+  it('are weakened only where every rule wants it so', () => {
+    const weak = rule('a', ', mask: none, record: false')
+    expect(of(weak)).to.deep.equal({ mask: 'none', record: false, grantGroups: [] })
+    expect(of(weak + rule('b', ''))).to.deep.equal({ grantGroups: [] })
+    expect(of(weak + rule('b', ', mask: strict, record: true'))).to.deep.equal({
+      mask: 'strict',
+      record: true,
+      grantGroups: [],
+    })
+  })
+
+  it('that contradict each other deny', () => {
+    const decision = decide(rule('a', ', mask: one') + rule('b', ', mask: two'), get)
+    expect(decision).to.deep.include({ effect: 'deny', reason: 'policy_error', rules: ['a', 'b'] })
+  })
+})
+
+describe('rules on actions and equivalents', () => {
+  it('meet what a request amounts to', () => {
+    const rules = `${ALL}- {id: no-shell, match: {actions: [exec, node-exec]}, effect: deny}\n`
+    for (const url of [`${SHOP}/pods/p/exec?command=sh`, '/api/v1/nodes/n/proxy/run/a/b/c']) {
+      const decision = decide(rules, requestOf('GET', url))
+      expect(decision, url).to.deep.include({ effect: 'deny', rules: ['no-shell'] })
+    }
+    expect(decide(rules, requestOf('GET', '/api/v1/nodes/n/proxy/metrics')).effect).to.equal('allow')
+  })
+
+  it('restrict a request that is spelled otherwise', () => {
+    const rules = `${ALL}- {id: keep, match: {verbs: [delete], resources: [pods], resourceNames: [db]}, effect: deny}\n`
+    const evict = requestOf('POST', `${SHOP}/pods/db/eviction`)
+    expect(decide(rules, evict)).to.deep.include({
+      effect: 'deny',
+      rules: ['keep'],
+      explanation:
+        'rule "keep" denies create pods/eviction db in shop, which amounts to delete pods db in shop',
+    })
+    expect(decide(rules, requestOf('POST', `${SHOP}/pods/web/eviction`)).effect).to.equal('allow')
+    // Everything is deleted, so that one too.
+    expect(decide(rules, requestOf('DELETE', `${SHOP}/pods`)).effect).to.equal('deny')
+    expect(decide(rules, requestOf('DELETE', `${SHOP}/configmaps`)).effect).to.equal('allow')
+  })
+
+  it('allow nothing by what a request amounts to', () => {
+    const rules = '- {id: d, match: {verbs: [delete], resources: [pods]}, effect: allow}\n'
+    expect(decide(rules, requestOf('POST', `${SHOP}/pods/p/eviction`)).effect).to.equal('deny')
+    const glass = rules.replace('effect: allow', 'effect: breakGlass')
+    expect(decide(glass, requestOf('DELETE', `${SHOP}/pods`)).effect).to.equal('deny')
+  })
+
+  it('of a namespace restrict lists of all namespaces, and allow none', () => {
+    const rules = (effect: string): string =>
+      `- {id: x, match: {verbs: [list, watch], resources: ["*"], namespaces: [shop]}, effect: ${effect}}\n`
+    const everywhere = requestOf('GET', '/api/v1/secrets')
+    expect(decide(ALL + rules('deny'), everywhere).effect).to.equal('deny')
+    expect(decide(ALL + rules('hold'), everywhere).effect).to.equal('hold')
+    expect(decide(rules('allow'), everywhere).effect).to.equal('deny')
+    expect(decide(ALL + rules('deny'), requestOf('GET', '/api/v1/nodes')).effect).to.equal('allow')
+    expect(decide(ALL + rules('deny'), requestOf('GET', '/api/v1/namespaces/till/secrets')).effect).to.equal('allow')
+  })
+})
+
+describe('who calls', () => {
+  const get = requestOf('GET', `${SHOP}/pods/p`)
+  const rule = (match: string, effect = 'allow'): string =>
+    `- {id: who, match: {verbs: [get], resources: [pods], ${match}}, effect: ${effect}}\n`
+  const person = { name: 'oidc:ci/shop/deploy', groups: ['team-shop'] }
+
+  const KNOWN: Partial<ProcessFacts> = {
+    sha256: 'a'.repeat(64),
+    uid: 1000,
+    container: 'planner',
+    image: 'registry.example/agents/scanner@sha256:00',
+  }
+  const matching = [
+    `sha256: [${'a'.repeat(64)}]`,
+    'uids: [0, 1000]',
+    'containers: ["plan*"]',
+    'images: ["registry.example/agents/*"]',
+    'verdicts: [exclusive]',
+    'serviceAccounts: ["*/worker"]',
+    'agents: ["*"]',
+    'executables: ["/usr/**"]',
+  ]
+  for (const match of matching) {
+    it(`matches by ${match}, and not where the fact is missing`, () => {
+      expect(decide(rule(match), get, { process: processFacts(KNOWN) }).effect).to.equal('allow')
+      const missing: readonly (Partial<Facts>)[] = [
+        { process: undefined, subject: person },
+        ...(/sha|uid|cont|imag/.test(match) ? [{ process: processFacts() }] : []),
+        ...(match.startsWith('exec') ? [{ process: processFacts({ exe: undefined }) }] : []),
+      ]
+      for (const change of missing) expect(decide(rule(match), get, change).effect).to.equal('deny')
+    })
+  }
+
+  it('can be a person or a pipeline, with or without a process', () => {
+    for (const match of ['subjects: ["oidc:ci/shop/*"]', 'groups: [team-x, team-shop]']) {
+      expect(decide(rule(match), get, { process: undefined, subject: person }).effect).to.equal('allow')
+      expect(decide(rule(match), get, { subject: person }).effect).to.equal('allow')
+      expect(decide(rule(match), get).effect, match).to.equal('deny')
+      const other = { name: 'oidc:ci/x', groups: ['team-y'] }
+      expect(decide(rule(match), get, { subject: other }).effect).to.equal('deny')
+    }
+  })
+
+  it('is not asked by a rule that says nothing of it', () => {
+    expect(decide(ALL, get, { process: undefined, subject: person }).effect).to.equal('allow')
+    const when = ALL.replace('effect', 'when: process.uid == 0, effect')
+    expect(decide(when, get, { process: undefined, subject: person }).effect).to.equal('deny')
+  })
+})
+
+describe('rules on the body', () => {
+  const LABELS = '- {id: l, match: {verbs: [create], resources: [pods], labels: {team: [shop, "till-*"], owner: ["*"]}}, effect: allow}\n'
+  const pods = (labels: object): RequestAttributes =>
+    requestOf('POST', `${SHOP}/pods`, { metadata: { labels } })
+
+  it('look at labels', () => {
+    expect(decide(LABELS, pods({ team: 'shop', owner: 'x' })).effect).to.equal('allow')
+    expect(decide(LABELS, pods({ team: 'till-2', owner: '' })).effect).to.equal('allow')
+    for (const labels of [{ team: 'shop' }, { team: 'x', owner: 'x' }, {}])
+      expect(decide(LABELS, pods(labels)).effect).to.equal('deny')
+    expect(decide(LABELS, requestOf('POST', `${SHOP}/pods`)).reason).to.equal('policy_no_match')
+  })
+
+  const WHEN = (effect: string): string =>
+    `- {id: w, match: {verbs: [create], resources: [pods]}, when: "object.spec.hostNetwork == true", effect: ${effect}}\n`
+
+  it('look at fields', () => {
+    const pod = (spec: object): RequestAttributes => requestOf('POST', `${SHOP}/pods`, { spec })
+    expect(decide(ALL + WHEN('deny'), pod({ hostNetwork: true })).effect).to.equal('deny')
+    expect(decide(ALL + WHEN('deny'), pod({ hostNetwork: false })).effect).to.equal('allow')
+    const failed = decide(ALL + WHEN('hold'), pod({}))
+    expect(failed).to.deep.include({ effect: 'deny', reason: 'policy_error', rules: ['w'] })
+    expect(failed.explanation).to.contain('rule "w" has a condition that cannot be evaluated')
+    // Without a body there is nothing that the rule could be about.
+    expect(decide(ALL + WHEN('deny'), requestOf('POST', `${SHOP}/pods`)).effect).to.equal('allow')
+  })
+
+  it('deny what cannot be looked into, and only what they are about', () => {
+    const opaque = requestOf('POST', `${SHOP}/pods`, 'k8s\0...', 'application/vnd.kubernetes.protobuf')
+    for (const rules of [LABELS, WHEN('allow'), WHEN('deny')]) {
+      const decision = decide(ALL + rules, opaque)
+      expect(decision).to.deep.include({ effect: 'deny', reason: 'body_opaque' })
+    }
+    const elsewhere = requestOf('POST', `${SHOP}/services`, 'k8s', 'application/vnd.kubernetes.protobuf')
+    expect(decide(ALL + WHEN('deny'), elsewhere).effect).to.equal('allow')
+    // A rule that asks about the body only behind another question is not asked when that fails.
+    const guarded = WHEN('deny').replace('object.spec', "request.namespace == 'x' && object.spec")
+    expect(decide(ALL + guarded, opaque).reason).to.equal('body_opaque')
+  })
+
+  it('tell nothing of the body when they fail', () => {
+    const rule = '- {id: w, match: {verbs: [create], resources: [pods]}, when: "int(object.password) == 1", effect: deny}\n'
+    const decision = decide(rule, requestOf('POST', `${SHOP}/pods`, { password: 'hunter2' }))
+    expect(decision.reason).to.equal('policy_error')
+    expect(JSON.stringify(decision)).not.to.contain('hunter2')
+  })
+
+  it('do not keep discovery from going through, unless they deny', () => {
+    const rule = (effect: string): string =>
+      `- {id: w, match: {verbs: [get], nonResourceURLs: ["/api*"]}, when: "request.parameters.fieldManager == 'x'", effect: ${effect}}\n`
+    expect(decide(rule('hold'), requestOf('GET', '/api')).rules).to.deep.equal(['builtin:discovery'])
+    expect(decide(rule('deny'), requestOf('GET', '/api')).reason).to.equal('policy_error')
+  })
+})
+
+describe('scopes', () => {
+  it('limit a cluster to some policies', () => {
+    const policy = policyOf(ALL, 'folder/ci.yaml')
+    const known = createDecider(policy, {
+      acceptVerdicts: ['exclusive'],
+      scopes: new Map([
+        ['a', ['ci']],
+        ['b', ['other']],
+      ]),
+    })
+    const effects = ['a', 'b', 'c'].map((cluster) => known.decide(facts('GET', '/api/v1/pods', { cluster })).effect)
+    expect(effects).to.deep.equal(['allow', 'deny', 'allow'])
+  })
+})
