@@ -8,23 +8,37 @@ import { requestDigest } from '../approvals/digest.ts'
 import { userName } from '../credentials/impersonation.ts'
 import type { ApprovalRecord, IntentEntry } from '../ledger/entry.ts'
 import { policyVerb } from '../policy/decide.ts'
+import type { ApprovalTerms } from '../../shared/policy/decision.ts'
 import type { Exchange } from './serve.ts'
 
 /** What the gateway asks of approvals. */
-export type GatewayApprovals = Pick<Approvals, 'hold' | 'claim' | 'finish'>
+export type GatewayApprovals = Pick<Approvals, 'ask' | 'claim' | 'finish'>
+
+/** Terms of what policy holds without saying how. */
+export const DEFAULT_TERMS: ApprovalTerms = {
+  quorums: [],
+  pendingSeconds: 900,
+  approvedSeconds: 900,
+  holdSeconds: 300,
+  reuseSeconds: 0,
+  onLeave: 'cancel',
+  mode: 'hold',
+}
 
 /** Stores a request that policy holds. Its intent goes to the ledger in the same transaction. */
 export async function holdRequest(
   approvals: GatewayApprovals,
   exchange: Exchange,
   intent: IntentEntry,
+  pendingSeconds: number,
 ): Promise<HeldRequest | Refusal> {
   const { requestId, connection, caller, names, parsed, body, decision } = exchange
   const { instanceId } = caller.tag
   if (instanceId === undefined)
     return refuse('caller_unidentified', 'a held request needs a process that can claim it')
   const { method, path, query, info } = parsed
-  const stored = await approvals.hold(
+  const subject = userName(caller.pod)
+  const asked = await approvals.ask(
     {
       id: requestId,
       digest: digestOf(exchange),
@@ -37,19 +51,27 @@ export async function holdRequest(
         info.apiGroup === '' ? resourcePath(info) : `${resourcePath(info)}.${info.apiGroup}`,
       namespace: info.namespace,
       name: info.name,
-      subject: userName(caller.pod),
+      subject,
+      requesters: [subject],
+      owners: [],
       agent: names.agent,
+      ancestors: [...names.chain],
       tag: caller.tag,
       rules: [...decision.rules],
+      explanation: decision.explanation,
+      terms: { ...DEFAULT_TERMS, quorums: [], pendingSeconds },
+      streaming: parsed.longRunning,
+      clientWaits: true,
       bodySha256: body.sha256,
       bodyBytes: body.bytes.length,
       instanceId,
       podUid: caller.pod.podUid,
+      callerKey: caller.pod.podUid,
     },
     [intent],
   )
-  if (isRefusal(stored)) return stored
-  const { id, state, expiresAt } = stored
+  if (isRefusal(asked)) return asked
+  const { id, state, expiresAt } = asked.approval
   return { id, state, expiresAt }
 }
 
@@ -60,12 +82,12 @@ export async function claimApproval(
   id: string,
 ): Promise<ApprovalRecord | Refusal> {
   const { instanceId } = exchange.caller.tag
-  const { podUid } = exchange.caller.pod
+  const { podUid: callerKey } = exchange.caller.pod
   if (instanceId === undefined)
     return refuse('caller_unidentified', 'only the process that asked may claim')
-  const claimed = await approvals.claim({ id, digest: digestOf(exchange), instanceId, podUid })
+  const claimed = await approvals.claim({ id, digest: digestOf(exchange), instanceId, callerKey })
   if (isRefusal(claimed)) return claimed
-  return { id, reviewer: claimed.reviewer ?? '', reason: claimed.reason ?? '' }
+  return { id, reviewer: claimed.approval.reviewer ?? '', reason: claimed.approval.reason ?? '' }
 }
 
 function digestOf({ client, connection, caller, parsed, body }: Exchange): string {

@@ -27,7 +27,7 @@ import { answerHeld, answerRefusal } from './client.ts'
 import type { Client } from './client.ts'
 import { forwardRequest, forwardUpgrade } from './forward.ts'
 import type { ForwardOutcome, NotAnswered, Outgoing } from './forward.ts'
-import { claimApproval, holdRequest } from './hold.ts'
+import { claimApproval, DEFAULT_TERMS, holdRequest } from './hold.ts'
 import type { GatewayApprovals } from './hold.ts'
 import { intentOf, subjectOf } from './intent.ts'
 import { parseRequest, splitTarget } from './parse.ts'
@@ -41,6 +41,8 @@ export interface GatewayDeps {
   readonly naming: Naming
   readonly decider: Decider
   readonly approvals: GatewayApprovals
+  /** How long held requests wait for people, in seconds. */
+  readonly pendingSeconds?: number
   readonly store: Store
   readonly bodies: Bodies
   readonly running: Running
@@ -177,7 +179,8 @@ async function hold(deps: GatewayDeps, exchange: Exchange): Promise<void> {
     await refuseRecorded(deps, exchange, refuse('approval_required', exchange.decision.explanation))
     return
   }
-  const held = await holdRequest(deps.approvals, exchange, intentOf(exchange))
+  const { approvals, pendingSeconds = DEFAULT_TERMS.pendingSeconds } = deps
+  const held = await holdRequest(approvals, exchange, intentOf(exchange), pendingSeconds)
   if (isRefusal(held)) await refuseRecorded(deps, exchange, held)
   else answerHeld(exchange.client, held)
 }

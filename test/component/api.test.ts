@@ -61,9 +61,9 @@ describe('the broker’s API', () => {
   }
   const hold = async (change: Parameters<typeof facts>[0] = {}): Promise<StoredApproval> => {
     const held = facts(change)
-    const stored = await api.approvals.hold(held, [intent({ requestId: held.id })])
-    if (isRefusal(stored)) throw new Error(stored.refused)
-    return stored
+    const asked = await api.approvals.ask(held, [intent({ requestId: held.id })])
+    if (isRefusal(asked)) throw new Error(asked.refused)
+    return asked.approval
   }
   const expectRefusal = ({ status, headers, body }: Reply, reason: Reason): void => {
     expect(body).to.deep.include({ code: reason, status: REASONS[reason].status })
@@ -225,7 +225,7 @@ describe('the broker’s API', () => {
           reason,
         )
         expect(await api.approvals.get(held.id)).to.include({ state: 'PENDING' })
-        await api.approvals.cancel(held.id, held.podUid)
+        await api.approvals.leave(held.id, { podUid: 'pod-1' })
       })
     }
   })
@@ -284,7 +284,7 @@ describe('the broker’s API', () => {
           await call('pod-1', 'GET', `/v1/requests/${held.id}?${query}`),
           'query_invalid',
         )
-        await api.approvals.cancel(held.id, held.podUid)
+        await api.approvals.leave(held.id, { podUid: 'pod-1' })
       })
     }
 

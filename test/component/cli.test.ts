@@ -45,9 +45,9 @@ describe('nestgate', () => {
   const as = (person: string, ...args: string[]): Promise<Run> =>
     run(args, { NESTGATE_BROKER_URL: api.url, NESTGATE_TOKEN: `token-${person}` })
   const hold = async (change: Parameters<typeof facts>[0] = {}): Promise<string> => {
-    const held = await api.approvals.hold(facts(change), [])
+    const held = await api.approvals.ask(facts(change), [])
     if (isRefusal(held)) throw new Error(held.refused)
-    return held.id
+    return held.approval.id
   }
 
   it('lists what waits, and says so when nothing does', async () => {

@@ -269,7 +269,7 @@ export function storeSuite(name: string, create: () => Database): void {
         await store.hold({ ...approval, state: i === 1 ? 'DENIED' : 'PENDING' }, [])
       }
       const list = async (states: ('PENDING' | 'DENIED')[], limit: number): Promise<number[]> =>
-        (await store.approvals(states, limit)).map(({ id }) => ids.indexOf(id))
+        (await store.approvals({ states }, limit)).map(({ id }) => ids.indexOf(id))
       expect(await list(['PENDING'], 10)).to.deep.equal([3, 2, 0])
       expect(await list(['PENDING'], 2)).to.deep.equal([3, 2])
       expect(await list([], 10)).to.deep.equal([3, 2, 1, 0])
