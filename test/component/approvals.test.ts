@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import { afterEach, beforeEach, describe, it } from 'mocha'
 import { createApprovals, MAX_PENDING_PER_POD } from '../../broker/approvals/approvals.ts'
-import type { Approvals, Asked, Claimed } from '../../broker/approvals/types.ts'
+import type { Approvals, Asked } from '../../broker/approvals/types.ts'
 import type { ApprovalEntry } from '../../broker/ledger/entry.ts'
 import type { StoredApproval, Store } from '../../broker/store/store.ts'
 import { isRefusal } from '../../shared/reasons.ts'
