@@ -36,7 +36,8 @@ const COMPARE_AND_SET = `UPDATE approvals SET version = version + 1, state = ?,
   granted_at = coalesce(?, granted_at), review = coalesce(?, review),
   progress = coalesce(?, progress)
   WHERE id = ? AND version = ? RETURNING *`
-const SAME = `SELECT * FROM approvals WHERE fold_key = ? AND (state IN ('PENDING', 'APPROVED')
+/** Repeats of a request: fold key, granted since, denied since. */
+export const SAME = `SELECT * FROM approvals WHERE fold_key = ? AND (state IN ('PENDING', 'APPROVED')
   OR granted_at > ? OR (state = 'DENIED' AND decided_at > ?))
   ORDER BY created_at DESC, id DESC LIMIT 100`
 
