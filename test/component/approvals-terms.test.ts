@@ -1,4 +1,6 @@
 import { expect } from 'chai'
+import { spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, describe, it } from 'mocha'
 import { createApprovals, MAX_PREVIEW } from '../../broker/approvals/approvals.ts'
 import { DENIED_AGAIN_MS } from '../../broker/approvals/repeats.ts'
@@ -9,6 +11,7 @@ import type { Refusal } from '../../shared/reasons.ts'
 import { facts, intent } from '../support/entries.ts'
 import { newFile, open, SILENT } from '../support/sqlite-store.ts'
 
+const CLAIMER = new URL('../support/claim-until-killed.ts', import.meta.url)
 const NEVER = new AbortController().signal
 
 describe('held requests, by their terms', () => {
@@ -389,8 +392,11 @@ describe('held requests, by their terms', () => {
 
   describe('broken through in an emergency', () => {
     const emergency = (change: Change = {}): Promise<Claimed> => approvals.open(facts(change), [])
-    const close = (id: string, reviewer = 'alice', verdict: 'justified' | 'unjustified' = 'justified') =>
-      approvals.closeReview({ id, reviewer, verdict, reason: 'I called them' })
+    const close = (
+      id: string,
+      reviewer = 'alice',
+      verdict: 'justified' | 'unjustified' = 'justified',
+    ) => approvals.closeReview({ id, reviewer, verdict, reason: 'I called them' })
 
     it('run at once and leave a review, that another person closes once', async () => {
       const { approval, revoked } = await emergency({ requesters: ['ann'] })
@@ -481,9 +487,9 @@ describe('held requests, by their terms', () => {
     const waiting = approvals.waitFor(approval.id, { callerKey: 'oidc:ci' }, 20_000, NEVER)
     await approve(approval.id)
     expect(await waiting).to.include({ state: 'APPROVED' })
-    expect(
-      await approvals.waitFor(approval.id, { callerKey: 'oidc:other' }, 0, NEVER),
-    ).to.include({ refused: 'request_unknown' })
+    expect(await approvals.waitFor(approval.id, { callerKey: 'oidc:other' }, 0, NEVER)).to.include({
+      refused: 'request_unknown',
+    })
     expect(await approvals.leave(approval.id, { podUid: '' })).to.include({
       refused: 'request_unknown',
     })
@@ -513,6 +519,45 @@ describe('held requests, by their terms', () => {
       expect(seen).to.deep.equal(await states(held.id))
     })
   })
+})
+
+describe('a broker that is killed between claim and end', () => {
+  it('leaves each claimed request UNKNOWN or ended, releases none again, and loses none', async () => {
+    const { file, remove } = newFile()
+    const child = spawn(process.execPath, [CLAIMER.pathname, file], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const claimed = new Set<string>()
+    const ended = new Set<string>()
+    for await (const line of createInterface({ input: child.stdout })) {
+      const [what, id = ''] = line.split(' ')
+      ;(what === 'CLAIMED' ? claimed : ended).add(id)
+      if (claimed.size === 100) child.kill('SIGKILL')
+    }
+    const store = await open(file)
+    const approvals = createApprovals({ store, log: SILENT, now: Date.now })
+    await approvals.recover()
+    const all = new Map((await store.approvals({}, 10_000)).map((one) => [one.id, one]))
+    expect(claimed.size).to.be.at.least(100)
+    let unknown = 0
+    for (const id of claimed) {
+      const one = all.get(id)
+      if (one === undefined) throw new Error('a claimed request is lost')
+      expect(one.state).to.be.oneOf(ended.has(id) ? ['SUCCEEDED'] : ['SUCCEEDED', 'UNKNOWN'])
+      if (one.state === 'UNKNOWN') unknown += 1
+      expect(await approvals.claim(one)).to.include({ refused: 'approval_spent' })
+    }
+    expect(unknown).to.be.at.least(1)
+    for (const one of all.values()) {
+      const path = await store.events({ requestId: one.id, kind: 'approval' }, 10)
+      expect(path).to.have.length(one.version)
+      expect(path[0]?.entry['to']).to.equal(one.state)
+      expect(one.state).to.be.oneOf(['PENDING', 'APPROVED', 'SUCCEEDED', 'UNKNOWN'])
+    }
+    approvals.close()
+    await store.close()
+    remove()
+  }).timeout(30_000)
 })
 
 function accepted<T extends object>(result: T | Refusal): T {

@@ -178,16 +178,16 @@ describe('held requests', () => {
     const [first, second] = await Promise.all([deny(held.id), approve(held.id, 'bob')])
     expect(first).to.include({ state: 'DENIED', reviewer: 'alice' })
     expect(second).to.have.property('refused', 'approval_not_pending')
-    expect(await approvals.leave(held.id, held)).to.have.property(
-      'refused',
-      'approval_not_pending',
-    )
+    expect(await approvals.leave(held.id, held)).to.have.property('refused', 'approval_not_pending')
     expect(await states(held.id)).to.deep.equal(['RECEIVED PENDING', 'PENDING DENIED'])
   })
 
   it('are cancelled by their own pod only', async () => {
     const held = await hold()
-    expect(await approvals.leave(held.id, { podUid: 'pod-2' })).to.have.property('refused', 'request_unknown')
+    expect(await approvals.leave(held.id, { podUid: 'pod-2' })).to.have.property(
+      'refused',
+      'request_unknown',
+    )
     expect(await approvals.leave(held.id, { podUid: 'pod-1' })).to.include({ state: 'CANCELLED' })
   })
 
@@ -264,7 +264,9 @@ describe('held requests', () => {
     nowMs += PENDING_MS - 10
     const young = await hold()
     nowMs += 20
-    expect((await approvals.list({ states: ['PENDING'] }, 10)).map(({ id }) => id)).to.deep.equal([young.id])
+    expect((await approvals.list({ states: ['PENDING'] }, 10)).map(({ id }) => id)).to.deep.equal([
+      young.id,
+    ])
     const all = await approvals.list({}, 10)
     expect(all.map(({ id, state }) => [id, state])).to.deep.equal([
       [young.id, 'PENDING'],
