@@ -48,12 +48,7 @@ async function main(): Promise<void> {
     verifiers.set(cluster.name, verifierFor(cluster, connection))
   }
   const store = await openSqliteStore({ file: join(config.dataDir, 'nestgate.db'), log, now })
-  const approvals = createApprovals({
-    store,
-    log,
-    now,
-    pendingMs: config.approvals.pendingSeconds * 1000,
-  })
+  const approvals = createApprovals({ store, log, now })
   await approvals.recover()
   const sidecars = createSidecars({ verifiers, now })
   const containers = createContainers({ connections, log, now })
@@ -61,7 +56,8 @@ async function main(): Promise<void> {
   const decider = createDecider(policy, config.acceptVerdicts)
   const running = createRunning()
   const bodies = createBodies(MAX_BODIES_BYTES)
-  const ways = { connections, sidecars, naming, decider }
+  const { pendingSeconds } = config.approvals
+  const ways = { connections, sidecars, naming, decider, pendingSeconds }
   const gateway = createGateway({ ...ways, approvals, store, bodies, running, log, now })
   const api = createApi({
     approvals,

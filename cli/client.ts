@@ -14,11 +14,19 @@ export class CallError extends Error {
   override readonly name = 'CallError'
 }
 
+/** A server-sent event; its data is not yet checked. */
+export interface ServerEvent {
+  readonly name: string
+  readonly data: unknown
+}
+
 /** A connection to the broker. */
 export interface BrokerClient {
   /** @param path - below the broker's address, without leading slash */
   get<T>(schema: z.ZodType<T>, path: string, query?: URLSearchParams): Promise<T>
   post<T>(schema: z.ZodType<T>, path: string, body: object): Promise<T>
+  /** Server-sent events, until the broker ends them; a broken connection is a {@link CallError}. */
+  events(path: string): AsyncIterable<ServerEvent>
   close(): Promise<void>
 }
 
@@ -62,7 +70,7 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
       status = response.statusCode
       text = await response.body.text()
     } catch (error) {
-      throw new CallError(`cannot reach the broker: ${codeOf(error) ?? messageOf(error)}`)
+      throw unreachable(error)
     }
     const value = parseJson(text)
     if (status !== 200) throw new CallError(problemText(status, value))
@@ -79,7 +87,51 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
     },
     post: (schema, path, body) =>
       call(schema, new URL(path, base), { method: 'POST', body: JSON.stringify(body) }),
-    close: () => dispatcher.close(),
+    async *events(path) {
+      let response
+      try {
+        response = await request(new URL(path, base), {
+          dispatcher,
+          headers: { ...headers, accept: 'text/event-stream' },
+        })
+      } catch (error) {
+        throw unreachable(error)
+      }
+      const { statusCode, body } = response
+      if (statusCode !== 200) {
+        throw new CallError(problemText(statusCode, parseJson(await body.text())))
+      }
+      try {
+        yield* readEvents(body)
+      } catch (error) {
+        throw error instanceof CallError ? error : unreachable(error)
+      }
+    },
+    // ends events that are still being read
+    close: () => dispatcher.destroy(),
+  }
+}
+
+function unreachable(error: unknown): CallError {
+  return new CallError(`cannot reach the broker: ${codeOf(error) ?? messageOf(error)}`)
+}
+
+/** Events as the broker writes them: `event:` and one line of `data:`; comments are signs of life. */
+async function* readEvents(body: AsyncIterable<Buffer>): AsyncGenerator<ServerEvent> {
+  const decoder = new TextDecoder()
+  let text = ''
+  for await (const chunk of body) {
+    text += decoder.decode(chunk, { stream: true })
+    const blocks = text.split('\n\n')
+    text = blocks.pop() ?? ''
+    if (text.length > MAX_ANSWER_BYTES) throw new CallError('an event of the broker is too long')
+    for (const block of blocks) {
+      const lines = block.split('\n')
+      const field = (name: string): string | undefined =>
+        lines.find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2)
+      const data = field('data')
+      if (data !== undefined) yield { name: field('event') ?? 'message', data: parseJson(data) }
+    }
   }
 }
 

@@ -39,6 +39,8 @@ export interface Runner {
   fail(): void
   /** Calls the broker and prints what comes of it. */
   call(work: (client: BrokerClient, format: OutputFormat) => Promise<string>): Promise<void>
+  /** Like {@link call}, for what prints more than once. */
+  follow(work: (client: BrokerClient, format: OutputFormat) => Promise<void>): Promise<void>
 }
 
 /** Runs the command. Never rejects for what a user or the broker did. @returns the exit code */
@@ -90,10 +92,14 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
     },
     format: () => (globals().output === 'json' ? 'json' : 'table'),
     fail,
-    async call(work) {
+    call: (work) =>
+      runner.follow(async (client, format) => {
+        runner.print(await work(client, format))
+      }),
+    async follow(work) {
       const client = createClient(brokerSettings(globals(), deps.env))
       try {
-        runner.print(await work(client, runner.format()))
+        await work(client, runner.format())
       } finally {
         await client.close()
       }

@@ -249,9 +249,15 @@ export const REASONS = {
     sentence: 'the request is not waiting for a decision any more',
     remedy: 'look at its state with nestgate approvals show',
   },
+  approval_not_revocable: {
+    status: 409,
+    sentence: 'there is nothing left to revoke',
+    remedy: 'revoke an approval before it is used, or a session while it runs; deny what is pending',
+  },
   self_approval: {
     status: 403,
-    sentence: 'a request must be decided by somebody other than its requester',
+    sentence:
+      'a request must be decided by somebody other than its requester and the owner of its agent',
     remedy: 'ask another reviewer',
   },
   request_unknown: {

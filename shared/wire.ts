@@ -30,6 +30,53 @@ export const heldRequestSchema = z.object({
 /** See {@link heldRequestSchema}. */
 export type HeldRequest = z.infer<typeof heldRequestSchema>
 
+/** So many different people of one group. */
+const quorumSchema = z.object({ group: z.string(), count: z.int().min(1) })
+
+/** See `ApprovalTerms` in shared/policy/decision.ts. */
+export const termsSchema = z.object({
+  quorums: z.array(quorumSchema),
+  pendingSeconds: z.number(),
+  approvedSeconds: z.number(),
+  holdSeconds: z.number(),
+  reuseSeconds: z.number(),
+  onLeave: z.enum(['cancel', 'keep']),
+  mode: z.enum(['hold', 'return']),
+})
+
+/** The object that a held request acts on, as it was when the request was asked: released only if it still is. */
+export const targetSchema = z.union([
+  z.object({ uid: z.string(), resourceVersion: z.string(), contentSha256: z.string() }),
+  z.object({ absent: z.literal(true) }),
+  /** Why the object could not be read. */
+  z.object({ unreadable: z.string() }),
+])
+
+/** What the request would change, with secrets masked. */
+export const previewSchema = z.object({
+  kind: z.enum(['diff', 'object', 'none']),
+  text: z.string(),
+  note: z.string().optional(),
+})
+
+/** What one person said of a held request. */
+export const givenReviewSchema = z.object({
+  reviewer: z.string(),
+  groups: z.array(z.string()),
+  approve: z.boolean(),
+  reason: z.string(),
+  /** RFC 3339. */
+  at: z.string(),
+})
+
+/** What a person said of a break-glass request afterwards. */
+export const REVIEW_VERDICTS = ['justified', 'unjustified'] as const
+
+/** See {@link REVIEW_VERDICTS}. */
+export type ReviewVerdict = (typeof REVIEW_VERDICTS)[number]
+
+const byPerson = z.object({ reviewer: z.string(), reason: z.string(), at: z.string() })
+
 /** A held request as reviewers see it. */
 export const approvalSchema = heldRequestSchema.extend({
   digest: z.string(),
@@ -44,12 +91,40 @@ export const approvalSchema = heldRequestSchema.extend({
   name: z.string(),
   /** Who asks: the Kubernetes user that would act. */
   subject: z.string(),
+  /** Names of all who ask; none of them may decide. */
+  requesters: z.array(z.string()),
+  /** Who answers for the agent, people or `group:NAME`; they may not decide either. */
+  owners: z.array(z.string()),
   /** The process that asks, in short. */
   agent: z.string(),
+  /** Names of the processes above it, from the parent outwards. */
+  ancestors: z.array(z.string()),
   /** The tag of that process, as verified at the time of asking. */
   tag: z.unknown(),
   /** Rules that held the request. */
   rules: z.array(z.string()),
+  /** What policy says of it, one sentence. */
+  explanation: z.string(),
+  terms: termsSchema,
+  /** The quorums that are not met yet; empty where nothing is missing, or where any one reviewer will do. */
+  missing: z.array(quorumSchema),
+  reviews: z.array(givenReviewSchema),
+  target: targetSchema.optional(),
+  preview: previewSchema.optional(),
+  /** Whether it runs for long and can be cut while it does. */
+  streaming: z.boolean(),
+  /** Whether the client that asked is still there. */
+  clientWaits: z.boolean(),
+  /** Whether it went ahead without approval, to be reviewed afterwards. */
+  breakGlass: z.boolean(),
+  /** Of a break-glass request: whether its review is still to be made. */
+  review: z.enum(['open', 'closed']).optional(),
+  closing: byPerson.extend({ verdict: z.enum(REVIEW_VERDICTS) }).optional(),
+  revocation: byPerson.optional(),
+  /** The approval that this one repeats. */
+  reusedFrom: z.string().optional(),
+  /** Whether a reviewer ended the reuse of this approval. */
+  reuseEnded: z.boolean().optional(),
   bodySha256: z.string(),
   bodyBytes: z.number(),
   decidedAt: z.string().optional(),
@@ -60,8 +135,45 @@ export type Approval = z.infer<typeof approvalSchema>
 
 export const approvalListSchema = z.object({ items: z.array(approvalSchema) })
 
-/** Body of approve and deny: the reviewer's reason. */
-export const reviewSchema = z.strictObject({ reason: z.string().trim().min(1).max(500) })
+const reason = z.string().trim().min(1).max(500)
+
+/** Body of approve, deny and revoke: the reviewer's reason. */
+export const reviewSchema = z.strictObject({ reason })
+
+/** Body of the review of a break-glass request. */
+export const closingSchema = z.strictObject({ reason, verdict: z.enum(REVIEW_VERDICTS) })
+
+/** Answer of `GET /v1/approvals/{id}/context`: what else the same process asked for, newest first. */
+export const contextSchema = z.object({
+  items: z.array(
+    z.object({
+      time: z.string(),
+      requestId: z.string(),
+      effect: z.string(),
+      verb: z.string(),
+      resource: z.string(),
+      namespace: z.string(),
+      name: z.string(),
+    }),
+  ),
+})
+
+/** See {@link contextSchema}. */
+export type Context = z.infer<typeof contextSchema>
+
+/** Events of `GET /v1/approvals/watch`: first all that is pending, then each change. */
+export const snapshotEventSchema = approvalListSchema
+/** See {@link snapshotEventSchema}; `from` is the state before, `RECEIVED` for a new one. */
+export const changeEventSchema = z.object({ from: z.string(), approval: approvalSchema })
+
+/** Answer of `GET /v1/me`. */
+export const meSchema = z.object({
+  name: z.string(),
+  roles: z.array(z.string()),
+  groups: z.array(z.string()),
+  /** RFC 3339; when the token ends, where that is known. */
+  expiresAt: z.string().optional(),
+})
 
 /** One ledger entry as the audit API shows it; `entry` is the decoded leaf. */
 export const auditEventSchema = z.object({

@@ -2,19 +2,23 @@
 import express from 'express'
 import type { Request, Router } from 'express'
 import { z } from 'zod'
+import type { Logger } from '../../shared/log.ts'
 import { isRequestId } from '../../shared/request-id.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
-import { APPROVAL_STATES, approvalSchema, reviewSchema } from '../../shared/wire.ts'
-import type { Approval } from '../../shared/wire.ts'
-import type { Approvals } from '../approvals/approvals.ts'
+import { APPROVAL_STATES, closingSchema, reviewSchema } from '../../shared/wire.ts'
+import type { Reviewer } from '../approvals/reviewers.ts'
+import { toWire } from '../approvals/shown.ts'
+import type { Approvals } from '../approvals/types.ts'
 import { makeCursor, onceEach, problemsOf, readEventsQuery } from '../audit/query.ts'
 import type { EventsQuery } from '../audit/query.ts'
-import { hasRole } from '../identity/people.ts'
+import { hasRole, ROLES } from '../identity/people.ts'
 import type { PeopleAuthenticator, Person, Role } from '../identity/people.ts'
 import type { StoredApproval, Store } from '../store/store.ts'
-import { route } from './answers.ts'
+import { answer, route } from './answers.ts'
 import type { Result } from './answers.ts'
+import { readContext } from './context.ts'
+import { createWatch } from './watch.ts'
 
 /** Held requests in one list at most. */
 const MAX_APPROVALS = 1000
@@ -28,6 +32,8 @@ const stateList = z
 
 const listSchema = z.strictObject({
   state: stateList.optional(),
+  review: z.enum(['open', 'closed']).optional(),
+  cluster: z.string().min(1).max(63).optional(),
   limit: z
     .string()
     .regex(/^\d{1,6}$/, 'expected a whole number')
@@ -41,50 +47,111 @@ export interface PeopleRoutesDeps {
   readonly approvals: Approvals
   readonly store: Store
   readonly people: PeopleAuthenticator
+  readonly log: Logger
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
 }
 
-/** The routes under `/v1/approvals` and `/v1/audit`. @param json - reads a JSON body */
+type WithRole = (
+  roles: readonly Role[],
+  handle: (person: Person, request: Request) => Promise<Result>,
+) => express.RequestHandler
+
+/** The routes under `/v1/approvals`, `/v1/audit` and `/v1/me`. @param json - reads a JSON body */
 export function peopleRoutes(deps: PeopleRoutesDeps, json: express.RequestHandler): Router {
-  const { approvals, people } = deps
+  const { people, store } = deps
   const router = express.Router({ caseSensitive: true, strict: true })
-  const withRole = (
-    roles: readonly Role[],
-    handle: (person: Person, request: Request) => Promise<Result>,
-  ): express.RequestHandler =>
+  const withRole: WithRole = (roles, handle) =>
     route(async (request) => {
-      const person = await people.authenticate(request)
-      if (isRefusal(person)) return person
-      if (!hasRole(person, roles)) return refuse('role_missing', `needs ${roles.join(' or ')}`)
-      return handle(person, request)
+      const person = await authorized(people, request, roles)
+      return isRefusal(person) ? person : handle(person, request)
     })
 
+  addApprovals(router, deps, withRole)
+  addDecisions(router, deps.approvals, withRole, json)
   router.get(
-    '/approvals',
-    withRole(['reviewer', 'auditor'], (_person, request) => list(approvals, request)),
+    '/audit/events',
+    withRole(['auditor'], (person, request) => audit(store, person, request)),
   )
   router.get(
+    '/me',
+    withRole(ROLES, (person) => Promise.resolve(describePerson(person))),
+  )
+  return router
+}
+
+/** The person behind a request, if one of `roles` is theirs. */
+async function authorized(
+  people: PeopleAuthenticator,
+  request: Request,
+  roles: readonly Role[],
+): Promise<Person | Refusal> {
+  const person = await people.authenticate(request)
+  if (isRefusal(person)) return person
+  return hasRole(person, roles) ? person : refuse('role_missing', `needs ${roles.join(' or ')}`)
+}
+
+function addApprovals(router: Router, deps: PeopleRoutesDeps, withRole: WithRole): void {
+  const { approvals, people, store } = deps
+  const readers = ['reviewer', 'auditor'] as const
+  router.get(
+    '/approvals',
+    withRole(readers, (_person, request) => list(approvals, request)),
+  )
+  const watch = createWatch(deps)
+  // before `/approvals/:id`, which would take it
+  router.get('/approvals/watch', (request, response, next) => {
+    authorized(people, request, readers).then((person) => {
+      if (isRefusal(person)) answer(response, person)
+      else watch(person, response)
+    }, next)
+  })
+  router.get(
     '/approvals/:id',
-    withRole(['reviewer', 'auditor'], async (_person, request) =>
+    withRole(readers, async (_person, request) =>
       shown(await ofId(request, (id) => approvals.get(id))),
     ),
   )
-  for (const [verb, approve] of [
-    ['approve', true],
-    ['deny', false],
-  ] as const) {
-    const decide = withRole(['reviewer'], async ({ name: reviewer }, request) => {
-      const review = reviewSchema.safeParse(request.body)
-      if (!review.success) return refuse('body_invalid', problemsOf(review.error))
-      const { reason } = review.data
-      return shown(await ofId(request, (id) => approvals.decide({ id, reviewer, approve, reason })))
-    })
-    router.post(`/approvals/:id/${verb}`, json, decide)
-  }
   router.get(
-    '/audit/events',
-    withRole(['auditor'], (person, request) => audit(deps.store, person, request)),
+    '/approvals/:id/context',
+    withRole(readers, async (person, request) => {
+      const approval = await ofId(request, (id) => approvals.get(id))
+      return isRefusal(approval) ? approval : readContext(store, approval, person.name)
+    }),
   )
-  return router
+}
+
+function addDecisions(
+  router: Router,
+  approvals: Approvals,
+  withRole: WithRole,
+  json: express.RequestHandler,
+): void {
+  const add = <T>(
+    verb: string,
+    schema: z.ZodType<T>,
+    act: (id: string, by: Reviewer, body: T) => Promise<StoredApproval | Refusal>,
+  ): void => {
+    const handle = withRole(['reviewer'], async (person, request) => {
+      const body = schema.safeParse(request.body)
+      if (!body.success) return refuse('body_invalid', problemsOf(body.error))
+      const { name: reviewer, groups, names } = person
+      return shown(
+        await ofId(request, (id) => act(id, { reviewer, groups, names }, body.data)),
+      )
+    })
+    router.post(`/approvals/:id/${verb}`, json, handle)
+  }
+  add('approve', reviewSchema, (id, by, { reason }) =>
+    approvals.decide({ id, ...by, approve: true, reason }),
+  )
+  add('deny', reviewSchema, (id, by, { reason }) =>
+    approvals.decide({ id, ...by, approve: false, reason }),
+  )
+  add('revoke', reviewSchema, (id, by, { reason }) => approvals.revoke({ id, ...by, reason }))
+  add('review', closingSchema, (id, by, { reason, verdict }) =>
+    approvals.closeReview({ id, ...by, reason, verdict }),
+  )
 }
 
 async function list(approvals: Approvals, request: Request): Promise<Result> {
@@ -92,8 +159,18 @@ async function list(approvals: Approvals, request: Request): Promise<Result> {
   if (isRefusal(raw)) return raw
   const parsed = listSchema.safeParse(raw.values)
   if (!parsed.success) return refuse('query_invalid', problemsOf(parsed.error))
-  const { state = [], limit = DEFAULT_APPROVALS } = parsed.data
-  return { items: (await approvals.list(state, limit)).map(toWire) }
+  const { state: states = [], review, cluster, limit = DEFAULT_APPROVALS } = parsed.data
+  const filter = {
+    states,
+    ...(review === undefined ? {} : { review }),
+    ...(cluster === undefined ? {} : { cluster }),
+  }
+  return { items: (await approvals.list(filter, limit)).map(toWire) }
+}
+
+function describePerson({ name, roles, groups = [], expiresAtMs }: Person): Result {
+  const expiresAt = expiresAtMs === undefined ? undefined : new Date(expiresAtMs).toISOString()
+  return { name, roles, groups, ...(expiresAt === undefined ? {} : { expiresAt }) }
 }
 
 /** Reading the audit is itself evidence (PCI DSS 10.2.1.3), written before the answer. */
@@ -140,9 +217,4 @@ export function ofId<T>(
 
 function shown(found: StoredApproval | Refusal): Result {
   return isRefusal(found) ? found : toWire(found)
-}
-
-/** Without what only the store and the claim need: the schema drops all that is not of the wire. */
-function toWire(approval: StoredApproval): Approval {
-  return approvalSchema.parse(approval)
 }

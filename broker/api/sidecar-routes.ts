@@ -1,4 +1,4 @@
-/** What sidecars ask for: to register their key, to wait for their own held requests, to withdraw them. */
+/** What sidecars ask for: to register their key, to wait for their own held requests, to say that the client left or was sent away. */
 import express from 'express'
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Request, Router } from 'express'
@@ -7,7 +7,7 @@ import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import { MAX_WAIT_S, registrationSchema } from '../../shared/wire.ts'
 import type { HeldRequest } from '../../shared/wire.ts'
-import type { Approvals } from '../approvals/approvals.ts'
+import type { Approvals } from '../approvals/types.ts'
 import { onceEach, problemsOf } from '../audit/query.ts'
 import type { StoredApproval, Store } from '../store/store.ts'
 import { route } from './answers.ts'
@@ -73,18 +73,24 @@ export function sidecarRoutes(deps: SidecarRoutesDeps, json: express.RequestHand
       if (!parsed.success) return refuse('query_invalid', problemsOf(parsed.error))
       const waitMs = (parsed.data.wait ?? 0) * 1000
       return ofOwn(approvals, pod, request, (id) =>
-        approvals.waitFor(id, pod.podUid, waitMs, signal),
+        approvals.waitFor(id, { podUid: pod.podUid }, waitMs, signal),
       )
     }),
   )
-  router.post(
-    '/requests/:id/cancel',
-    route(async (request) => {
-      const pod = await sidecars.authenticate(request)
-      if (isRefusal(pod)) return pod
-      return ofOwn(approvals, pod, request, (id) => approvals.cancel(id, pod.podUid))
-    }),
-  )
+  for (const [verb, goes] of [
+    ['cancel', 'leave'],
+    ['park', 'parked'],
+  ] as const) {
+    router.post(
+      `/requests/:id/${verb}`,
+      route(async (request) => {
+        const pod = await sidecars.authenticate(request)
+        if (isRefusal(pod)) return pod
+        const { podUid } = pod
+        return ofOwn(approvals, pod, request, (id) => approvals[goes](id, { podUid }))
+      }),
+    )
+  }
   return router
 }
 

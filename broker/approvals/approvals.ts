@@ -1,271 +1,349 @@
 /**
- * Held requests: stored, waited for, decided, claimed once. Every change of state is one compare-and-set of
- * the store with its ledger entry, so of two who race exactly one wins and the ledger says who. What is held
- * in memory (who waits, what is open) only saves questions to the store; it decides nothing.
+ * Held requests: asked, waited for, decided by as many people as policy wants, claimed once, revoked, reviewed.
+ * Every change is one compare-and-set of the store with its ledger entry, so of two who race exactly one wins and
+ * the ledger says who.
  *
  * Callers have authenticated whoever asks; here is checked that it is *their* request, and that nobody
  * decides on their own.
  */
-import { Fault, messageOf } from '../../shared/errors.ts'
-import type { Logger } from '../../shared/log.ts'
+import { messageOf } from '../../shared/errors.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
-import type { Approval, ApprovalState } from '../../shared/wire.ts'
-import type { ApprovalEntry, Entry } from '../ledger/entry.ts'
-import type { StoredApproval, Store, Transition } from '../store/store.ts'
-import { claimRefusal, mayBecome } from './states.ts'
-import { createWaiters } from './waiters.ts'
+import type { Entry } from '../ledger/entry.ts'
+import type { ApprovalFilter, StoredApproval } from '../store/store.ts'
+import { createClients } from './clients.ts'
+import { createExecuting } from './executing.ts'
+import { createOneByOne } from './one-by-one.ts'
+import { BROKER_ACTOR, entryOf, LOOK_AGAIN_MS, Records } from './records.ts'
+import { answerOf, DENIED_AGAIN_MS, isReusable } from './repeats.ts'
+import { isInvolved, judge } from './reviewers.ts'
+import type { Review } from './reviewers.ts'
+import { claimRefusal, hasEnded, mayBecome } from './states.ts'
+import type {
+  ApprovalListener,
+  Approvals,
+  ApprovalsDeps,
+  Asked,
+  Claim,
+  Claimed,
+  Closing,
+  HoldFacts,
+  Owner,
+  Revocation,
+} from './types.ts'
 
-/** How long a request waits for a decision by default, in milliseconds. */
-export const DEFAULT_PENDING_MS = 15 * 60_000
-/** How long an approval waits to be used, in milliseconds. */
-export const APPROVED_MS = 15 * 60_000
-/** Undecided requests of one pod at most. */
-export const MAX_PENDING_PER_POD = 100
-/** Undecided requests of all pods at most: a bound on memory, and on what reviewers can be flooded with. */
-export const MAX_PENDING = 5_000
-/** How often overdue requests are looked for, and how soon a waiter looks again by itself, in milliseconds. */
-const LOOK_AGAIN_MS = 1_000
-/** Name under which the broker itself acts in the ledger. */
-const BROKER_ACTOR = 'nestgate-broker'
+export { MAX_PENDING_PER_POD } from './records.ts'
+export type { Approvals, Asked, Claimed, HoldFacts } from './types.ts'
+
 /** Rows of one page when the store is read through at start. */
 const RECOVERY_PAGE = 10_000
+/** Longest preview kept, in UTF-16 code units. */
+export const MAX_PREVIEW = 64 * 1024
 
-/** A request to be held; `id` is its request id, the one its ledger entries carry. */
-export type HoldFacts = Omit<
-  Approval,
-  'state' | 'createdAt' | 'expiresAt' | 'decidedAt' | 'reason' | 'reviewer'
-> & {
-  /** Instance id of the asking process: only it may claim. */
-  readonly instanceId: string
-  readonly podUid: string
-}
-
-/** Who claims what. */
-export interface Claim {
-  readonly id: string
-  readonly digest: string
-  readonly instanceId: string
-  readonly podUid: string
-}
-
-/** A person's decision. */
-export interface Review {
-  readonly id: string
-  /** Name of the authenticated person. */
-  readonly reviewer: string
-  readonly approve: boolean
-  readonly reason: string
-}
-
-/** The held requests. Every method rejects with a {@link Fault} when the store fails. */
-export interface Approvals {
-  /** Stores a request with its entries and the one that it is now PENDING; refuses with `approvals_full`. */
-  hold(facts: HoldFacts, entries: readonly Entry[]): Promise<StoredApproval | Refusal>
-  /** A pod's own request: at once when it is not PENDING, else when that changes, `waitMs` have passed, or `signal` aborts. */
-  waitFor(
-    id: string,
-    podUid: string,
-    waitMs: number,
-    signal: AbortSignal,
-  ): Promise<StoredApproval | Refusal>
-  /** APPROVED → EXECUTING, for exactly one caller, who must then call {@link Approvals.finish}. */
-  claim(claim: Claim): Promise<StoredApproval | Refusal>
-  /** EXECUTING → the outcome; anything else is left as it is and logged. */
-  finish(id: string, outcome: 'SUCCEEDED' | 'FAILED' | 'UNKNOWN'): Promise<void>
-  decide(review: Review): Promise<StoredApproval | Refusal>
-  /** PENDING → CANCELLED, by the pod that asked. */
-  cancel(id: string, podUid: string): Promise<StoredApproval | Refusal>
-  get(id: string): Promise<StoredApproval | Refusal>
-  /** Newest first; all states when `states` is empty. */
-  list(states: readonly ApprovalState[], limit: number): Promise<readonly StoredApproval[]>
-  /** To be called once, before any other method: what was EXECUTING when the last broker ended becomes UNKNOWN, with an outcome entry. */
-  recover(): Promise<void>
-  /** Stops the timer and wakes all who wait. */
-  close(): void
-}
-
-/** What held requests need. */
-export interface ApprovalsDeps {
-  readonly store: Store
-  readonly log: Logger
-  /** Milliseconds since the epoch. */
-  readonly now: () => number
-  /** See {@link DEFAULT_PENDING_MS}. */
-  readonly pendingMs?: number
-}
-
-/** Makes the held requests of a store and starts looking for overdue ones. */
+/** Makes the held requests of a store and starts looking for overdue and revoked ones. */
 export function createApprovals(deps: ApprovalsDeps): Approvals {
   return new HeldRequests(deps)
 }
 
-/** What a transition adds to the new state itself. */
-type Change = Pick<Transition, 'reviewer' | 'reason' | 'expiresAtMs' | 'also'> & {
-  readonly actor: string
-  /** Reason of the ledger entry. */
-  readonly why: string
-}
-
 class HeldRequests implements Approvals {
-  readonly #store: Store
-  readonly #log: Logger
-  readonly #now: () => number
-  readonly #pendingMs: number
-  readonly #waiters = createWaiters()
-  /** Requests that can still expire: where they come from and when. */
-  readonly #open = new Map<string, { podUid: string; pending: boolean; expiresAtMs: number }>()
+  readonly #deps: ApprovalsDeps
+  readonly #records: Records
+  readonly #clients = createClients()
+  readonly #executing = createExecuting()
+  readonly #oneByOne = createOneByOne()
+  readonly #closing = new AbortController()
   readonly #timer: NodeJS.Timeout
-  #sweeping = false
-  #closed = false
+  #looking = false
 
-  constructor({ store, log, now, pendingMs = DEFAULT_PENDING_MS }: ApprovalsDeps) {
-    this.#store = store
-    this.#log = log
-    this.#now = now
-    this.#pendingMs = pendingMs
-    this.#timer = setInterval(() => void this.#sweep(), LOOK_AGAIN_MS)
+  constructor(deps: ApprovalsDeps) {
+    this.#deps = deps
+    this.#records = new Records(deps)
+    this.#records.subscribe(({ approval: { id, state } }) => {
+      if (state !== 'PENDING' && state !== 'APPROVED') this.#clients.forget(id)
+    })
+    this.#timer = setInterval(() => void this.#look(), LOOK_AGAIN_MS)
     this.#timer.unref()
   }
 
-  async hold(facts: HoldFacts, entries: readonly Entry[]): Promise<StoredApproval | Refusal> {
-    const pending = [...this.#open.values()].filter((one) => one.pending)
-    const ofPod = pending.filter(({ podUid }) => podUid === facts.podUid).length
-    if (ofPod >= MAX_PENDING_PER_POD || pending.length >= MAX_PENDING) {
-      return refuse('approvals_full', `${ofPod} of this pod, ${pending.length} in all`)
-    }
-    const nowMs = this.#now()
+  get closed(): AbortSignal {
+    return this.#closing.signal
+  }
+
+  ask(facts: HoldFacts, entries: readonly Entry[]): Promise<Asked | Refusal> {
+    // Two of the same that come together must not ask people twice; the store's index guards against other brokers.
+    return this.#oneByOne(`${facts.digest} ${facts.callerKey}`, async () => {
+      for (;;) {
+        const asked = await this.#tryAsk(facts, entries)
+        if (asked !== undefined) return asked
+      }
+    })
+  }
+
+  async open(facts: HoldFacts, entries: readonly Entry[]): Promise<Claimed> {
     const approval: StoredApproval = {
-      ...facts,
-      version: 1,
-      state: 'PENDING',
-      createdAt: new Date(nowMs).toISOString(),
-      expiresAt: new Date(nowMs + this.#pendingMs).toISOString(),
+      ...this.#recordOf(facts, facts.terms.approvedSeconds),
+      ...{ state: 'EXECUTING', breakGlass: true, review: 'open' },
     }
-    // Noted before it is stored, so that requests which arrive together are counted.
-    this.#note(approval)
-    try {
-      const held = entryOf(
-        approval,
-        'RECEIVED',
-        'PENDING',
-        facts.subject,
-        'policy holds the request',
-      )
-      await this.#store.hold(approval, [...entries, held])
-    } catch (error) {
-      this.#open.delete(approval.id)
-      throw error
-    }
-    return approval
+    await this.#records.create(approval, 'break-glass: goes ahead, to be reviewed', entries)
+    return this.#run(approval)
   }
 
   async waitFor(
     id: string,
-    podUid: string,
+    owner: Owner,
     waitMs: number,
     signal: AbortSignal,
   ): Promise<StoredApproval | Refusal> {
     const endMs = performance.now() + waitMs
     for (;;) {
-      const approval = await this.#own(id, podUid)
+      const approval = await this.#own(id, owner)
       const leftMs = endMs - performance.now()
       if (isRefusal(approval) || approval.state !== 'PENDING') return approval
-      if (leftMs <= 0 || signal.aborted || this.#closed) return approval
-      await this.#waiters.wait(id, Math.min(leftMs, LOOK_AGAIN_MS), signal)
+      if (leftMs <= 0 || signal.aborted || this.closed.aborted) return approval
+      await this.#records.waiters.wait(id, Math.min(leftMs, LOOK_AGAIN_MS), signal)
     }
   }
 
-  async claim(claim: Claim): Promise<StoredApproval | Refusal> {
+  async claim(claim: Claim): Promise<Claimed | Refusal> {
     for (;;) {
-      const approval = await this.#own(claim.id, claim.podUid)
+      const approval = await this.#own(claim.id, claim)
       if (isRefusal(approval)) return approval
-      if (approval.digest !== claim.digest || approval.instanceId !== claim.instanceId) {
-        return refuse('approval_mismatch')
-      }
-      const refusal = claimRefusal(approval.state, approval.reason)
+      const refusal = this.#mismatch(approval, claim) ?? claimRefusal(approval)
       if (refusal !== undefined) return refusal
+      const ended = await this.#endedReuse(approval)
+      if (ended !== undefined) return ended
       const actor = approval.subject
-      const claimed = await this.#move(approval, 'EXECUTING', { actor, why: 'claimed' })
-      if (claimed !== undefined) return claimed
+      const claimed = await this.#records.move(approval, 'EXECUTING', { actor, why: 'claimed' })
+      if (claimed !== undefined) return this.#run(claimed)
     }
   }
 
   async finish(id: string, outcome: 'SUCCEEDED' | 'FAILED' | 'UNKNOWN'): Promise<void> {
-    const approval = await this.#store.approval(id)
-    const change = { actor: BROKER_ACTOR, why: 'the request ended' }
-    if (approval !== undefined && mayBecome(approval.state, outcome)) {
-      if ((await this.#move(approval, outcome, change)) !== undefined) return
+    this.#executing.end(id)
+    for (;;) {
+      const approval = await this.#deps.store.approval(id)
+      if (approval === undefined || !mayBecome(approval.state, outcome)) {
+        const { log } = this.#deps
+        const state = approval?.state
+        if (state !== 'REVOKED') log.warn({ id, outcome, state }, 'an ended request was not running')
+        return
+      }
+      const change = { actor: BROKER_ACTOR, why: 'the request ended' }
+      if ((await this.#records.move(approval, outcome, change)) !== undefined) return
     }
-    this.#log.warn(
-      { id, outcome, state: approval?.state },
-      'a request ended that was not executing',
-    )
   }
 
-  async decide({ id, reviewer, approve, reason }: Review): Promise<StoredApproval | Refusal> {
+  async decide(review: Review): Promise<StoredApproval | Refusal> {
+    const { id, reviewer, reason, approve, groups = [] } = review
     for (;;) {
       const approval = await this.get(id)
       if (isRefusal(approval)) return approval
-      if (sameName(reviewer, approval.subject)) return refuse('self_approval')
-      if (approval.state !== 'PENDING') {
-        return refuse('approval_not_pending', `it is ${approval.state}`)
-      }
-      const decided = await this.#move(approval, approve ? 'APPROVED' : 'DENIED', {
-        ...{ actor: reviewer, why: reason, reviewer, reason },
-        ...(approve ? { expiresAtMs: this.#now() + APPROVED_MS } : {}),
+      const { state } = approval
+      if (state !== 'PENDING') return refuse('approval_not_pending', `it is ${state}`)
+      const nowMs = this.#deps.now()
+      const judged = judge(approval, review, new Date(nowMs).toISOString())
+      if (isRefusal(judged)) return judged
+      const { to, reviews } = judged
+      const expiresAtMs = nowMs + approval.terms.approvedSeconds * 1000
+      const decided = await this.#records.move(approval, to, {
+        ...{ actor: reviewer, why: reason, progress: { ...approval.progress, reviews } },
+        says: { verdict: approve ? 'approve' : 'deny', groups },
+        ...(to === 'PENDING' ? {} : { reviewer, reason }),
+        ...(to === 'APPROVED' ? { expiresAtMs, granted: true } : {}),
       })
       if (decided !== undefined) return decided
     }
   }
 
-  async cancel(id: string, podUid: string): Promise<StoredApproval | Refusal> {
+  async revoke({ id, ...by }: Revocation): Promise<StoredApproval | Refusal> {
     for (;;) {
-      const approval = await this.#own(id, podUid)
+      const approval = await this.get(id)
       if (isRefusal(approval)) return approval
-      if (approval.state !== 'PENDING') {
-        return refuse('approval_not_pending', `it is ${approval.state}`)
+      const { state, streaming } = approval
+      const endsIt = state === 'APPROVED' || (state === 'EXECUTING' && streaming)
+      if (!endsIt && !isReusable(approval, this.#deps.now())) {
+        return refuse('approval_not_revocable', `it is ${state}`)
       }
-      const change = { actor: approval.subject, why: 'the client left' }
-      const cancelled = await this.#move(approval, 'CANCELLED', change)
-      if (cancelled !== undefined) return cancelled
+      const { reviewer, reason, groups = [] } = by
+      const revocation = { reviewer, reason, at: new Date(this.#deps.now()).toISOString() }
+      const revoked = await this.#records.move(approval, endsIt ? 'REVOKED' : state, {
+        ...{ actor: reviewer, why: reason, says: { verdict: 'revoke', groups } },
+        progress: { ...approval.progress, revocation, reuseEnded: true },
+      })
+      if (revoked === undefined) continue
+      if (endsIt) this.#executing.cut(id)
+      return revoked
     }
   }
 
-  async get(id: string): Promise<StoredApproval | Refusal> {
+  async closeReview({ id, verdict, ...by }: Closing): Promise<StoredApproval | Refusal> {
     for (;;) {
-      const approval = await this.#store.approval(id)
-      if (approval === undefined) return refuse('request_unknown')
-      const fresh = await this.#expire(approval)
-      if (fresh !== undefined) return fresh
+      const approval = await this.get(id)
+      if (isRefusal(approval)) return approval
+      if (isInvolved(by, approval)) return refuse('self_approval')
+      if (approval.review !== 'open') return refuse('review_not_open')
+      if (!hasEnded(approval.state)) return refuse('review_not_open', 'the request still runs')
+      const { reviewer, reason, groups = [] } = by
+      const closing = { reviewer, reason, verdict, at: new Date(this.#deps.now()).toISOString() }
+      const closed = await this.#records.move(approval, approval.state, {
+        ...{ actor: reviewer, why: reason, says: { verdict, groups }, review: 'closed' },
+        progress: { ...approval.progress, closing },
+      })
+      if (closed !== undefined) return closed
     }
   }
 
-  async list(states: readonly ApprovalState[], limit: number): Promise<readonly StoredApproval[]> {
-    const rows = await this.#store.approvals(states, limit)
-    const fresh = await Promise.all(rows.map(async (row) => (await this.#expire(row)) ?? row))
-    return fresh.filter(({ state }) => states.length === 0 || states.includes(state))
+  async leave(id: string, owner: Owner): Promise<StoredApproval | Refusal> {
+    return this.#goes(id, owner, 'the client left')
+  }
+
+  async parked(id: string, owner: Owner): Promise<StoredApproval | Refusal> {
+    return this.#goes(id, owner, 'the client was told to come back', 'keep')
+  }
+
+  get(id: string): Promise<StoredApproval | Refusal> {
+    return this.#records.get(id)
+  }
+
+  async list(filter: ApprovalFilter, limit: number): Promise<readonly StoredApproval[]> {
+    const { states = [] } = filter
+    const rows = await this.#records.expireAll(await this.#deps.store.approvals(filter, limit))
+    return rows.filter(({ state }) => states.length === 0 || states.includes(state))
+  }
+
+  subscribe(listener: ApprovalListener): () => void {
+    return this.#records.subscribe(listener)
   }
 
   async recover(): Promise<void> {
+    const { store } = this.#deps
     for (;;) {
-      const left = await this.#store.approvals(['EXECUTING'], RECOVERY_PAGE)
+      const left = await store.approvals({ states: ['EXECUTING'] }, RECOVERY_PAGE)
       for (const approval of left) await this.#giveUp(approval)
       if (left.length < RECOVERY_PAGE) break
     }
-    const open = await this.#store.approvals(['PENDING', 'APPROVED'], RECOVERY_PAGE)
-    for (const approval of open) this.#note(approval)
+    const open = await store.approvals({ states: ['PENDING', 'APPROVED'] }, RECOVERY_PAGE)
+    for (const approval of open) this.#records.note(approval)
   }
 
   close(): void {
-    this.#closed = true
     clearInterval(this.#timer)
-    this.#waiters.wakeAll()
+    this.#closing.abort()
+    this.#records.waiters.wakeAll()
+  }
+
+  /** Undefined when another broker was asked the same at the same time. */
+  async #tryAsk(
+    facts: HoldFacts,
+    entries: readonly Entry[],
+  ): Promise<Asked | Refusal | undefined> {
+    const nowMs = this.#deps.now()
+    const { digest, callerKey, terms } = facts
+    const grantedSinceMs = nowMs - terms.reuseSeconds * 1000
+    const since = { grantedSinceMs, deniedSinceMs: nowMs - DENIED_AGAIN_MS }
+    const same = await this.#deps.store.same({ digest, callerKey, ...since })
+    const answer = answerOf(facts, await this.#records.expireAll(same), nowMs)
+    if (answer.way === 'join') return this.#join(answer.approval, facts, entries)
+    if (answer.way === 'reuse') {
+      const { id, reviewer, reason } = answer.original
+      const reused: StoredApproval = {
+        ...this.#recordOf(facts, terms.approvedSeconds),
+        ...{ state: 'APPROVED', reusedFrom: id, ...(reviewer === undefined ? {} : { reviewer }) },
+        ...(reason === undefined ? {} : { reason }),
+      }
+      const stored = await this.#records.create(reused, `passes on the approval of ${id}`, entries)
+      return stored ? { approval: reused, folded: false } : undefined
+    }
+    const full = this.#records.full(facts)
+    if (full !== undefined) return full
+    const approval = this.#recordOf(facts, terms.pendingSeconds)
+    const stored = await this.#records.create(approval, 'policy holds the request', entries)
+    if (!stored) return undefined
+    if (facts.clientWaits) this.#clients.add(approval.id, false)
+    return { approval, folded: false }
+  }
+
+  async #join(
+    approval: StoredApproval,
+    facts: HoldFacts,
+    entries: readonly Entry[],
+  ): Promise<Asked> {
+    const why = `joins ${approval.id}`
+    const joins = entryOf(approval, 'RECEIVED', 'FOLDED', facts.subject, why)
+    await this.#deps.store.append([...entries, { ...joins, requestId: facts.id }])
+    const { state, progress, instanceId } = approval
+    if (state === 'PENDING' && progress.clientWaits && facts.clientWaits) {
+      this.#clients.add(approval.id, instanceId !== facts.instanceId)
+    }
+    return { approval, folded: true }
+  }
+
+  #recordOf(facts: HoldFacts, seconds: number): StoredApproval {
+    const { clientWaits, preview, ...rest } = facts
+    const nowMs = this.#deps.now()
+    return {
+      ...rest,
+      ...(preview === undefined ? {} : { preview: bounded(preview) }),
+      version: 1,
+      state: 'PENDING',
+      breakGlass: false,
+      createdAt: new Date(nowMs).toISOString(),
+      expiresAt: new Date(nowMs + seconds * 1000).toISOString(),
+      progress: { reviews: [], clientWaits },
+    }
+  }
+
+  /** Nobody can have revoked it before this: a revocation first reads that it runs. */
+  #run(approval: StoredApproval): Claimed {
+    return { approval, revoked: this.#executing.start(approval.id, approval.streaming) }
+  }
+
+  /** Whether what is claimed is not what was approved, or by whom it is claimed. */
+  #mismatch(approval: StoredApproval, claim: Claim): Refusal | undefined {
+    const anyProcess = !approval.progress.clientWaits || this.#clients.isShared(approval.id)
+    const fits = anyProcess || approval.instanceId === claim.instanceId
+    return fits && approval.digest === claim.digest ? undefined : refuse('approval_mismatch')
+  }
+
+  /** Whether it passes on an approval that was revoked meanwhile. */
+  async #endedReuse({ reusedFrom }: StoredApproval): Promise<Refusal | undefined> {
+    if (reusedFrom === undefined) return undefined
+    const original = await this.#deps.store.approval(reusedFrom)
+    return original === undefined || original.progress.reuseEnded === true
+      ? refuse('approval_revoked', original?.progress.revocation?.reason)
+      : undefined
+  }
+
+  /** One client less; when it was the last, the request goes on without, or ends. */
+  async #goes(
+    id: string,
+    owner: Owner,
+    why: string,
+    onLeave?: 'keep',
+  ): Promise<StoredApproval | Refusal> {
+    let isLast: boolean | undefined
+    for (;;) {
+      const approval = await this.#own(id, owner)
+      if (isRefusal(approval)) return approval
+      const { state, progress, terms, subject: actor } = approval
+      const keeps = (onLeave ?? terms.onLeave) === 'keep'
+      if (state !== 'PENDING' && !(state === 'APPROVED' && keeps)) {
+        return refuse('approval_not_pending', `it is ${state}`)
+      }
+      isLast ??= !progress.clientWaits || this.#clients.remove(id)
+      if (!progress.clientWaits || !isLast) return approval
+      const moved = keeps
+        ? await this.#records.move(approval, state, {
+            ...{ actor, why, progress: { ...progress, clientWaits: false } },
+          })
+        : await this.#records.move(approval, 'CANCELLED', { actor, why })
+      if (moved !== undefined) return moved
+    }
   }
 
   /** What a broker that ended left behind: nobody knows what became of the request, and it is never repeated. */
   async #giveUp(approval: StoredApproval): Promise<void> {
-    await this.#move(approval, 'UNKNOWN', {
+    await this.#records.move(approval, 'UNKNOWN', {
       actor: BROKER_ACTOR,
       why: 'broker_restarted',
       also: [
@@ -277,78 +355,39 @@ class HeldRequests implements Approvals {
     })
   }
 
-  /** A pod's own request; another pod's looks as if it did not exist. */
-  async #own(id: string, podUid: string): Promise<StoredApproval | Refusal> {
+  /** An own request; another's looks as if it did not exist. */
+  async #own(id: string, owner: Owner): Promise<StoredApproval | Refusal> {
     const approval = await this.get(id)
-    if (isRefusal(approval) || approval.podUid === podUid) return approval
-    return refuse('request_unknown')
+    if (isRefusal(approval)) return approval
+    const isOwn =
+      'callerKey' in owner
+        ? approval.callerKey === owner.callerKey
+        : approval.podUid === owner.podUid
+    return isOwn ? approval : refuse('request_unknown')
   }
 
-  /** The request as it is now, EXPIRED if it is overdue; undefined when somebody else changed it meanwhile. */
-  async #expire(approval: StoredApproval): Promise<StoredApproval | undefined> {
-    const overdue = Date.parse(approval.expiresAt) <= this.#now()
-    if (!overdue || !mayBecome(approval.state, 'EXPIRED')) return approval
-    const why = approval.state === 'PENDING' ? 'nobody decided in time' : 'not used in time'
-    return this.#move(approval, 'EXPIRED', { actor: BROKER_ACTOR, why })
-  }
-
-  /** One compare-and-set with its entry; undefined when it missed. */
-  async #move(
-    approval: StoredApproval,
-    to: ApprovalState,
-    { actor, why, ...change }: Change,
-  ): Promise<StoredApproval | undefined> {
-    const { id, version, state } = approval
-    if (!mayBecome(state, to)) throw new Fault('store_failed', `no way from ${state} to ${to}`)
-    const entry = entryOf(approval, state, to, actor, why)
-    const moved = await this.#store.transition({
-      ...{ id, version, to, nowMs: this.#now(), entry },
-      ...change,
-    })
-    if (moved !== undefined) this.#note(moved)
-    this.#waiters.wake(id)
-    return moved
-  }
-
-  /** Keeps the memory of open requests in step. */
-  #note(approval: StoredApproval): void {
-    const { id, podUid, state } = approval
-    if (!mayBecome(state, 'EXPIRED')) this.#open.delete(id)
-    else {
-      const expiresAtMs = Date.parse(approval.expiresAt)
-      this.#open.set(id, { podUid, pending: state === 'PENDING', expiresAtMs })
-    }
-  }
-
-  async #sweep(): Promise<void> {
-    if (this.#sweeping || this.#closed) return
-    this.#sweeping = true
+  /** Ends what is overdue, cuts what another broker revoked. */
+  async #look(): Promise<void> {
+    if (this.#looking) return
+    this.#looking = true
     try {
-      const nowMs = this.#now()
-      const overdue = [...this.#open].filter(([, { expiresAtMs }]) => expiresAtMs <= nowMs)
-      for (const [id] of overdue) {
-        if (isRefusal(await this.get(id))) this.#open.delete(id)
+      await this.#records.sweep()
+      for (const id of this.#executing.revocable()) {
+        const approval = await this.#deps.store.approval(id)
+        if (approval?.state === 'REVOKED') this.#executing.cut(id)
       }
     } catch (error) {
-      this.#log.error({ error: messageOf(error) }, 'overdue requests could not be expired')
+      if (this.closed.aborted) return
+      const message = 'overdue or revoked requests could not be looked for'
+      this.#deps.log.error({ error: messageOf(error) }, message)
     } finally {
-      this.#sweeping = false
+      this.#looking = false
     }
   }
 }
 
-function entryOf(
-  approval: StoredApproval,
-  from: string,
-  to: ApprovalState,
-  actor: string,
-  reason: string,
-): ApprovalEntry {
-  const { id: requestId, cluster } = approval
-  return { kind: 'approval', requestId, cluster, from, to, actor, reason }
-}
-
-/** Whether two names are one person's; sign-in systems do not agree on case. */
-function sameName(a: string, b: string): boolean {
-  return a.normalize('NFC').toLowerCase() === b.normalize('NFC').toLowerCase()
+function bounded(preview: NonNullable<HoldFacts['preview']>): NonNullable<HoldFacts['preview']> {
+  if (preview.text.length <= MAX_PREVIEW) return preview
+  const note = [preview.note, `cut after ${MAX_PREVIEW} characters`].filter(Boolean).join('; ')
+  return { ...preview, text: preview.text.slice(0, MAX_PREVIEW).toWellFormed(), note }
 }

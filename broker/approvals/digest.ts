@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto'
 /** What is approved. */
 export interface DigestInput {
   readonly cluster: string
-  /** HTTP method as sent. */
+  /** HTTP method as sent; of no account where `connect` is set. */
   readonly method: string
   /** Canonical path, as `parseTarget` gives it. */
   readonly path: string
@@ -19,17 +19,25 @@ export interface DigestInput {
   readonly contentType: string
   /** Lower-case hex. */
   readonly bodySha256: string
-  /** The asking process, in all that stays the same when the same program runs again in the same container. */
+  /**
+   * Who asks: the process, in all that stays the same when the same program runs again in the same container,
+   * and the person or pipeline whose token came with it.
+   */
   readonly identity: {
+    /** Empty, as all that follows but `subject`, where a direct client asks. */
     readonly podUid: string
     readonly containerId: string
     readonly uid: number
     readonly exe: string
+    /** Issuer and `sub` of the token: names that never move to somebody else. */
+    readonly subject?: { readonly issuer: string; readonly sub: string } | undefined
   }
 }
 
 /** Names the canonical form; a changed form needs a new one. */
-const FORM = 'nestgate-request/1'
+const FORM = 'nestgate-request/2'
+/** In place of the method where a session is opened: kubectl's GET for a WebSocket and its POST for SPDY ask for the same. */
+const CONNECT_METHOD = 'CONNECT'
 /** A client's patience is no part of what it asks for: kubectl sends other values when it tries again. */
 const IGNORED_PARAMETER = 'timeout'
 
@@ -38,7 +46,8 @@ const IGNORED_PARAMETER = 'timeout'
  * keep their order, because the API server reads the first and an approval of `a=1&a=2` is none of `a=2&a=1`.
  */
 export function requestDigest(input: DigestInput): string {
-  const { cluster, method, path, contentType, bodySha256, identity } = input
+  const { cluster, path, contentType, bodySha256, identity } = input
+  const method = input.connect ? CONNECT_METHOD : input.method
   const pairs = input.query
     .filter(([name]) => input.connect || name !== IGNORED_PARAMETER)
     .toSorted(([a], [b]) => compare(a, b))
@@ -46,6 +55,7 @@ export function requestDigest(input: DigestInput): string {
     FORM,
     ...[cluster, method, path, pairs, contentType, bodySha256],
     ...[identity.podUid, identity.containerId, identity.uid, identity.exe],
+    identity.subject === undefined ? null : [identity.subject.issuer, identity.subject.sub],
   ]
   return createHash('sha256').update(JSON.stringify(form)).digest('hex')
 }

@@ -2,12 +2,13 @@
 import { refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import type { ApprovalState } from '../../shared/wire.ts'
+import type { StoredApproval } from '../store/store.ts'
 
-/** Where each state may go. */
+/** Where each state may go; only what streams may go from EXECUTING to REVOKED. */
 export const TRANSITIONS: Readonly<Record<ApprovalState, readonly ApprovalState[]>> = {
   PENDING: ['APPROVED', 'DENIED', 'EXPIRED', 'CANCELLED'],
   APPROVED: ['EXECUTING', 'EXPIRED', 'REVOKED'],
-  EXECUTING: ['SUCCEEDED', 'FAILED', 'UNKNOWN'],
+  EXECUTING: ['SUCCEEDED', 'FAILED', 'UNKNOWN', 'REVOKED'],
   SUCCEEDED: [],
   FAILED: [],
   UNKNOWN: [],
@@ -22,11 +23,13 @@ export function mayBecome(from: ApprovalState, to: ApprovalState): boolean {
   return TRANSITIONS[from].includes(to)
 }
 
-/** Why a held request in this state cannot be claimed; undefined for APPROVED, which can. */
-export function claimRefusal(
-  state: ApprovalState,
-  reason: string | undefined,
-): Refusal | undefined {
+/** Whether a held request in this state is over. */
+export function hasEnded(state: ApprovalState): boolean {
+  return TRANSITIONS[state].length === 0
+}
+
+/** Why a held request cannot be claimed; undefined for one that is APPROVED, which can. */
+export function claimRefusal({ state, reason, progress }: StoredApproval): Refusal | undefined {
   switch (state) {
     case 'APPROVED':
       return undefined
@@ -35,7 +38,7 @@ export function claimRefusal(
     case 'DENIED':
       return refuse('approval_denied', reason)
     case 'REVOKED':
-      return refuse('approval_denied', 'the approval was withdrawn')
+      return refuse('approval_revoked', progress.revocation?.reason)
     case 'EXPIRED':
       return refuse('approval_expired')
     case 'CANCELLED':

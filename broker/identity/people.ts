@@ -19,6 +19,11 @@ export type Role = (typeof ROLES)[number]
 export interface Person {
   readonly name: string
   readonly roles: readonly Role[]
+  readonly groups?: readonly string[]
+  /** All names of this person, by whatever way they sign in; `name` counts without being listed. */
+  readonly names?: readonly string[]
+  /** When the token ends, milliseconds since the epoch. */
+  readonly expiresAtMs?: number
 }
 
 /** Finds out which person sent a message. */
@@ -41,8 +46,8 @@ export interface PersonSettings extends Person {
  * time of an answer says nothing about the list.
  */
 export function createPeople(people: readonly PersonSettings[]): PeopleAuthenticator {
-  const known = people.map(({ name, roles, tokenSha256 }) => ({
-    person: { name, roles },
+  const known = people.map(({ tokenSha256, ...person }) => ({
+    person,
     hash: Buffer.from(tokenSha256, 'hex'),
   }))
   return {

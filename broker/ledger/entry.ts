@@ -125,9 +125,16 @@ export interface ApprovalEntry {
   readonly requestId: string
   readonly cluster: string
   readonly from: string
+  /** `FOLDED` where the request joins one that is held already. */
   readonly to: string
   readonly actor: string
   readonly reason: string
+  /** Set where a person speaks; from and to are equal where that alone changes no state. */
+  readonly review?: {
+    readonly verdict: 'approve' | 'deny' | 'revoke' | 'justified' | 'unjustified'
+    /** The person's groups at that time. */
+    readonly groups: readonly string[]
+  }
 }
 
 /**

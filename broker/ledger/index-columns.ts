@@ -96,7 +96,9 @@ function ofRefusal(entry: RefusalEntry): IndexColumns {
 }
 
 function ofApproval(entry: ApprovalEntry): IndexColumns {
-  const reviewer = DECIDED_BY_A_PERSON.has(entry.to) ? entry.actor : null
+  // what starts in a decided state repeats an earlier approval: nobody decided on it
+  const decided = DECIDED_BY_A_PERSON.has(entry.to) && entry.from !== 'RECEIVED'
+  const reviewer = decided || entry.review !== undefined ? entry.actor : null
   return { ...NONE, ...ofRequest(entry), reviewer }
 }
 

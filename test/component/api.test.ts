@@ -11,6 +11,7 @@ import {
   approvalListSchema,
   approvalSchema,
   auditPageSchema,
+  contextSchema,
   heldRequestSchema,
   MAX_WAIT_S,
 } from '../../shared/wire.ts'
@@ -61,9 +62,9 @@ describe('the broker’s API', () => {
   }
   const hold = async (change: Parameters<typeof facts>[0] = {}): Promise<StoredApproval> => {
     const held = facts(change)
-    const stored = await api.approvals.hold(held, [intent({ requestId: held.id })])
-    if (isRefusal(stored)) throw new Error(stored.refused)
-    return stored
+    const asked = await api.approvals.ask(held, [intent({ requestId: held.id })])
+    if (isRefusal(asked)) throw new Error(asked.refused)
+    return asked.approval
   }
   const expectRefusal = ({ status, headers, body }: Reply, reason: Reason): void => {
     expect(body).to.deep.include({ code: reason, status: REASONS[reason].status })
@@ -114,6 +115,13 @@ describe('the broker’s API', () => {
     ['token-alice', 'GET', '/v1/audit/events', 'role_missing'],
     ['token-carol', 'POST', `/v1/approvals/${id}/approve`, 'role_missing'],
     ['token-carol', 'POST', `/v1/approvals/${id}/deny`, 'role_missing'],
+    ['token-carol', 'POST', `/v1/approvals/${id}/revoke`, 'role_missing'],
+    ['token-carol', 'POST', `/v1/approvals/${id}/review`, 'role_missing'],
+    [undefined, 'GET', '/v1/approvals/watch', 'credentials_missing'],
+    ['pod-1', 'GET', '/v1/approvals/watch', 'credentials_invalid'],
+    ['wrong', 'GET', `/v1/approvals/${id}/context`, 'credentials_invalid'],
+    [undefined, 'GET', '/v1/me', 'credentials_missing'],
+    ['token-alice', 'POST', `/v1/requests/${id}/park`, 'credentials_invalid'],
     ['token-alice', 'GET', `/v1/requests/${id}`, 'credentials_invalid'],
     ['token-root', 'POST', `/v1/requests/${id}/cancel`, 'credentials_invalid'],
     ['token-root', 'POST', '/v1/sidecars', 'credentials_invalid'],
@@ -138,7 +146,7 @@ describe('the broker’s API', () => {
       const shown = await call('token-alice', 'GET', `/v1/approvals/${held.id}`)
       expect(shown.body).to.deep.equal(item)
       expect(item).to.include({ name: 'shown', state: 'PENDING' })
-      for (const hidden of ['version', 'instanceId', 'podUid'])
+      for (const hidden of ['version', 'instanceId', 'podUid', 'callerKey', 'progress'])
         expect(shown.body).to.not.have.property(hidden)
     })
 
@@ -149,6 +157,8 @@ describe('the broker’s API', () => {
       'limit=0',
       'limit=1001',
       'limit=x',
+      'review=both',
+      'cluster=',
       'other=1',
     ]) {
       it(`refuses a list with ${query}`, async () => {
@@ -175,6 +185,102 @@ describe('the broker’s API', () => {
         )
       })
     }
+
+    it('counts people of each group, and shows what is missing', async () => {
+      const quorums = [
+        { group: 'sre', count: 1 },
+        { group: 'security', count: 1 },
+      ]
+      const held = await hold({ terms: { quorums }, owners: ['group:admins'] })
+      const path = `/v1/approvals/${held.id}`
+      const decide = (who: string) => call(who, 'POST', `${path}/approve`, { reason: 'ok' })
+      expect((await call('token-alice', 'GET', path)).body).to.deep.include({ missing: quorums })
+      expectRefusal(await decide('token-alice'), 'reviewer_not_eligible')
+      const half = approvalSchema.parse((await decide('token-bob')).body)
+      expect(half).to.include({ state: 'PENDING' })
+      expect(half.missing).to.deep.equal([{ group: 'security', count: 1 }])
+      expectRefusal(await decide('token-bob'), 'already_reviewed')
+      const whole = approvalSchema.parse((await decide('token-eve')).body)
+      expect(whole).to.include({ state: 'APPROVED' })
+      expect(whole.missing).to.deep.equal([])
+      expect(whole.reviews.map(({ reviewer, groups }) => [reviewer, groups])).to.deep.equal([
+        ['bob', ['sre']],
+        ['eve', ['security']],
+      ])
+      expect(JSON.stringify(whole)).to.not.contain('oidc:eve')
+    })
+
+    it('refuses a person under any of their names', async () => {
+      const held = await hold({ requesters: ['OIDC:Eve'] })
+      const path = `/v1/approvals/${held.id}/approve`
+      expectRefusal(await call('token-eve', 'POST', path, { reason: 'x' }), 'self_approval')
+    })
+
+    it('revokes an approval, once', async () => {
+      const held = await hold()
+      const path = `/v1/approvals/${held.id}`
+      const revoke = () => call('token-bob', 'POST', `${path}/revoke`, { reason: 'too late' })
+      expectRefusal(await revoke(), 'approval_not_revocable')
+      await call('token-alice', 'POST', `${path}/approve`, { reason: 'x' })
+      const revoked = approvalSchema.parse((await revoke()).body)
+      expect(revoked).to.include({ state: 'REVOKED', reviewer: 'alice' })
+      expect(revoked.revocation).to.include({ reviewer: 'bob', reason: 'too late' })
+      expectRefusal(await revoke(), 'approval_not_revocable')
+    })
+
+    it('lists break-glass requests to be reviewed, and takes the review', async () => {
+      const { approval } = await api.approvals.open(facts({ cluster: 'far' }), [])
+      const { id } = approval
+      const path = `/v1/approvals/${id}/review`
+      const body = { reason: 'there was a fire', verdict: 'justified' }
+      const list = async (query: string): Promise<string[]> => {
+        const answer = await call('token-carol', 'GET', `/v1/approvals?${query}`)
+        return approvalListSchema.parse(answer.body).items.map((item) => item.id)
+      }
+      expect(await list('review=open')).to.deep.equal([id])
+      expectRefusal(await call('token-alice', 'POST', path, body), 'review_not_open')
+      await api.approvals.finish(id, 'SUCCEEDED')
+      expectRefusal(await call('token-alice', 'POST', path, { reason: 'x' }), 'body_invalid')
+      const closed = await call('token-alice', 'POST', path, body)
+      expect(closed.body).to.deep.include({ review: 'closed' })
+      expect(approvalSchema.parse(closed.body).closing).to.include({ verdict: 'justified' })
+      expect(await list('review=open')).to.deep.equal([])
+      expect(await list('review=closed&cluster=far')).to.deep.equal([id])
+      expect(await list('review=closed&cluster=main')).to.deep.equal([])
+      expectRefusal(await call('token-alice', 'POST', path, body), 'review_not_open')
+    })
+
+    it('shows what else the same agent did, newest first, and writes the reading down', async () => {
+      const agent = `agent-${newRequestId(0)}`
+      const held = await hold({ agent })
+      const denied = { effect: 'deny', reason: 'policy_denied' } as const
+      await api.store.append([
+        intent({ agent, requestId: held.id }),
+        ...Array.from({ length: 25 }, () => intent({ agent })),
+        intent({ agent: 'somebody else' }),
+        intent({ agent, request: { verb: 'create', subresource: 'exec' }, decision: denied }),
+        intent({ agent, request: { isResourceRequest: false, resource: '', path: '/version' } }),
+      ])
+      const { status, body } = await call('token-alice', 'GET', `/v1/approvals/${held.id}/context`)
+      expect(status).to.equal(200)
+      const { items } = contextSchema.strict().parse(body)
+      expect(items).to.have.length(20)
+      expect(items[0]).to.include({ resource: '/version', effect: 'allow' })
+      expect(items[1]).to.include({
+        ...{ verb: 'create', resource: 'pods/exec', effect: 'deny', namespace: 'shop' },
+        name: 'web-0',
+      })
+      expect(items.map(({ requestId }) => requestId)).to.not.include(held.id)
+      const [read] = await api.store.events({ kind: 'system', subject: 'alice' }, 1)
+      expect(read?.entry).to.deep.include({ event: 'audit_read' })
+      expect(JSON.stringify(read?.entry)).to.contain(held.id)
+    })
+
+    it('says who one is', async () => {
+      expect((await call('token-bob', 'GET', '/v1/me')).body).to.deep.equal({
+        ...{ name: 'bob', roles: ['reviewer'], groups: ['sre'] },
+      })
+    })
 
     it('refuses who decides on their own request', async () => {
       const held = await hold({ subject: 'Alice' })
@@ -225,7 +331,7 @@ describe('the broker’s API', () => {
           reason,
         )
         expect(await api.approvals.get(held.id)).to.include({ state: 'PENDING' })
-        await api.approvals.cancel(held.id, held.podUid)
+        await api.approvals.leave(held.id, { podUid: 'pod-1' })
       })
     }
   })
@@ -284,7 +390,7 @@ describe('the broker’s API', () => {
           await call('pod-1', 'GET', `/v1/requests/${held.id}?${query}`),
           'query_invalid',
         )
-        await api.approvals.cancel(held.id, held.podUid)
+        await api.approvals.leave(held.id, { podUid: 'pod-1' })
       })
     }
 
@@ -311,6 +417,16 @@ describe('the broker’s API', () => {
         await call('pod-1', 'POST', `/v1/requests/${held.id}/cancel`),
         'approval_not_pending',
       )
+    })
+
+    it('keeps a request whose client was sent away, until it comes back', async () => {
+      const held = await hold()
+      const { body } = await call('pod-1', 'POST', `/v1/requests/${held.id}/park`)
+      expect(body).to.include({ state: 'PENDING' })
+      await call('pod-1', 'POST', `/v1/requests/${held.id}/cancel`)
+      const approval = await call('token-alice', 'GET', `/v1/approvals/${held.id}`)
+      expect(approval.body).to.include({ state: 'PENDING', clientWaits: false })
+      expectRefusal(await call('pod-2', 'POST', `/v1/requests/${held.id}/park`), 'request_unknown')
     })
 
     it('stops waiting when the client leaves', async () => {

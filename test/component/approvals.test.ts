@@ -1,19 +1,16 @@
 import { expect } from 'chai'
 import { afterEach, beforeEach, describe, it } from 'mocha'
-import {
-  APPROVED_MS,
-  createApprovals,
-  MAX_PENDING_PER_POD,
-} from '../../broker/approvals/approvals.ts'
-import type { Approvals, HoldFacts } from '../../broker/approvals/approvals.ts'
+import { createApprovals, MAX_PENDING_PER_POD } from '../../broker/approvals/approvals.ts'
+import type { Approvals, Asked } from '../../broker/approvals/types.ts'
 import type { ApprovalEntry } from '../../broker/ledger/entry.ts'
 import type { StoredApproval, Store } from '../../broker/store/store.ts'
 import { isRefusal } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
-import { facts, intent, pending } from '../support/entries.ts'
+import { facts, intent, pending, TERMS } from '../support/entries.ts'
 import { newFile, open, SILENT } from '../support/sqlite-store.ts'
 
-const PENDING_MS = 60_000
+const PENDING_MS = TERMS.pendingSeconds * 1000
+const APPROVED_MS = TERMS.approvedSeconds * 1000
 const NEVER = new AbortController().signal
 
 describe('held requests', () => {
@@ -25,7 +22,7 @@ describe('held requests', () => {
 
   const start = async (): Promise<void> => {
     store = await open(file, { now: () => nowMs })
-    approvals = createApprovals({ store, log: SILENT, now: () => nowMs, pendingMs: PENDING_MS })
+    approvals = createApprovals({ store, log: SILENT, now: () => nowMs })
     await approvals.recover()
   }
   const stop = async (): Promise<void> => {
@@ -42,17 +39,24 @@ describe('held requests', () => {
     remove()
   })
 
-  const hold = async (change: Partial<HoldFacts> = {}): Promise<StoredApproval> => {
+  const ask = async (change: Parameters<typeof facts>[0] = {}): Promise<Asked> => {
     const held = facts(change)
-    return accepted(await approvals.hold(held, [intent({ requestId: held.id })]))
+    return accepted(await approvals.ask(held, [intent({ requestId: held.id })]))
   }
+  const hold = async (change: Parameters<typeof facts>[0] = {}): Promise<StoredApproval> =>
+    (await ask(change)).approval
   const approve = (id: string, reviewer = 'alice') =>
     approvals.decide({ id, reviewer, approve: true, reason: 'fine' })
   const deny = (id: string) =>
     approvals.decide({ id, reviewer: 'alice', approve: false, reason: 'no' })
-  const claim = (held: StoredApproval, change: Partial<StoredApproval> = {}) => {
-    const { id, digest, instanceId, podUid } = { ...held, ...change }
-    return approvals.claim({ id, digest, instanceId, podUid })
+  const claimed = (held: StoredApproval, change: Partial<StoredApproval> = {}) => {
+    const { id, digest, instanceId, callerKey } = { ...held, ...change }
+    return approvals.claim({ id, digest, instanceId, callerKey })
+  }
+  /** The record of a claim that succeeds. */
+  const claim = async (held: StoredApproval, change: Partial<StoredApproval> = {}) => {
+    const result = await claimed(held, change)
+    return isRefusal(result) ? result : result.approval
   }
   const states = async (id: string): Promise<string[]> => {
     const events = await store.events({ requestId: id, kind: 'approval' }, 100)
@@ -92,7 +96,7 @@ describe('held requests', () => {
   const mismatches: readonly [string, Partial<StoredApproval>, string][] = [
     ['another digest', { digest: 'f'.repeat(64) }, 'approval_mismatch'],
     ['another process', { instanceId: 'instance-2' }, 'approval_mismatch'],
-    ['another pod', { podUid: 'pod-2' }, 'request_unknown'],
+    ['another caller', { callerKey: 'pod-2' }, 'request_unknown'],
     ['another id', { id: 'nothing' }, 'request_unknown'],
   ]
   for (const [what, change, reason] of mismatches) {
@@ -107,7 +111,7 @@ describe('held requests', () => {
   const unclaimable: readonly [string, (held: StoredApproval) => Promise<unknown>, string][] = [
     ['nobody decided', () => Promise.resolve(), 'approval_required'],
     ['denied', (held) => deny(held.id), 'approval_denied'],
-    ['cancelled', (held) => approvals.cancel(held.id, held.podUid), 'approval_cancelled'],
+    ['cancelled', (held) => approvals.leave(held.id, held), 'approval_cancelled'],
     [
       'expired undecided',
       () => {
@@ -174,22 +178,22 @@ describe('held requests', () => {
     const [first, second] = await Promise.all([deny(held.id), approve(held.id, 'bob')])
     expect(first).to.include({ state: 'DENIED', reviewer: 'alice' })
     expect(second).to.have.property('refused', 'approval_not_pending')
-    expect(await approvals.cancel(held.id, held.podUid)).to.have.property(
-      'refused',
-      'approval_not_pending',
-    )
+    expect(await approvals.leave(held.id, held)).to.have.property('refused', 'approval_not_pending')
     expect(await states(held.id)).to.deep.equal(['RECEIVED PENDING', 'PENDING DENIED'])
   })
 
   it('are cancelled by their own pod only', async () => {
     const held = await hold()
-    expect(await approvals.cancel(held.id, 'pod-2')).to.have.property('refused', 'request_unknown')
-    expect(await approvals.cancel(held.id, 'pod-1')).to.include({ state: 'CANCELLED' })
+    expect(await approvals.leave(held.id, { podUid: 'pod-2' })).to.have.property(
+      'refused',
+      'request_unknown',
+    )
+    expect(await approvals.leave(held.id, { podUid: 'pod-1' })).to.include({ state: 'CANCELLED' })
   })
 
   describe('waited for', () => {
-    const wait = (held: StoredApproval, ms: number, signal = NEVER, podUid = held.podUid) =>
-      approvals.waitFor(held.id, podUid, ms, signal)
+    const wait = (held: StoredApproval, ms: number, signal = NEVER, podUid = 'pod-1') =>
+      approvals.waitFor(held.id, { podUid }, ms, signal)
 
     it('wake who waits as soon as somebody decides', async () => {
       const held = await hold()
@@ -260,8 +264,10 @@ describe('held requests', () => {
     nowMs += PENDING_MS - 10
     const young = await hold()
     nowMs += 20
-    expect((await approvals.list(['PENDING'], 10)).map(({ id }) => id)).to.deep.equal([young.id])
-    const all = await approvals.list([], 10)
+    expect((await approvals.list({ states: ['PENDING'] }, 10)).map(({ id }) => id)).to.deep.equal([
+      young.id,
+    ])
+    const all = await approvals.list({}, 10)
     expect(all.map(({ id, state }) => [id, state])).to.deep.equal([
       [young.id, 'PENDING'],
       [old.id, 'EXPIRED'],
@@ -270,17 +276,17 @@ describe('held requests', () => {
 
   it('are limited for each pod, also when they come together, and room is made by decisions', async () => {
     const results = await Promise.all(
-      Array.from({ length: MAX_PENDING_PER_POD + 5 }, () => approvals.hold(facts(), [])),
+      Array.from({ length: MAX_PENDING_PER_POD + 5 }, () => approvals.ask(facts(), [])),
     )
     expect(results.filter(isRefusal).map(({ refused }) => refused)).to.deep.equal(
       Array.from({ length: 5 }, () => 'approvals_full'),
     )
-    expect(await approvals.hold(facts({ podUid: 'pod-2' }), [])).to.include({ state: 'PENDING' })
-    await approve(accepted(results[0]!).id)
-    expect(await approvals.hold(facts(), [])).to.include({ state: 'PENDING' })
+    expect(await hold({ podUid: 'pod-2' })).to.include({ state: 'PENDING' })
+    await approve(accepted(results[0]!).approval.id)
+    expect(await hold()).to.include({ state: 'PENDING' })
     await stop()
     await start()
-    expect(await approvals.hold(facts(), [])).to.have.property('refused', 'approvals_full')
+    expect(await approvals.ask(facts(), [])).to.have.property('refused', 'approvals_full')
   })
 
   it('leave no trace in the limit when the store failed', async () => {
@@ -289,11 +295,11 @@ describe('held requests', () => {
       const taken = pending()
       await store.hold(taken, [])
       const failed = await approvals
-        .hold(facts({ id: taken.id }), [])
+        .ask(facts({ id: taken.id }), [])
         .catch((fault: unknown) => fault)
       expect(failed).to.have.property('code', 'store_failed')
     }
-    expect(await approvals.hold(facts(), [])).to.include({ state: 'PENDING' })
+    expect(await hold()).to.include({ state: 'PENDING' })
   })
 
   describe('after a restart', () => {
@@ -337,7 +343,7 @@ describe('held requests', () => {
   })
 })
 
-function accepted(result: StoredApproval | Refusal): StoredApproval {
+function accepted<T extends object>(result: T | Refusal): T {
   if (isRefusal(result)) throw new Error(`refused: ${result.refused}`)
   return result
 }

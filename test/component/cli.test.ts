@@ -6,6 +6,7 @@ import { createServer } from 'node:http'
 import type { RequestListener } from 'node:http'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { createInterface } from 'node:readline'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -45,9 +46,9 @@ describe('nestgate', () => {
   const as = (person: string, ...args: string[]): Promise<Run> =>
     run(args, { NESTGATE_BROKER_URL: api.url, NESTGATE_TOKEN: `token-${person}` })
   const hold = async (change: Parameters<typeof facts>[0] = {}): Promise<string> => {
-    const held = await api.approvals.hold(facts(change), [])
+    const held = await api.approvals.ask(facts(change), [])
     if (isRefusal(held)) throw new Error(held.refused)
-    return held.id
+    return held.approval.id
   }
 
   it('lists what waits, and says so when nothing does', async () => {
@@ -108,6 +109,94 @@ describe('nestgate', () => {
     const again = await as('alice', 'approvals', 'deny', one, '--reason', 'no')
     expect(again).to.include({ code: 1, out: '' })
     expect(again.err).to.contain('approval_not_pending')
+  })
+
+  it('shows what policy wants, what would change, and what else the agent did', async () => {
+    const agent = `agent-${newRequestId(0)}`
+    const id = await hold({
+      ...{ agent, ancestors: ['planner', 'shell'], owners: ['group:bots'] },
+      terms: { quorums: [{ group: 'sre', count: 2 }] },
+      target: { uid: 'uid-1', resourceVersion: '77', contentSha256: 'a' },
+      preview: { kind: 'diff', text: '-replicas: 3\n+\treplicas: 0\u001b[2J', note: 'masked' },
+    })
+    await api.approvals.decide({
+      ...{ id, reviewer: 'bob', groups: ['sre'], approve: true, reason: 'fine' },
+    })
+    await api.store.append([intent({ agent })])
+    const { code, out } = await as('carol', 'approvals', 'show', id)
+    expect(code).to.equal(0)
+    const shown = out.replaceAll(/ +/g, ' ')
+    for (const line of [
+      'Because: rule "deletions" holds delete deployments',
+      'Above it: planner < shell',
+      'Owners: group:bots',
+      'Needs: 2 of sre',
+      'Missing: 1 of sre',
+      'Approved: by bob at ',
+      'Target: uid uid-1, version 77',
+      'diff: masked\n -replicas: 3\n + replicas: 0\\x1b[2J\n',
+      'allow get pods shop/web-0',
+    ])
+      expect(shown).to.contain(line)
+  })
+
+  it('says what is still missing after an approval, revokes, and closes reviews', async () => {
+    const id = await hold({
+      terms: {
+        quorums: [
+          { group: 'sre', count: 1 },
+          { group: 'security', count: 1 },
+        ],
+      },
+    })
+    const what = 'delete deployments.apps shop/old\n'
+    const half = await as('bob', 'approvals', 'approve', id, '--reason', 'ok')
+    expect(half.out).to.equal(`${id}  PENDING, still needs 1 of security: ${what}`)
+    const whole = await as('eve', 'approvals', 'approve', id, '--reason', 'ok')
+    expect(whole.out).to.equal(`${id}  APPROVED by eve: ${what}`)
+    const revoked = await as('alice', 'approvals', 'revoke', id, '--reason', 'no')
+    expect(revoked.out).to.equal(`${id}  REVOKED by alice: ${what}`)
+
+    const { approval } = await api.approvals.open(facts(), [])
+    await api.approvals.finish(approval.id, 'SUCCEEDED')
+    const open = await as('alice', 'approvals', 'list', '--review', 'open')
+    expect(open.out).to.contain(approval.id)
+    const review = ['approvals', 'review', approval.id, '--reason', 'fire', '--verdict']
+    expect(await as('alice', ...review, 'perhaps')).to.include({ code: 2 })
+    const closed = await as('alice', ...review, 'justified')
+    expect(closed.out).to.equal(`${approval.id}  justified, says alice: ${what}`)
+  })
+
+  it('watches what waits and each change, one line each, until the broker ends it', async () => {
+    const server = await startApi()
+    const waiting = facts()
+    await server.approvals.ask(waiting, [])
+    const env = { NESTGATE_BROKER_URL: server.url, NESTGATE_TOKEN: 'token-alice' }
+    for (const format of ['table', 'json']) {
+      const child = spawn(process.execPath, [MAIN, '--output', format, 'approvals', 'watch'], {
+        env,
+        stdio: ['ignore', 'pipe', 'ignore'],
+      })
+      const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+      const line = async (): Promise<string> => String((await lines.next()).value)
+      expect(await line()).to.contain(waiting.id)
+      const evil = facts({ name: '\u001b[2J\nx' })
+      await server.approvals.ask(evil, [])
+      const added = await line()
+      expect(added)
+        .to.contain(evil.id)
+        .and.not.match(/\p{Cc}/u)
+      await server.approvals.leave(evil.id, { podUid: 'pod-1' })
+      const left = await line()
+      if (format === 'table')
+        expect(left).to.match(new RegExp(`^${evil.id}  PENDING > CANCELLED  `))
+      else expect(JSON.parse(left)).to.have.nested.property('approval.state', 'CANCELLED')
+      if (format === 'json') server.approvals.close()
+      else child.kill()
+      const [code] = (await once(child, 'close')) as [number | null]
+      expect(code).to.equal(format === 'json' ? 1 : null)
+    }
+    await server.close()
   })
 
   it('cannot be made to act on the terminal by what an agent chose', async () => {

@@ -136,7 +136,7 @@ describe('the gateway', () => {
         return store.append(entries)
       },
     }
-    approvals = createApprovals({ store, log, now, pendingMs: 60_000 })
+    approvals = createApprovals({ store, log, now })
     const verifiers = new Map([
       ['test', createTokenVerifier(checkByKeys(connection, upstream.issuer, now), now)],
     ])

@@ -1,7 +1,7 @@
 /** What every store must do, whatever database is behind it. */
 import { expect } from 'chai'
 import { afterEach, beforeEach, describe, it } from 'mocha'
-import type { EventFilter, Store } from '../../broker/store/store.ts'
+import type { ApprovalFilter, EventFilter, Store } from '../../broker/store/store.ts'
 import { Fault } from '../../shared/errors.ts'
 import { newRequestId } from '../../shared/request-id.ts'
 import { intent, outcome, pending } from '../support/entries.ts'
@@ -269,11 +269,74 @@ export function storeSuite(name: string, create: () => Database): void {
         await store.hold({ ...approval, state: i === 1 ? 'DENIED' : 'PENDING' }, [])
       }
       const list = async (states: ('PENDING' | 'DENIED')[], limit: number): Promise<number[]> =>
-        (await store.approvals(states, limit)).map(({ id }) => ids.indexOf(id))
+        (await store.approvals({ states }, limit)).map(({ id }) => ids.indexOf(id))
       expect(await list(['PENDING'], 10)).to.deep.equal([3, 2, 0])
       expect(await list(['PENDING'], 2)).to.deep.equal([3, 2])
       expect(await list([], 10)).to.deep.equal([3, 2, 1, 0])
       expect(await list(['PENDING', 'DENIED'], 10)).to.deep.equal([3, 2, 1, 0])
+    })
+
+    it('lists held requests by cluster and by open review', async () => {
+      const [plain, reviewed, far] = [
+        pending(),
+        pending({ review: 'open', state: 'SUCCEEDED' }),
+        pending({ review: 'open', state: 'UNKNOWN', cluster: 'far' }),
+      ]
+      for (const approval of [plain, reviewed, far]) await store.hold(approval, [])
+      const ids = async (filter: ApprovalFilter): Promise<string[]> =>
+        (await store.approvals(filter, 10)).map(({ id }) => id)
+      expect(await ids({ review: 'open' })).to.have.members([reviewed.id, far.id])
+      expect(await ids({ review: 'open', cluster: 'main' })).to.deep.equal([reviewed.id])
+      expect(await ids({ cluster: 'main', states: ['PENDING'] })).to.deep.equal([plain.id])
+      const { id, version } = reviewed
+      const entry = approvalEntry(id, 'SUCCEEDED')
+      await store.transition({ id, version, to: 'SUCCEEDED', nowMs, review: 'closed', entry })
+      expect(await ids({ review: 'open' })).to.deep.equal([far.id])
+      expect(await ids({ review: 'closed' })).to.deep.equal([reviewed.id])
+    })
+
+    it('takes no second pending one of the same digest and caller, and writes nothing of it', async () => {
+      const first = pending()
+      const again = pending({ digest: first.digest })
+      const other = pending({ digest: first.digest, callerKey: 'somebody' })
+      const results = await Promise.all([
+        store.hold(first, [intent({ requestId: 'first' })]),
+        store.hold(again, [intent({ requestId: 'again' })]),
+        store.hold(other, []),
+        store.hold({ ...again, id: 'approved', state: 'APPROVED' }, []),
+      ])
+      expect(results).to.deep.equal([true, false, true, true])
+      expect(await store.approval(again.id)).to.equal(undefined)
+      expect(await store.events({ requestId: 'again' }, 1)).to.deep.equal([])
+      const entry = approvalEntry(first.id, 'DENIED')
+      await store.transition({ id: first.id, version: 1, to: 'DENIED', nowMs, entry })
+      expect(await store.hold(again, [])).to.equal(true)
+    })
+
+    it('finds repeats of a request: the open ones, and what was granted or denied of late', async () => {
+      const decide = async (to: 'APPROVED' | 'DENIED', spent: boolean): Promise<string> => {
+        const held = pending({ digest: 'd' })
+        const { id } = held
+        await store.hold(held, [])
+        const common = { id, nowMs, entry: approvalEntry(id, to), reviewer: 'alice' }
+        const granted = to === 'APPROVED' ? { granted: true as const } : {}
+        await store.transition({ ...common, version: 1, to, ...granted })
+        if (spent) await store.transition({ ...common, version: 2, to: 'EXECUTING' })
+        return id
+      }
+      const denied = await decide('DENIED', false)
+      const spent = await decide('APPROVED', true)
+      const approved = await decide('APPROVED', false)
+      const open = pending({ digest: 'd' })
+      await store.hold(open, [])
+      await store.hold(pending({ digest: 'd', callerKey: 'somebody' }), [])
+      const same = async (grantedSinceMs: number, deniedSinceMs: number): Promise<string[]> => {
+        const since = { grantedSinceMs, deniedSinceMs }
+        return (await store.same({ digest: 'd', callerKey: 'pod-1', ...since })).map(({ id }) => id)
+      }
+      expect(await same(nowMs, nowMs)).to.have.members([open.id, approved])
+      expect(await same(nowMs - 1, nowMs)).to.have.members([open.id, approved, spent])
+      expect(await same(nowMs, nowMs - 1)).to.have.members([open.id, approved, denied])
     })
 
     it('finishes what it accepted before it closes, and refuses what comes later', async () => {

@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline'
 import { DatabaseSync } from 'node:sqlite'
 import { afterEach, beforeEach, describe, it } from 'mocha'
 import { eventsQuery } from '../../broker/store/sqlite/events-query.ts'
+import { SAME } from '../../broker/store/sqlite/writer.ts'
 import { MAX_BATCH, MAX_WAITING } from '../../broker/store/sqlite/worker-link.ts'
 import type { EventFilter } from '../../broker/store/store.ts'
 import { Fault, messageOf } from '../../shared/errors.ts'
@@ -16,6 +17,13 @@ import { faultOf, storeSuite } from './store-suite.ts'
 
 const FAULTY_WORKER = new URL('../support/faulty-store-worker.ts', import.meta.url)
 const APPENDER = new URL('../support/append-until-killed.ts', import.meta.url)
+
+/** Takes the file back to what brokers before the third migration made. */
+const UNDO_THIRD = `DROP INDEX approvals_pending_fold; DROP INDEX approvals_fold;
+  DROP INDEX approvals_review;
+  ${['cluster', 'fold_key', 'granted_at', 'review', 'progress']
+    .map((column) => `ALTER TABLE approvals DROP COLUMN ${column};`)
+    .join(' ')}`
 
 storeSuite('SQLite', () => {
   const { file, remove } = newFile()
@@ -168,7 +176,7 @@ describe('the SQLite file', () => {
     await store.close()
     sql(
       file,
-      `DROP TABLE ledger_ancestor; PRAGMA user_version = 1; DROP TRIGGER ledger_no_update;
+      `${UNDO_THIRD} DROP TABLE ledger_ancestor; PRAGMA user_version = 1; DROP TRIGGER ledger_no_update;
        UPDATE ledger SET leaf = x'ff' WHERE request_id = 'damaged'`,
     )
     const upgraded = await open(file)
@@ -184,6 +192,49 @@ describe('the SQLite file', () => {
     expect(await found('planner')).to.deep.equal([6])
     await upgraded.close()
     await (await open(file)).close()
+  })
+
+  it('of an earlier broker keeps its held requests: each readable, decided by one reviewer, joined by none', async () => {
+    const { podUid = '', ...facts } = pending()
+    const old = {
+      ...{ podUid, instanceId: facts.instanceId, digest: facts.digest, cluster: 'main' },
+      ...{ method: 'DELETE', path: '/x', query: '', verb: 'delete', resource: 'pods' },
+      ...{ namespace: 'shop', name: '\u0000\ud83d\ude00', subject: 'system:sa', agent: 'a' },
+      ...{ tag: { odd: ['\u0000'] }, rules: ['r'], bodySha256: '0', bodyBytes: 12 },
+    }
+    await (await open(file)).close()
+    sql(file, `${UNDO_THIRD} PRAGMA user_version = 2`)
+    const db = new DatabaseSync(file)
+    const insert = db.prepare(
+      `INSERT INTO approvals (id, version, state, created_at, expires_at, facts)
+       VALUES (?, 3, 'PENDING', '2026-01-01T00:00:00.000Z', '2126-01-01T00:00:00.000Z', ?)`,
+    )
+    for (const id of ['one', 'two']) insert.run(id, JSON.stringify(old))
+    insert.run('broken', 'not JSON')
+    db.close()
+    const store = await open(file)
+    for (const id of ['one', 'two']) {
+      const found = await store.approval(id)
+      expect(found).to.deep.include({
+        ...{ ...old, id, state: 'PENDING', version: 3, callerKey: podUid },
+        ...{ requesters: ['system:sa'], owners: [], ancestors: [], breakGlass: false },
+        progress: { reviews: [], clientWaits: true },
+      })
+      expect(found?.terms).to.deep.include({ quorums: [], approvedSeconds: 900, mode: 'hold' })
+    }
+    expect(await faultOf(store.approval('broken'))).to.have.property('code', 'store_failed')
+    const request = { digest: old.digest, callerKey: podUid, grantedSinceMs: 0, deniedSinceMs: 0 }
+    expect(await store.same(request)).to.deep.equal([])
+    const ofMain = { cluster: 'main', states: ['PENDING'] } as const
+    sql(file, "DELETE FROM approvals WHERE id = 'broken'")
+    expect(await store.approvals(ofMain, 10)).to.have.length(2)
+    await store.close()
+  })
+
+  it('finds repeats of a request straight from an index', async () => {
+    await (await open(file)).close()
+    const plan = planOf(file, SAME, ['x', 'y', 'z'])
+    expect(plan).to.contain('USING INDEX approvals_fold').and.not.contain('TEMP B-TREE')
   })
 
   it('commits callers that wait together in one transaction', async () => {

@@ -8,7 +8,7 @@ import type { SidecarAuthenticator } from '../../broker/api/sidecar-routes.ts'
 import { createApprovals } from '../../broker/approvals/approvals.ts'
 import type { Approvals } from '../../broker/approvals/approvals.ts'
 import { createPeople } from '../../broker/identity/people.ts'
-import type { Role } from '../../broker/identity/people.ts'
+import type { Person, PersonSettings, Role } from '../../broker/identity/people.ts'
 import type { Store } from '../../broker/store/store.ts'
 import { bearerToken } from '../../shared/headers.ts'
 import { refuse } from '../../shared/reasons.ts'
@@ -21,9 +21,8 @@ export interface ApiServer {
   close(): Promise<void>
 }
 
-const person = (name: string, role: Role) => ({
-  name,
-  roles: [role],
+const person = (name: string, role: Role, more: Partial<Person> = {}): PersonSettings => ({
+  ...{ name, roles: [role], ...more },
   tokenSha256: createHash('sha256').update(`token-${name}`).digest('hex'),
 })
 
@@ -44,15 +43,19 @@ const sidecars: SidecarAuthenticator = {
   },
 }
 
-/** Starts it. @param wrap - puts another store before the real one */
+/** Starts it. @param wrap - puts another store before the real one @param more - person `brief` is, beside a reviewer */
 export async function startApi(
   wrap: (store: Store) => Store = (store) => store,
+  more: Partial<Person> = {},
 ): Promise<ApiServer> {
   const { file, remove } = newFile()
   const store = await open(file)
   const approvals = createApprovals({ store, log: SILENT, now: Date.now })
   const people = createPeople([
     person('alice', 'reviewer'),
+    person('bob', 'reviewer', { groups: ['sre'] }),
+    person('eve', 'reviewer', { groups: ['security'], names: ['oidc:eve'] }),
+    person('brief', 'reviewer', more),
     person('carol', 'auditor'),
     person('root', 'admin'),
   ])

@@ -1,7 +1,9 @@
 /** Ledger entries and held requests as tests need them: whole, and different only where the test says so. */
+import { randomBytes } from 'node:crypto'
 import type { AgentTag } from '../../shared/agent-tag.ts'
 import { newRequestId } from '../../shared/request-id.ts'
-import type { HoldFacts } from '../../broker/approvals/approvals.ts'
+import type { HoldFacts } from '../../broker/approvals/types.ts'
+import type { ApprovalTerms } from '../../shared/policy/decision.ts'
 import type { IntentEntry, OutcomeEntry } from '../../broker/ledger/entry.ts'
 import type { StoredApproval } from '../../broker/store/store.ts'
 
@@ -84,10 +86,24 @@ export function outcome(requestId: string, status = 200): OutcomeEntry {
   }
 }
 
-export function facts(change: Partial<HoldFacts> = {}): HoldFacts {
+/** How held requests are approved where a test says nothing of it. */
+export const TERMS = {
+  quorums: [],
+  pendingSeconds: 60,
+  approvedSeconds: 900,
+  holdSeconds: 30,
+  reuseSeconds: 0,
+  onLeave: 'cancel',
+  mode: 'hold',
+} as const satisfies ApprovalTerms
+
+/** Facts of a request of its own, which no other one joins unless the test gives both the same digest. */
+export function facts(
+  change: Partial<Omit<HoldFacts, 'terms'>> & { readonly terms?: Partial<HoldFacts['terms']> } = {},
+): HoldFacts {
   return {
     id: newRequestId(Date.now()),
-    digest: 'e'.repeat(64),
+    digest: randomBytes(32).toString('hex'),
     cluster: 'main',
     method: 'DELETE',
     path: '/apis/apps/v1/namespaces/shop/deployments/old',
@@ -97,22 +113,33 @@ export function facts(change: Partial<HoldFacts> = {}): HoldFacts {
     namespace: 'shop',
     name: 'old',
     subject: 'system:serviceaccount:shop:agents',
+    requesters: ['system:serviceaccount:shop:agents'],
+    owners: [],
     agent: '/usr/bin/kubectl',
+    ancestors: ['planner'],
     tag: TAG,
     rules: ['deletions'],
+    explanation: 'rule "deletions" holds delete deployments',
+    streaming: false,
+    clientWaits: true,
+    callerKey: 'pod-1',
     bodySha256: '0'.repeat(64),
     bodyBytes: 0,
     instanceId: 'instance-1',
     podUid: 'pod-1',
     ...change,
+    terms: { ...TERMS, quorums: [], ...change.terms },
   }
 }
 
 export function pending(change: Partial<StoredApproval> = {}): StoredApproval {
+  const { clientWaits, ...rest } = facts()
   return {
-    ...facts(),
+    ...rest,
     version: 1,
     state: 'PENDING',
+    breakGlass: false,
+    progress: { reviews: [], clientWaits },
     createdAt: new Date().toISOString(),
     expiresAt: new Date(Date.now() + 60_000).toISOString(),
     ...change,

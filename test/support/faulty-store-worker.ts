@@ -76,7 +76,7 @@ if (role === 'read') {
 port.postMessage({ report: 'ready' })
 
 function faultOf(call: WriteCall): string {
-  if (call.op === 'approval') return ''
+  if (call.op === 'approval' || call.op === 'same') return ''
   const ids = call.leaves.map(({ columns }) => columns.requestId ?? '')
   const names = ['full', 'commit-lost', 'commit-kept', 'die-before', 'die-after']
   return names.find((name) => ids.includes(name)) ?? ''

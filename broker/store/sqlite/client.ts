@@ -13,7 +13,8 @@ import type { Entry } from '../../ledger/entry.ts'
 import { Fault } from '../../../shared/errors.ts'
 import type { Store } from '../store.ts'
 import type { Leaf, ReadCall, WriteCall } from './messages.ts'
-import { fromApprovalRow, fromEventRow, fromRows, toChange, toLeaf, toNewApproval } from './rows.ts'
+import { fromApprovalRow, fromEventRow, fromRows } from './rows.ts'
+import { toChange, toLeaf, toNewApproval, toSameQuery } from './rows.ts'
 import { startWorker } from './worker-link.ts'
 import type { WorkerLink } from './worker-link.ts'
 
@@ -77,7 +78,7 @@ function createStore(
     },
     async hold(approval, entries) {
       const leaves = toLeaves(entries)
-      await write({ op: 'hold', approval: toNewApproval(approval), leaves })
+      return (await write({ op: 'hold', approval: toNewApproval(approval), leaves })) === true
     },
     async transition(change) {
       const leaves = toLeaves([change.entry, ...(change.also ?? [])])
@@ -88,8 +89,12 @@ function createStore(
       const row = await write({ op: 'approval', id })
       return row === undefined ? undefined : fromApprovalRow(row)
     },
-    async approvals(states, limit) {
-      return fromRows(await reader.call({ op: 'approvals', states, limit }), fromApprovalRow)
+    async approvals(filter, limit) {
+      return fromRows(await reader.call({ op: 'approvals', filter, limit }), fromApprovalRow)
+    },
+    async same(request) {
+      const rows = await write({ op: 'same', query: toSameQuery(request) })
+      return fromRows(rows, fromApprovalRow)
     },
     async events(filter, limit, before) {
       return fromRows(await reader.call({ op: 'events', filter, limit, before }), fromEventRow)

@@ -1,7 +1,7 @@
 /** What the store's client and its workers say to each other. Both are this process; nothing here is outside input. */
 import type { ApprovalState } from '../../../shared/wire.ts'
 import type { IndexColumns } from '../../ledger/index-columns.ts'
-import type { EventFilter } from '../store.ts'
+import type { ApprovalFilter, EventFilter } from '../store.ts'
 
 /** What a worker is started with. */
 export interface WorkerSettings {
@@ -25,6 +25,11 @@ export interface NewApproval {
   readonly state: ApprovalState
   readonly createdAt: string
   readonly expiresAt: string
+  readonly cluster: string
+  /** Equal for repeats of the same request by the same caller. */
+  readonly foldKey: string
+  readonly review: string | null
+  readonly progress: string
   readonly facts: string
 }
 
@@ -37,6 +42,16 @@ export interface Change {
   readonly reason: string | null
   readonly decidedAt: string | null
   readonly expiresAt: string | null
+  readonly grantedAt: string | null
+  readonly review: string | null
+  readonly progress: string | null
+}
+
+/** See `SameRequest`; times are RFC 3339. */
+export interface SameQuery {
+  readonly foldKey: string
+  readonly grantedSince: string
+  readonly deniedSince: string
 }
 
 /** A call that the writing worker answers. */
@@ -45,10 +60,11 @@ export type WriteCall =
   | { readonly op: 'hold'; readonly approval: NewApproval; readonly leaves: readonly Leaf[] }
   | { readonly op: 'transition'; readonly change: Change; readonly leaves: readonly Leaf[] }
   | { readonly op: 'approval'; readonly id: string }
+  | { readonly op: 'same'; readonly query: SameQuery }
 
 /** A call that the reading worker answers. */
 export type ReadCall =
-  | { readonly op: 'approvals'; readonly states: readonly ApprovalState[]; readonly limit: number }
+  | { readonly op: 'approvals'; readonly filter: ApprovalFilter; readonly limit: number }
   | {
       readonly op: 'events'
       readonly filter: EventFilter

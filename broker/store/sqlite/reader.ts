@@ -19,11 +19,7 @@ export interface Reader {
 export function createReader(db: DatabaseSync): Reader {
   const read = (call: ReadCall): unknown => {
     if (call.op === 'events') return readEvents(db, call)
-    const { states, limit } = call
-    const where = states.length === 0 ? '' : `WHERE state IN (${states.map(() => '?').join(', ')})`
-    return db
-      .prepare(`SELECT * FROM approvals ${where} ORDER BY created_at DESC, id DESC LIMIT ?`)
-      .all(...states, limit)
+    return readApprovals(db, call)
   }
   return {
     run: (calls) =>
@@ -35,6 +31,26 @@ export function createReader(db: DatabaseSync): Reader {
         }
       }),
   }
+}
+
+function readApprovals(db: DatabaseSync, call: ReadCall & { op: 'approvals' }): unknown {
+  const { states = [], review, cluster } = call.filter
+  const terms: string[] = []
+  const values: string[] = []
+  if (states.length > 0) terms.push(`state IN (${states.map(() => '?').join(', ')})`)
+  values.push(...states)
+  for (const [column, value] of [
+    ['review', review],
+    ['cluster', cluster],
+  ] as const) {
+    if (value === undefined) continue
+    terms.push(`${column} = ?`)
+    values.push(value)
+  }
+  const where = terms.length === 0 ? '' : `WHERE ${terms.join(' AND ')}`
+  return db
+    .prepare(`SELECT * FROM approvals ${where} ORDER BY created_at DESC, id DESC LIMIT ?`)
+    .all(...values, call.limit)
 }
 
 function readEvents(db: DatabaseSync, call: ReadCall & { op: 'events' }): unknown {

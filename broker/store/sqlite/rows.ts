@@ -5,19 +5,29 @@
 import { z } from 'zod'
 import { isRecord } from '../../../shared/config.ts'
 import { Fault } from '../../../shared/errors.ts'
-import { approvalSchema } from '../../../shared/wire.ts'
+import { approvalSchema, givenReviewSchema } from '../../../shared/wire.ts'
 import type { AuditEvent } from '../../../shared/wire.ts'
 import type { Entry } from '../../ledger/entry.ts'
 import { indexColumns } from '../../ledger/index-columns.ts'
 import { formatMicros, serializeEntry } from '../../ledger/serialize.ts'
-import type { StoredApproval, Transition } from '../store.ts'
-import type { Change, Leaf, NewApproval } from './messages.ts'
+import type { SameRequest, StoredApproval, Transition } from '../store.ts'
+import type { Change, Leaf, NewApproval, SameQuery } from './messages.ts'
 
 /** All of a held request that its row's columns do not hold. */
 const factsSchema = approvalSchema
   .omit({ id: true, state: true, expiresAt: true, reason: true, reviewer: true, createdAt: true })
-  .omit({ decidedAt: true })
-  .extend({ instanceId: z.string(), podUid: z.string() })
+  .omit({ decidedAt: true, missing: true, reviews: true, clientWaits: true, review: true })
+  .omit({ closing: true, revocation: true, reuseEnded: true })
+  .extend({ instanceId: z.string(), podUid: z.string().optional(), callerKey: z.string() })
+
+const { closing, revocation } = approvalSchema.shape
+const progressSchema = z.object({
+  reviews: z.array(givenReviewSchema.extend({ names: z.array(z.string()) })),
+  clientWaits: z.boolean(),
+  closing,
+  revocation,
+  reuseEnded: z.literal(true).optional(),
+})
 
 const approvalRowSchema = z.object({
   id: z.string(),
@@ -26,8 +36,11 @@ const approvalRowSchema = z.object({
   created_at: z.string(),
   expires_at: z.string(),
   decided_at: z.string().nullable(),
+  granted_at: z.string().nullable(),
+  review: z.enum(['open', 'closed']).nullable(),
   reviewer: z.string().nullable(),
   reason: z.string().nullable(),
+  progress: z.string(),
   facts: z.string(),
 })
 
@@ -53,13 +66,34 @@ export function toLeaf(entry: Entry, timeUs: number): Leaf {
 
 /** A held request as it is stored. */
 export function toNewApproval(approval: StoredApproval): NewApproval {
-  const { id, version, state, createdAt, expiresAt, ...rest } = approval
-  return { id, version, state, createdAt, expiresAt, facts: JSON.stringify(rest) }
+  const { id, version, state, createdAt, expiresAt, review, progress, ...rest } = approval
+  const { cluster } = rest
+  return {
+    ...{ id, version, state, createdAt, expiresAt, cluster },
+    foldKey: foldKey(approval),
+    review: review ?? null,
+    progress: JSON.stringify(progress),
+    facts: JSON.stringify(rest),
+  }
+}
+
+/** A question as the database is asked it. */
+export function toSameQuery(request: SameRequest): SameQuery {
+  return {
+    foldKey: foldKey(request),
+    grantedSince: new Date(request.grantedSinceMs).toISOString(),
+    deniedSince: new Date(request.deniedSinceMs).toISOString(),
+  }
+}
+
+/** The digest has no space in it, so no two pairs have one key. */
+function foldKey({ digest, callerKey }: { digest: string; callerKey: string }): string {
+  return `${digest} ${callerKey}`
 }
 
 /** A transition as it is stored: it counts as a decision when it names a reviewer. */
 export function toChange(transition: Transition): Change {
-  const { id, version, to, reviewer, reason, nowMs, expiresAtMs } = transition
+  const { id, version, to, reviewer, reason, nowMs, expiresAtMs, progress } = transition
   return {
     id,
     version,
@@ -68,12 +102,19 @@ export function toChange(transition: Transition): Change {
     reason: reason ?? null,
     decidedAt: reviewer === undefined ? null : new Date(nowMs).toISOString(),
     expiresAt: expiresAtMs === undefined ? null : new Date(expiresAtMs).toISOString(),
+    grantedAt: transition.granted === undefined ? null : new Date(nowMs).toISOString(),
+    review: transition.review ?? null,
+    progress: progress === undefined ? null : JSON.stringify(progress),
   }
 }
 
 /** Decodes a row of approvals. @throws {@link Fault} `store_failed` */
 export function fromApprovalRow(value: unknown): StoredApproval {
   const row = decode(approvalRowSchema, value)
+  const { closing, revocation, reuseEnded, ...progress } = decode(
+    progressSchema,
+    parseJson(row.progress),
+  )
   return {
     ...decode(factsSchema, parseJson(row.facts)),
     id: row.id,
@@ -81,7 +122,15 @@ export function fromApprovalRow(value: unknown): StoredApproval {
     state: row.state,
     createdAt: row.created_at,
     expiresAt: row.expires_at,
+    progress: {
+      ...progress,
+      ...(closing === undefined ? {} : { closing }),
+      ...(revocation === undefined ? {} : { revocation }),
+      ...(reuseEnded === undefined ? {} : { reuseEnded }),
+    },
     ...(row.decided_at === null ? {} : { decidedAt: row.decided_at }),
+    ...(row.granted_at === null ? {} : { grantedAt: row.granted_at }),
+    ...(row.review === null ? {} : { review: row.review }),
     ...(row.reviewer === null ? {} : { reviewer: row.reviewer }),
     ...(row.reason === null ? {} : { reason: row.reason }),
   }

@@ -101,8 +101,31 @@ INSERT OR IGNORE INTO ledger_ancestor (agent, seq)
   WHERE l.kind = 'intent' AND a.type = 'object';
 `
 
+/**
+ * Terms, reviews and repeats of held requests. Those of earlier brokers were held on one reviewer's word for 15
+ * minutes; they get no fold key, because several of the same request may be pending, so repeats do not join
+ * them. Facts that are not JSON stay as they are, and are told of when they are read.
+ */
+const THIRD = `
+ALTER TABLE approvals ADD COLUMN cluster TEXT NOT NULL DEFAULT '';
+ALTER TABLE approvals ADD COLUMN fold_key TEXT;
+ALTER TABLE approvals ADD COLUMN granted_at TEXT;
+ALTER TABLE approvals ADD COLUMN review TEXT;
+ALTER TABLE approvals ADD COLUMN progress TEXT NOT NULL DEFAULT '{"reviews":[],"clientWaits":true}';
+UPDATE approvals SET cluster = coalesce(facts ->> '$.cluster', ''), facts = json_set(facts,
+  '$.terms', json('{"quorums":[],"pendingSeconds":900,"approvedSeconds":900,"holdSeconds":900,'
+    || '"reuseSeconds":0,"onLeave":"cancel","mode":"hold"}'),
+  '$.requesters', json_array(facts ->> '$.subject'), '$.owners', json('[]'),
+  '$.explanation', '', '$.ancestors', json('[]'), '$.callerKey', facts ->> '$.podUid',
+  '$.streaming', json('false'), '$.breakGlass', json('false'))
+  WHERE json_valid(facts);
+CREATE UNIQUE INDEX approvals_pending_fold ON approvals (fold_key) WHERE state = 'PENDING';
+CREATE INDEX approvals_fold ON approvals (fold_key, created_at, id) WHERE fold_key IS NOT NULL;
+CREATE INDEX approvals_review ON approvals (review, created_at, id) WHERE review IS NOT NULL;
+`
+
 /** Each brings the database from the version that is its index to the next. */
-const MIGRATIONS: readonly string[] = [FIRST, SECOND]
+const MIGRATIONS: readonly string[] = [FIRST, SECOND, THIRD]
 
 /**
  * Opens the file for writing, creating and migrating it as needed. The caller must own the file (see

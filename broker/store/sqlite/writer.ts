@@ -27,12 +27,19 @@ const INSERT_LEAF = `INSERT INTO ledger (seq, time_us, peak_us, kind, request_id
   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 const INSERT_RULE = 'INSERT INTO ledger_rule (rule, seq) VALUES (?, ?)'
 const INSERT_ANCESTOR = 'INSERT INTO ledger_ancestor (agent, seq) VALUES (?, ?)'
-const INSERT_APPROVAL = `INSERT INTO approvals (id, version, state, created_at, expires_at, facts)
-  VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
+const INSERT_APPROVAL = `INSERT INTO approvals
+  (id, version, state, created_at, expires_at, cluster, fold_key, review, progress, facts)
+  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
 const COMPARE_AND_SET = `UPDATE approvals SET version = version + 1, state = ?,
   reviewer = coalesce(?, reviewer), reason = coalesce(?, reason),
-  decided_at = coalesce(?, decided_at), expires_at = coalesce(?, expires_at)
+  decided_at = coalesce(?, decided_at), expires_at = coalesce(?, expires_at),
+  granted_at = coalesce(?, granted_at), review = coalesce(?, review),
+  progress = coalesce(?, progress)
   WHERE id = ? AND version = ? RETURNING *`
+/** Repeats of a request: fold key, granted since, denied since. */
+export const SAME = `SELECT * FROM approvals WHERE fold_key = ? AND (state IN ('PENDING', 'APPROVED')
+  OR granted_at > ? OR (state = 'DENIED' AND decided_at > ?))
+  ORDER BY created_at DESC, id DESC LIMIT 100`
 
 /**
  * Prepares to write.
@@ -47,6 +54,7 @@ export function createWriter(db: DatabaseSync): Writer {
     hold: db.prepare(INSERT_APPROVAL),
     set: db.prepare(COMPARE_AND_SET),
     get: db.prepare('SELECT * FROM approvals WHERE id = ?'),
+    same: db.prepare(SAME),
     begin: db.prepare('BEGIN IMMEDIATE'),
     commit: db.prepare('COMMIT'),
     rollback: db.prepare('ROLLBACK'),
@@ -74,11 +82,15 @@ export function createWriter(db: DatabaseSync): Writer {
 
   return {
     run(calls) {
-      const writes = calls.filter((call) => call.op !== 'approval')
+      const writes = calls.filter((call) => call.op !== 'approval' && call.op !== 'same')
       const written = writes.length === 0 ? [] : transaction(writes)
       let index = 0
       return calls.map((call) => {
         if (call.op === 'approval') return attempt(() => statements.get.get(call.id))
+        if (call.op === 'same') {
+          const { foldKey, grantedSince, deniedSince } = call.query
+          return attempt(() => statements.same.all(foldKey, grantedSince, deniedSince))
+        }
         const result = written[index]
         index += 1
         return result ?? { ok: false, message: 'no result' }
@@ -93,6 +105,7 @@ interface Statements {
   readonly ancestor: StatementSync
   readonly hold: StatementSync
   readonly set: StatementSync
+  readonly get: StatementSync
 }
 
 function write(statements: Statements, call: WriteCall, head: Head): CallResult {
@@ -102,28 +115,34 @@ function write(statements: Statements, call: WriteCall, head: Head): CallResult 
     case 'hold':
       // Decided before any of its entries is written: a used id must not spoil the batch of others.
       if (!insertApproval(statements, call.approval)) {
-        return { ok: false, message: 'a held request with this id is stored already' }
+        return statements.get.get(call.approval.id) === undefined
+          ? { ok: true, value: false }
+          : { ok: false, message: 'a held request with this id is stored already' }
       }
       insertLeaves(statements, call.leaves, head)
-      return { ok: true, value: undefined }
+      return { ok: true, value: true }
     case 'transition': {
       const row = compareAndSet(statements, call.change)
       if (row !== undefined) insertLeaves(statements, call.leaves, head)
       return { ok: true, value: row }
     }
     case 'approval':
+    case 'same':
       throw new Fault('store_failed', 'a read is no part of a transaction')
   }
 }
 
 function insertApproval(statements: Statements, row: NewApproval): boolean {
-  const { id, version, state, createdAt, expiresAt, facts } = row
-  return statements.hold.run(id, version, state, createdAt, expiresAt, facts).changes === 1
+  const { id, version, state, createdAt, expiresAt, cluster, foldKey } = row
+  const { review, progress, facts } = row
+  const place = [id, version, state, createdAt, expiresAt, cluster, foldKey]
+  return statements.hold.run(...place, review, progress, facts).changes === 1
 }
 
 function compareAndSet(statements: Statements, change: Change): unknown {
-  const { to, reviewer, reason, decidedAt, expiresAt, id, version } = change
-  return statements.set.get(to, reviewer, reason, decidedAt, expiresAt, id, version)
+  const { to, reviewer, reason, decidedAt, expiresAt, grantedAt, review, progress } = change
+  const values = [to, reviewer, reason, decidedAt, expiresAt, grantedAt, review, progress]
+  return statements.set.get(...values, change.id, change.version)
 }
 
 /** Returns the sequence number of the first; moves the head on. */

@@ -24,7 +24,7 @@ const identity = (part: Partial<DigestInput['identity']>): string =>
 describe('the digest of a request', () => {
   it('is exactly this, so that approvals survive an update of the broker', () => {
     expect(requestDigest(BASE)).to.equal(
-      '16e23724114cb82cea526f8d899a238ec5d86718fadb13a6533e9bfdf5e01808',
+      '98258fa07836ffb0a288d8ea82e869cc64982e9e10571b0bf53e635a146daa1b',
     )
   })
 
@@ -43,6 +43,9 @@ describe('the digest of a request', () => {
     ['container', identity({ containerId: 'd'.repeat(64) })],
     ['user id', identity({ uid: 0 })],
     ['executable', identity({ exe: '/bin/sh' })],
+    ['subject of a token', identity({ subject: { issuer: 'https://a', sub: '1' } })],
+    ['issuer of a token', identity({ subject: { issuer: 'https://b', sub: '1' } })],
+    ['border between issuer and subject', identity({ subject: { issuer: 'https://a1', sub: '' } })],
     ['border between two fields', change({ cluster: 'mainD', method: 'ELETE' })],
     ['border between name and value', change({ query: [['dryRunA', 'll'], BASE.query[1]!] })],
   ]
@@ -64,6 +67,12 @@ describe('the digest of a request', () => {
     expect(change({ ...proxied, query: [...proxied.query, ['timeout', '0']] })).not.to.equal(
       change(proxied),
     )
+  })
+
+  it('is one for a session asked for by GET or POST, as kubectl does over WebSocket and SPDY', () => {
+    const sessions = ['GET', 'POST'].map((method) => change({ method, connect: true }))
+    expect(new Set(sessions).size).to.equal(1)
+    expect(change({ method: 'CONNECT' })).to.not.equal(change({ method: 'GET' }))
   })
 
   it('depends on the order of values of one parameter, of which the API server reads the first', () => {
