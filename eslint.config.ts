@@ -19,6 +19,7 @@ const homes = {
   'node-forge': ['scripts/**/*.ts', 'cli/certificates.ts'],
   'node:sqlite': ['broker/store/sqlite/**/*.ts'],
   commander: ['cli/**/*.ts'],
+  diff: ['broker/approvals/preview-text.ts'],
 } as const
 
 function layer(folder: string, forbidden: readonly string[]): object {
