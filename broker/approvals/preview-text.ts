@@ -1,7 +1,15 @@
 /** Previews as text: bounded, without control characters, the same for the same objects. */
 import { createTwoFilesPatch } from 'diff'
 import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
-import { arrayAt, objectAt, textAt, yamlText } from './json-tree.ts'
+import {
+  arrayAt,
+  canonicalText,
+  isArray,
+  isObject,
+  objectAt,
+  textAt,
+  yamlText,
+} from './json-tree.ts'
 import type { Json } from './json-tree.ts'
 
 /** Longest preview, in bytes of UTF-8; below the ledger's largest entry. */
@@ -11,8 +19,14 @@ const MAX_LINE = 2_000
 /** Lines that are the same around a change. */
 const CONTEXT_LINES = 3
 /** Most lines that a diff may add and remove before it is given up, and longest time for it, in milliseconds. */
-const MAX_EDITS = 4_000
-const MAX_DIFF_MS = 500
+const MAX_EDITS = 1_500
+const MAX_DIFF_MS = 150
+/** Values of one text that are rendered: the broker does nothing else meanwhile, and a caller chooses the object. */
+const MAX_VALUES = 2_500
+/** Changed places that are named where a whole diff would be too much. */
+const MAX_CHANGED_PLACES = 200
+/** So deep they are looked for. */
+const MAX_PLACE_DEPTH = 24
 
 const CUT_NOTE = '… cut here: the preview is longer than is shown'
 
@@ -39,31 +53,94 @@ export function bounded(text: string): string {
   return lines.join('\n')
 }
 
-/** An object as YAML. */
+/** An object as YAML; of a very large one the beginning. */
 export function objectText(value: Json): string {
-  return bounded(visible(yamlText(value)))
+  return bounded(visible(yamlText(clipped(value, { left: MAX_VALUES }))))
 }
 
-/**
- * The difference of two objects as a unified diff of their YAML; undefined for no object. Empty where nothing
- * differs; undefined where the difference is too large to be worked out.
- */
-export function diffText(before: Json | undefined, after: Json | undefined): string | undefined {
-  const [old, young] = [before, after].map((value) =>
-    value === undefined ? '' : visible(yamlText(value)),
-  )
+/** The difference of two objects, or of nothing and an object. */
+export type Difference =
+  /** A unified diff of their YAML; empty where nothing differs. */
+  | { readonly form: 'unified'; readonly text: string }
+  /** The differing places alone, where a diff would be too much to work out. */
+  | { readonly form: 'places'; readonly text: string }
+
+/** Works out a difference, in bounded time. */
+export function difference(before: Json | undefined, after: Json): Difference {
+  const large = [before ?? null, after].some((value) => !fits(value, { left: MAX_VALUES }))
+  const text = large ? undefined : unified(before, after)
+  if (text !== undefined) return { form: 'unified', text }
+  const places: string[] = []
+  collectChanges(before ?? null, after, '', places)
+  return { form: 'places', text: bounded(visible(places.join('\n'))) }
+}
+
+function unified(before: Json | undefined, after: Json): string | undefined {
+  const old = before === undefined ? '' : visible(yamlText(before))
+  const young = visible(yamlText(after))
   if (old === young) return ''
-  const patch = createTwoFilesPatch(
-    'now',
-    'after the request',
-    old ?? '',
-    young ?? '',
-    undefined,
-    undefined,
-    { context: CONTEXT_LINES, maxEditLength: MAX_EDITS, timeout: MAX_DIFF_MS },
-  )
+  const limits = { context: CONTEXT_LINES, maxEditLength: MAX_EDITS, timeout: MAX_DIFF_MS }
+  const names = ['now', 'after the request'] as const
+  const patch = createTwoFilesPatch(...names, old, young, undefined, undefined, limits)
   // the first line is a rule that says nothing
   return patch === undefined ? undefined : bounded(patch.replace(/^=+\n/, ''))
+}
+
+/** Whether a value has no more parts than are left. */
+function fits(value: Json, budget: { left: number }): boolean {
+  budget.left -= 1
+  if (budget.left < 0) return false
+  if (isArray(value)) return value.every((item) => fits(item, budget))
+  return !isObject(value) || Object.values(value).every((member) => fits(member, budget))
+}
+
+/** The value up to so many parts, in the order in which they are shown. */
+function clipped(value: Json, budget: { left: number }): Json {
+  budget.left -= 1
+  if (isArray(value)) {
+    const items: Json[] = []
+    for (const item of value) {
+      if (budget.left <= 0) return [...items, CUT_NOTE]
+      items.push(clipped(item, budget))
+    }
+    return items
+  }
+  if (!isObject(value)) return value
+  const members: [string, Json][] = []
+  for (const key of Object.keys(value).sort()) {
+    members.push([key, budget.left <= 0 ? CUT_NOTE : clipped(value[key] ?? null, budget)])
+    if (budget.left <= 0) break
+  }
+  return Object.fromEntries(members)
+}
+
+/** Names the places where two values differ, as deep as both have the same form. */
+function collectChanges(before: Json, after: Json, place: string, places: string[]): void {
+  if (places.length >= MAX_CHANGED_PLACES || canonicalText(before) === canonicalText(after)) return
+  const keys = place.split('/').length > MAX_PLACE_DEPTH ? undefined : keysOfBoth(before, after)
+  if (keys === undefined) {
+    places.push(`${place === '' ? '/' : place} changes`)
+    return
+  }
+  for (const key of keys) {
+    const [old, young] = [memberAt(before, key), memberAt(after, key)]
+    const at = `${place}/${key}`
+    if (places.length >= MAX_CHANGED_PLACES) return
+    if (old === undefined) places.push(`${at} is added`)
+    else if (young === undefined) places.push(`${at} is removed`)
+    else collectChanges(old, young, at, places)
+  }
+  if (places.length === MAX_CHANGED_PLACES) places.push(CUT_NOTE)
+}
+
+function keysOfBoth(before: Json, after: Json): readonly string[] | undefined {
+  const alike = (isObject(before) && isObject(after)) || (isArray(before) && isArray(after))
+  return alike ? [...new Set([...Object.keys(before), ...Object.keys(after)])].sort() : undefined
+}
+
+function memberAt(value: Json, key: string): Json | undefined {
+  if (isArray(value)) return value[Number(key)]
+  return isObject(value) ? value[key] : undefined
 }
 
 /** What a session would run or reach. @param pod - as it was when the request was held, where it could be read */

@@ -10,9 +10,9 @@ import { createAsker } from './as-caller.ts'
 import type { Asked, Asker, CallerRequest, Said } from './as-caller.ts'
 import { conceal, concealmentOf, withoutHidden } from './conceal.ts'
 import type { Concealed } from './conceal.ts'
-import { arrayAt, isObject, objectAt, readJson, readYaml, textAt } from './json-tree.ts'
+import { arrayAt, isObject, NumberText, objectAt, readJson, readYaml, textAt } from './json-tree.ts'
 import type { Json } from './json-tree.ts'
-import { bounded, diffText, objectText, sessionText, visible } from './preview-text.ts'
+import { bounded, difference, objectText, sessionText, visible } from './preview-text.ts'
 import type { Sight, Target } from './target.ts'
 
 /** What is shown of a held request. Text is within `MAX_PREVIEW_BYTES`, and has no control characters. */
@@ -162,13 +162,24 @@ function shownDiff(
   if (before !== undefined && textAt(before, 'kind') !== textAt(after, 'kind')) {
     return whole('the object as it is has another form')
   }
-  const old = before === undefined ? undefined : conceal(before, how)
-  const young = conceal(after, old === undefined ? how : { ...how, before: old.places })
-  const text = diffText(old?.shown, young.shown)
-  if (text === undefined) return whole('too much would change to show it as a difference')
+  const old = before === undefined ? undefined : conceal(withReplicas(before), how)
+  const young = conceal(
+    withReplicas(after),
+    old === undefined ? how : { ...how, before: old.places },
+  )
+  const { form, text } = difference(old?.shown, young.shown)
+  if (form === 'places') {
+    return { kind: 'diff', text, note: 'too much to show it all: these are the places that change' }
+  }
   return text === ''
     ? { kind: 'diff', text, note: 'the dry run changed nothing' }
     : { kind: 'diff', text }
+}
+
+/** A Scale says nothing of replicas where there are none (autoscaling/v1, omitempty): for a reader that is the point. */
+function withReplicas(object: Json): Json {
+  if (!isObject(object) || textAt(object, 'kind') !== 'Scale') return object
+  return { ...object, spec: { replicas: new NumberText('0'), ...objectAt(object, 'spec') } }
 }
 
 /** The object before: as it was seen, or for a subresource in the form that the subresource has. */
