@@ -19,6 +19,12 @@ interface Judgement extends PolicyAnswer {
   readonly whole: boolean
 }
 
+/** A review with its answer, and what its asker should be told beside it: kubectl prints reasons only with a no. */
+export interface Joined {
+  readonly answer: object
+  readonly warning?: string
+}
+
 /** Joins the API server's answer with policy's; undefined where it is none. */
 export function answerAccess(
   {
@@ -27,33 +33,42 @@ export function answerAccess(
   }: { readonly resource: ResourceQuestion | undefined; readonly path: PathQuestion | undefined },
   upstream: unknown,
   policy: ReviewPolicy,
-): object | undefined {
+): Joined | undefined {
   const read = answerSchema.safeParse(upstream)
   if (!read.success) return undefined
   const judge = createJudge(policy)
   const judgement = resource === undefined ? judgePath(judge, path) : judgeResource(judge, resource)
-  return { ...read.data, status: { ...read.data.status, ...verdict(read.data.status, judgement) } }
+  const { status } = read.data
+  const changed = verdict(status.allowed, judgement)
+  const answer = { ...read.data, status: { ...status, ...changed } }
+  const { allowed = status.allowed, reason } = changed
+  return allowed && reason !== undefined ? { answer, warning: reason } : { answer }
+}
+
+interface Verdict {
+  readonly allowed?: boolean
+  readonly denied?: boolean
+  readonly reason?: string
 }
 
 /** The fields of the status that policy sets. */
-function verdict(
-  { allowed }: { readonly allowed: boolean },
-  judgement: Judgement | undefined,
-): object {
+function verdict(allowed: boolean, judgement: Judgement | undefined): Verdict {
   if (judgement === undefined) {
     const reason = 'nestgate: too much is asked at once; ask for each verb and resource'
     return { allowed: false, denied: true, reason }
   }
   const text = sentence(judgement)
+  if (judgement.effect === 'deny') {
+    return { allowed: false, denied: true, reason: `nestgate: ${text}` }
+  }
+  if (!allowed) return {}
   switch (judgement.effect) {
-    case 'deny':
-      return { allowed: false, denied: true, reason: `nestgate: ${text}` }
     case 'hold':
-      return allowed ? { reason: `nestgate: needs approval: ${text}` } : {}
+      return { reason: `nestgate: needs approval: ${text}` }
     case 'breakGlass':
-      return allowed ? { reason: `nestgate: goes ahead and is reviewed afterwards: ${text}` } : {}
+      return { reason: `nestgate: goes ahead and is reviewed afterwards: ${text}` }
     case 'allow':
-      return allowed && judgement.conditional === true ? { reason: `nestgate: ${text}` } : {}
+      return judgement.conditional === true ? { reason: `nestgate: ${text}` } : {}
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod'
 import { ruleNames } from './access-review.ts'
+import type { Joined } from './access-review.ts'
 import { cellsOf, isWild } from './expand.ts'
 import type { Cell, Reach } from './expand.ts'
 import { createJudge } from './judge.ts'
@@ -39,7 +40,7 @@ export function answerRules(
   namespace: string,
   upstream: unknown,
   policy: ReviewPolicy,
-): object | undefined {
+): Joined | undefined {
   const read = answerSchema.safeParse(upstream)
   if (!read.success) return undefined
   const { status } = read.data
@@ -53,16 +54,14 @@ export function answerRules(
   )
   const text = remarks.text()
   const said = [status.evaluationError ?? '', text].filter((part) => part !== '').join('; ')
-  return {
-    ...read.data,
-    status: {
-      ...status,
-      resourceRules,
-      nonResourceRules,
-      incomplete: status.incomplete || text !== '',
-      ...(said === '' ? {} : { evaluationError: said }),
-    },
+  const joined = {
+    ...status,
+    resourceRules,
+    nonResourceRules,
+    incomplete: status.incomplete || text !== '',
+    ...(said === '' ? {} : { evaluationError: said }),
   }
+  return { answer: { ...read.data, status: joined } }
 }
 
 function keptResources(

@@ -55,6 +55,8 @@ export interface ReviewAnswer {
   readonly status: number
   readonly contentType: string
   readonly body: Buffer
+  /** To be said in a `Warning` header: kubectl shows the reason of a yes nowhere else. */
+  readonly warning?: string
 }
 
 const KINDS: Readonly<Record<string, SelfReviewKind>> = {
@@ -117,15 +119,16 @@ export function answerSelfReview(
 ): ReviewAnswer | Refusal {
   if (upstream.status < 200 || upstream.status >= 300) return upstream
   const json = readObject(upstream.body)
-  const answer =
+  const joined =
     review.kind === 'access'
       ? answerAccess(review, json, policy)
       : answerRules(review.namespace, json, policy)
-  if (answer === undefined) return refuse('upstream_invalid', 'a review that is none')
+  if (joined === undefined) return refuse('upstream_invalid', 'a review that is none')
   return {
     status: upstream.status,
     contentType: 'application/json',
-    body: Buffer.from(JSON.stringify(answer)),
+    body: Buffer.from(JSON.stringify(joined.answer)),
+    ...(joined.warning === undefined ? {} : { warning: joined.warning }),
   }
 }
 
