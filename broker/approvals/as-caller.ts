@@ -117,6 +117,8 @@ async function send(
       signal,
     })
     const { statusCode: status } = answer
+    // a body that is given up reports that as an error of its own
+    answer.body.on('error', () => undefined)
     if (status < 200 || (status >= 300 && status < 400)) {
       answer.body.destroy()
       return { silent: `status ${status}` }

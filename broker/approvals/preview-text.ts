@@ -19,7 +19,7 @@ const MAX_LINE = 2_000
 /** Lines that are the same around a change. */
 const CONTEXT_LINES = 3
 /** Most lines that a diff may add and remove before it is given up, and longest time for it, in milliseconds. */
-const MAX_EDITS = 1_500
+const MAX_EDITS = 5_000
 const MAX_DIFF_MS = 150
 /** Values of one text that are rendered: the broker does nothing else meanwhile, and a caller chooses the object. */
 const MAX_VALUES = 2_500
@@ -67,16 +67,24 @@ export type Difference =
 
 /** Works out a difference, in bounded time. */
 export function difference(before: Json | undefined, after: Json): Difference {
-  const large = [before ?? null, after].some((value) => !fits(value, { left: MAX_VALUES }))
+  if (before === undefined) return { form: 'unified', text: addition(after) }
+  const large = [before, after].some((value) => !fits(value, { left: MAX_VALUES }))
   const text = large ? undefined : unified(before, after)
   if (text !== undefined) return { form: 'unified', text }
   const places: string[] = []
-  collectChanges(before ?? null, after, '', places)
+  collectChanges(before, after, '', places)
   return { form: 'places', text: bounded(visible(places.join('\n'))) }
 }
 
-function unified(before: Json | undefined, after: Json): string | undefined {
-  const old = before === undefined ? '' : visible(yamlText(before))
+/** All of an object as a diff against nothing. */
+function addition(after: Json): string {
+  const lines = objectText(after).trimEnd().split('\n')
+  const head = ['--- now', '+++ after the request', `@@ -0,0 +1,${lines.length} @@`]
+  return bounded([...head, ...lines.map((line) => `+${line}`), ''].join('\n'))
+}
+
+function unified(before: Json, after: Json): string | undefined {
+  const old = visible(yamlText(before))
   const young = visible(yamlText(after))
   if (old === young) return ''
   const limits = { context: CONTEXT_LINES, maxEditLength: MAX_EDITS, timeout: MAX_DIFF_MS }
