@@ -256,15 +256,14 @@ describe('what a held request would do', () => {
   })
 
   it('stays within its size, and keeps control characters out', async () => {
-    const line = '\u001b[2J\u202e'
-    const lines = Array.from({ length: 5000 }, (_, index) => `${index} ${line}`).join('\n')
-    const made = configMap({ a: 'x'.repeat(100_000), b: lines })
+    const lines = Array.from({ length: 5000 }, (_, index) => `line ${index} \u202e`).join('\n')
+    const made = configMap({ a: 'x'.repeat(100_000), b: '\u001b[2J', c: lines })
     serve({ [`POST ${N}/configmaps?dryRun=All`]: [201, made] })
     const { kind, text } = await preview({ method: 'POST', url: `${N}/configmaps`, body: made })
     expect(kind).to.equal('diff')
     expect(text)
       .to.match(/line cut/)
-      .and.include('+    0 \\u001b[2J\\u202e')
+      .and.include('\n+    line 7 \\u202e\n')
     expect(Buffer.byteLength(text)).to.be.lessThan(MAX_PREVIEW_BYTES + 1)
     expect(text).to.match(/cut here/)
     // eslint-disable-next-line no-control-regex -- none may be there
