@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { cellsOf, isWild } from './expand.ts'
 import type { Cell } from './expand.ts'
 import { createJudge } from './judge.ts'
-import type { Judge, PolicyAnswer, ReviewPolicy } from './judge.ts'
+import type { Judge, Judged, ReviewPolicy } from './judge.ts'
 import type { PathQuestion, ResourceQuestion } from './self-review.ts'
 
 /** What comes first decides where one question asks for many things. */
@@ -15,7 +15,7 @@ const answerSchema = z.looseObject({
 })
 
 /** What policy says of a question: the strongest of its answers, and whether it is the answer to all of it. */
-interface Judgement extends PolicyAnswer {
+interface Judgement extends Judged {
   readonly whole: boolean
 }
 
@@ -68,14 +68,17 @@ function verdict(allowed: boolean, judgement: Judgement | undefined): Verdict {
     case 'breakGlass':
       return { reason: `nestgate: goes ahead and is reviewed afterwards: ${text}` }
     case 'allow':
-      return judgement.conditional === true ? { reason: `nestgate: ${text}` } : {}
+      return judgement.dependsOn.length > 0 ? { reason: `nestgate: ${text}` } : {}
   }
 }
 
-function sentence({ rules, explanation, conditional, whole }: Judgement): string {
+function sentence({ rules, explanation, dependsOn, whole }: Judgement): string {
   const named = rules.length === 0 ? explanation : `${ruleNames(rules)}: ${explanation}`
   const part = whole ? '' : ' (for a part of what is asked)'
-  const depends = conditional === true ? ' (depends on the content of the request)' : ''
+  const depends =
+    dependsOn.length === 0
+      ? ''
+      : ` (depends on the content of the request, by ${ruleNames(dependsOn)})`
   return `${named}${part}${depends}`
 }
 
@@ -97,7 +100,7 @@ function judgeResource(judge: Judge, question: ResourceQuestion): Judgement | un
   const literal: Cell = { verb, apiGroup: group, resource }
   const reach = { verbs: [verb], apiGroups: [group], resources: [resource] }
   const cells = isWild(reach) ? [literal, ...cellsOf(reach, judge.served)] : [literal]
-  const answers: PolicyAnswer[] = []
+  const answers: Judged[] = []
   for (const cell of cells) {
     const answer = judge.ofResource({ ...cell, apiVersion: version, namespace, name })
     if (answer === undefined) return undefined
@@ -106,11 +109,12 @@ function judgeResource(judge: Judge, question: ResourceQuestion): Judgement | un
   return strongest(answers)
 }
 
-function strongest(answers: readonly PolicyAnswer[]): Judgement | undefined {
+function strongest(answers: readonly Judged[]): Judgement | undefined {
   for (const effect of ORDER) {
     const found = answers.find((answer) => answer.effect === effect)
     if (found !== undefined) {
-      return { ...found, whole: answers.every((answer) => answer.effect === effect) }
+      const dependsOn = [...new Set(answers.flatMap((answer) => answer.dependsOn))]
+      return { ...found, dependsOn, whole: answers.every((answer) => answer.effect === effect) }
     }
   }
   return undefined

@@ -7,13 +7,13 @@ import type { Decision } from '../../shared/policy/decision.ts'
 import { isRefusal } from '../../shared/reasons.ts'
 import { WELL_KNOWN } from './well-known.ts'
 
-/** What policy says of a request of which only the attributes are known. */
-export interface PolicyAnswer extends Pick<
-  Decision,
-  'effect' | 'rules' | 'explanation' | 'reason'
-> {
-  /** A rule also looks at what a review does not say: body, name, labels. */
-  readonly conditional?: boolean
+/** A decision, as far as a review tells of it. */
+export type PolicyAnswer = Pick<Decision, 'effect' | 'rules' | 'explanation' | 'reason'>
+
+/** What policy says of a request that was not made. */
+export interface Judged extends PolicyAnswer {
+  /** Rules that also look at what a review does not say, the body. */
+  readonly dependsOn: readonly string[]
 }
 
 /** A resource that the cluster serves. */
@@ -27,7 +27,7 @@ export interface ServedResource {
 
 /** What a review is answered with, beside the cluster's own answer. */
 export interface ReviewPolicy {
-  /** The decision on a request of the same caller with these attributes; body and parameters are not known. */
+  /** The decision on a request of the same caller with these attributes. */
   decide(attributes: RequestAttributes): PolicyAnswer
   /** Actions and equivalents by attributes alone. */
   effectsOf(info: RequestInfo): Pick<RequestAttributes, 'actions' | 'equivalents'>
@@ -44,8 +44,8 @@ export interface Judge {
   /** Whether `served` is what discovery says. */
   readonly discovered: boolean
   /** Undefined when too much was asked. */
-  ofResource(question: ResourceParts): PolicyAnswer | undefined
-  ofPath(path: string, verb: string): PolicyAnswer | undefined
+  ofResource(question: ResourceParts): Judged | undefined
+  ofPath(path: string, verb: string): Judged | undefined
 }
 
 /** A resource request without its content. */
@@ -65,24 +65,24 @@ export function createJudge(policy: ReviewPolicy): Judge {
   const scopes = new Map(
     served.map(({ apiGroup, resource, namespaced }) => [`${apiGroup}/${resource}`, namespaced]),
   )
-  const known = new Map<string, PolicyAnswer>()
-  const ask = (info: RequestInfo, path: string): PolicyAnswer | undefined => {
+  const known = new Map<string, Judged>()
+  const ask = (info: RequestInfo, path: string): Judged | undefined => {
     const key = JSON.stringify([info, path])
     const before = known.get(key)
     if (before !== undefined) return before
     if (known.size >= MAX_QUESTIONS) return undefined
-    const answer = settled(policy.decide(attributesOf(info, path, policy.effectsOf(info))))
+    const answer = decideBlindly(policy, attributesOf(info, path, policy.effectsOf(info)))
     known.set(key, answer)
     return answer
   }
   return {
     served,
     discovered: policy.served !== undefined,
-    ofResource(parts): PolicyAnswer | undefined {
+    ofResource(parts): Judged | undefined {
       const info = infoOf(parts, scopes.get(`${parts.apiGroup}/${parts.resource}`))
       return ask(info, pathOf(info))
     },
-    ofPath(path, verb): PolicyAnswer | undefined {
+    ofPath(path, verb): Judged | undefined {
       // as the path of a request would be read; patterns, which none would be, stay as they are
       const target = parseTarget(path)
       return ask({ ...NO_RESOURCE, verb }, isRefusal(target) ? path : target.path)
@@ -90,10 +90,21 @@ export function createJudge(policy: ReviewPolicy): Judge {
   }
 }
 
-/** A rule that could not be evaluated for want of a body says nothing of requests that have one. */
-function settled(answer: PolicyAnswer): PolicyAnswer {
-  const blind = answer.reason === 'body_opaque' || answer.reason === 'policy_error'
-  return blind ? { ...answer, conditional: true } : answer
+/** Verbs whose bodies rules look into. */
+const WITH_BODY: ReadonlySet<string> = new Set(['create', 'update', 'patch'])
+
+/** Decides with what is known, and asks again with a body that cannot be read: rules that mind would look into it. */
+function decideBlindly(policy: ReviewPolicy, attributes: RequestAttributes): Judged {
+  const answer = policy.decide(attributes)
+  if (isBlind(answer)) return { ...answer, dependsOn: answer.rules }
+  if (!WITH_BODY.has(attributes.policyVerb)) return { ...answer, dependsOn: [] }
+  const body = { state: 'opaque', contentType: '' } as const
+  const second = policy.decide({ ...attributes, body })
+  return { ...answer, dependsOn: isBlind(second) ? second.rules : [] }
+}
+
+function isBlind({ reason }: PolicyAnswer): boolean {
+  return reason === 'body_opaque' || reason === 'policy_error'
 }
 
 const NO_RESOURCE: Omit<RequestInfo, 'verb'> = {

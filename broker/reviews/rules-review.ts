@@ -8,7 +8,7 @@ import type { Joined } from './access-review.ts'
 import { cellsOf, isWild } from './expand.ts'
 import type { Cell, Reach } from './expand.ts'
 import { createJudge } from './judge.ts'
-import type { Judge, PolicyAnswer, ReviewPolicy } from './judge.ts'
+import type { Judge, Judged, ReviewPolicy } from './judge.ts'
 
 const strings = z.array(z.string()).default([])
 const resourceRuleSchema = z.looseObject({
@@ -79,7 +79,7 @@ function keptResources(
   }))
   const flat = judged.flatMap((each) => each.cells)
   const plain = ({ answer }: (typeof flat)[number]): boolean =>
-    answer?.effect === 'allow' && answer.conditional !== true
+    answer?.effect === 'allow' && answer.dependsOn.length === 0
   if (flat.every(plain) && (!wild || literalAllowed(judge, namespace, rule))) return [rule]
   if (wild && !judge.discovered) remarks.limited()
   return judged.flatMap(({ name, cells: each }) => {
@@ -97,18 +97,13 @@ function literalAllowed(judge: Judge, namespace: string, reach: Reach): boolean 
     reach.apiGroups.every((apiGroup) =>
       reach.resources.every((resource) => {
         const answer = judgeCell(judge, namespace, '', { verb, apiGroup, resource })
-        return answer?.effect === 'allow' && answer.conditional !== true
+        return answer?.effect === 'allow' && answer.dependsOn.length === 0
       }),
     ),
   )
 }
 
-function judgeCell(
-  judge: Judge,
-  namespace: string,
-  name: string,
-  cell: Cell,
-): PolicyAnswer | undefined {
+function judgeCell(judge: Judge, namespace: string, name: string, cell: Cell): Judged | undefined {
   return judge.ofResource({ ...cell, apiVersion: '', namespace, name })
 }
 
@@ -169,15 +164,15 @@ class Remarks {
   }
 
   /** Whether something stays in the list; what must be said of it is noted. */
-  keep(answer: PolicyAnswer | undefined, what: string): boolean {
+  keep(answer: Judged | undefined, what: string): boolean {
     if (answer === undefined) {
       this.#unasked = true
       return false
     }
-    const { effect, conditional } = answer
-    if (conditional === true) note(this.#conditional, answer, what)
-    if (effect === 'hold') note(this.#held, answer, what)
-    if (effect === 'breakGlass') note(this.#reviewed, answer, what)
+    const { effect, rules, dependsOn } = answer
+    if (dependsOn.length > 0) note(this.#conditional, dependsOn, what)
+    if (effect === 'hold') note(this.#held, rules, what)
+    if (effect === 'breakGlass') note(this.#reviewed, rules, what)
     return effect !== 'deny'
   }
 
@@ -196,7 +191,7 @@ class Remarks {
   }
 }
 
-function note(into: Map<string, Set<string>>, { rules }: PolicyAnswer, what: string): void {
+function note(into: Map<string, Set<string>>, rules: readonly string[], what: string): void {
   const key = ruleNames(rules)
   const things = into.get(key) ?? new Set()
   things.add(what)

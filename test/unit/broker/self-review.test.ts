@@ -193,10 +193,30 @@ describe('SelfSubjectAccessReview', () => {
       allowed: true,
       reason: 'nestgate: goes ahead and is reviewed afterwards: rule g: night',
     })
-    const open = say(() => ({ ...allow, conditional: true }))
-    expect(ask(question, rbac, open).status.reason).to.match(/depends on the content/)
-    const blind = say(() => ({ ...deny, reason: 'body_opaque' }))
+    const blind = say(() => ({ ...deny, reason: 'policy_error' }))
     expect(ask(question, rbac, blind).status.reason).to.match(/depends on the content/)
+  })
+
+  it('decides with what is known, and names the rules that would look into the body', () => {
+    const policy = say(({ body }) =>
+      body.state === 'opaque'
+        ? { ...deny, rules: ['small-only'], reason: 'body_opaque' }
+        : { ...allow, rules: ['writes'] },
+    )
+    const { status, warning } = ask(access({ verb: 'patch', resource: 'pods' }), rbac, policy)
+    expect(status).to.deep.equal({
+      allowed: true,
+      reason:
+        'nestgate: rule writes: allowed (depends on the content of the request, by rule small-only)',
+    })
+    expect(warning).to.equal(status.reason)
+    expect(ask(access({ verb: 'get', resource: 'pods' }), rbac, policy).status).to.deep.equal(rbac)
+    const rule = { verbs: ['get', 'patch'], apiGroups: [''], resources: ['pods'] }
+    const listed = list({ resourceRules: [rule] }, policy)
+    expect(listed.resourceRules).to.deep.equal([rule])
+    expect(listed.evaluationError).to.equal(
+      'nestgate: depends on the content of the request (rule small-only): patch pods',
+    )
   })
 
   it('asks policy as the real request would be read', () => {
