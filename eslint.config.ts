@@ -20,6 +20,7 @@ const homes = {
   'node:sqlite': ['broker/store/sqlite/**/*.ts'],
   commander: ['cli/**/*.ts'],
   '@bufbuild/cel': ['shared/policy/condition.ts', 'shared/policy/condition-values.ts'],
+  diff: ['broker/approvals/preview-text.ts'],
 } as const
 
 function layer(folder: string, forbidden: readonly string[]): object {

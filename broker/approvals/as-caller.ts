@@ -1,0 +1,145 @@
+/**
+ * What the broker asks a cluster about a held request: always as the caller, never as itself, so that no
+ * reviewer and no check sees more than the caller could (CVE class "synthetic reads", gateways.md 4). Each question has
+ * a request id of its own, and stands in `asked` for the ledger.
+ */
+import { Fault, codeOf } from '../../shared/errors.ts'
+import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
+import { newRequestId } from '../../shared/request-id.ts'
+import type { ClusterConnection } from '../credentials/connection.ts'
+import { readJson } from './json-tree.ts'
+import type { Json } from './json-tree.ts'
+
+/** Largest answer that is read, in bytes: twice what etcd stores of one object by default. */
+export const MAX_ANSWER_BYTES = 3 * 1024 * 1024
+/** Longest wait for the whole answer to a read, in milliseconds. */
+export const READ_TIMEOUT_MS = 5_000
+
+/** Headers that make one request act as the caller: the broker's credential and the identity it takes on. */
+export type CallerIdentity = (requestId: string) => Promise<Readonly<Record<string, string>>>
+
+/** A held request, as far as looking at what it does needs it. */
+export interface CallerRequest {
+  readonly connection: Pick<ClusterConnection, 'requests'>
+  readonly identity: CallerIdentity
+  readonly method: string
+  /** Raw query, as forwarded. */
+  readonly query: string
+  /** As the client sent it; empty where there is none. */
+  readonly contentType: string
+  readonly body: Buffer
+  readonly attributes: RequestAttributes
+}
+
+/** Why something was asked. */
+export type Purpose = 'snapshot' | 'recheck' | 'preview'
+
+/** A question that went to the API server. */
+export interface Asked {
+  readonly requestId: string
+  readonly purpose: Purpose
+  readonly method: string
+  /** Path with query. */
+  readonly path: string
+  /** HTTP status of the answer; 0 when none came. */
+  readonly status: number
+  readonly durationMs: number
+}
+
+/** An answer, or why there is none to work with. */
+export type Said =
+  /** `json` is undefined where the body is none. */
+  { readonly status: number; readonly json: Json | undefined } | { readonly silent: string }
+
+/** A question. */
+export interface Question {
+  readonly purpose: Purpose
+  readonly method: string
+  /** Path with query. */
+  readonly path: string
+  readonly accept?: string
+  readonly contentType?: string
+  readonly body?: Buffer
+  readonly timeoutMs?: number
+}
+
+/** Asks as one caller, and remembers what was asked. */
+export interface Asker {
+  readonly asked: readonly Asked[]
+  /** @throws Fault when the identity is empty */
+  ask(question: Question): Promise<Said>
+}
+
+/** An asker for one held request. @param now - milliseconds since the epoch */
+export function createAsker(
+  { connection, identity }: Pick<CallerRequest, 'connection' | 'identity'>,
+  now: () => number,
+): Asker {
+  const asked: Asked[] = []
+  return {
+    asked,
+    async ask(question): Promise<Said> {
+      const startedMs = now()
+      const requestId = newRequestId(startedMs)
+      const { purpose, method, path } = question
+      const headers = await identity(requestId)
+      if (!names(headers)) throw new Fault('identity_empty', 'a question has no identity')
+      const said = await send(connection, question, headers)
+      const status = 'silent' in said ? 0 : said.status
+      asked.push({ requestId, purpose, method, path, status, durationMs: now() - startedMs })
+      return said
+    },
+  }
+}
+
+/** Whether headers name somebody: without, a client certificate would make the question the broker's own. */
+function names(headers: Readonly<Record<string, string>>): boolean {
+  return ['impersonate-user', 'authorization'].some((name) => (headers[name] ?? '') !== '')
+}
+
+async function send(
+  { requests }: CallerRequest['connection'],
+  question: Question,
+  identity: Readonly<Record<string, string>>,
+): Promise<Said> {
+  const { method, path, accept = 'application/json', contentType, body } = question
+  const signal = AbortSignal.timeout(question.timeoutMs ?? READ_TIMEOUT_MS)
+  try {
+    const answer = await requests.request({
+      method,
+      path,
+      headers: {
+        accept,
+        ...(contentType === undefined ? {} : { 'content-type': contentType }),
+        ...identity,
+      },
+      body: body ?? null,
+      signal,
+    })
+    const { statusCode: status } = answer
+    // a body that is given up reports that as an error of its own
+    answer.body.on('error', () => undefined)
+    if (status < 200 || (status >= 300 && status < 400)) {
+      answer.body.destroy()
+      return { silent: `status ${status}` }
+    }
+    const text = await bounded(answer.body)
+    return text === undefined
+      ? { silent: `an answer of more than ${MAX_ANSWER_BYTES} bytes` }
+      : { status, json: readJson(text) }
+  } catch (error) {
+    if (signal.aborted) return { silent: 'no answer in time' }
+    return { silent: codeOf(error) ?? 'the connection broke' }
+  }
+}
+
+async function bounded(body: AsyncIterable<Buffer>): Promise<string | undefined> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  for await (const chunk of body) {
+    bytes += chunk.length
+    if (bytes > MAX_ANSWER_BYTES) return undefined
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks, bytes).toString()
+}
