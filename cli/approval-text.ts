@@ -109,8 +109,14 @@ function timeLines(approval: Approval): Lines {
     ['Expires', approval.expiresAt],
     ['Repeats', approval.reusedFrom],
     ['Client', approval.clientWaits ? 'asked to wait' : 'does not wait'],
-    ['Revoked', revocation && `by ${revocation.reviewer} at ${revocation.at}: ${revocation.reason}`],
-    ['Reviewed', closing && `${closing.verdict}, ${closing.reviewer} at ${closing.at}: ${closing.reason}`],
+    [
+      'Revoked',
+      revocation && `by ${revocation.reviewer} at ${revocation.at}: ${revocation.reason}`,
+    ],
+    [
+      'Reviewed',
+      closing && `${closing.verdict}, ${closing.reviewer} at ${closing.at}: ${closing.reason}`,
+    ],
   ]
 }
 

@@ -2,7 +2,12 @@
 import { Option } from 'commander'
 import type { Command } from 'commander'
 import { isRequestId } from '../shared/request-id.ts'
-import { approvalListSchema, approvalSchema, contextSchema, REVIEW_VERDICTS } from '../shared/wire.ts'
+import {
+  approvalListSchema,
+  approvalSchema,
+  contextSchema,
+  REVIEW_VERDICTS,
+} from '../shared/wire.ts'
 import type { Approval } from '../shared/wire.ts'
 import { toRow, toText, whatOf } from './approval-text.ts'
 import { addWatch } from './approvals-watch.ts'
@@ -62,7 +67,12 @@ export function addApprovals(program: Command, runner: Runner): void {
   addDecision(approvals, runner, 'approve', 'let the request through, once')
   addDecision(approvals, runner, 'deny', 'refuse the request')
   addDecision(approvals, runner, 'revoke', 'take an approval back, and cut what runs on it')
-  const review = addDecision(approvals, runner, 'review', 'close the review of a break-glass request')
+  const review = addDecision(
+    approvals,
+    runner,
+    'review',
+    'close the review of a break-glass request',
+  )
   const verdict = new Option('--verdict <verdict>', 'what it was').choices(REVIEW_VERDICTS)
   review.addOption(verdict.makeOptionMandatory())
   addWatch(approvals, runner)

@@ -87,28 +87,28 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
     },
     post: (schema, path, body) =>
       call(schema, new URL(path, base), { method: 'POST', body: JSON.stringify(body) }),
-    async *events(path) {
-      let response
-      try {
-        response = await request(new URL(path, base), {
-          dispatcher,
-          headers: { ...headers, accept: 'text/event-stream' },
-        })
-      } catch (error) {
-        throw unreachable(error)
-      }
-      const { statusCode, body } = response
-      if (statusCode !== 200) {
-        throw new CallError(problemText(statusCode, parseJson(await body.text())))
-      }
-      try {
-        yield* readEvents(body)
-      } catch (error) {
-        throw error instanceof CallError ? error : unreachable(error)
-      }
-    },
+    events: (path) => follow(new URL(path, base), dispatcher, headers),
     // ends events that are still being read
     close: () => dispatcher.destroy(),
+  }
+}
+
+async function* follow(
+  target: URL,
+  dispatcher: Agent,
+  headers: Record<string, string>,
+): AsyncGenerator<ServerEvent> {
+  try {
+    const { statusCode, body } = await request(target, {
+      dispatcher,
+      headers: { ...headers, accept: 'text/event-stream' },
+    })
+    if (statusCode !== 200) {
+      throw new CallError(problemText(statusCode, parseJson(await body.text())))
+    }
+    yield* readEvents(body)
+  } catch (error) {
+    throw error instanceof CallError ? error : unreachable(error)
   }
 }
 

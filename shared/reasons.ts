@@ -252,7 +252,8 @@ export const REASONS = {
   approval_not_revocable: {
     status: 409,
     sentence: 'there is nothing left to revoke',
-    remedy: 'revoke an approval before it is used, or a session while it runs; deny what is pending',
+    remedy:
+      'revoke an approval before it is used, or a session while it runs; deny what is pending',
   },
   self_approval: {
     status: 403,

@@ -8,7 +8,7 @@ import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import { APPROVAL_STATES, closingSchema, reviewSchema } from '../../shared/wire.ts'
 import type { Reviewer } from '../approvals/reviewers.ts'
-import { toWire } from '../approvals/shown.ts'
+import { toListed, toWire } from '../approvals/shown.ts'
 import type { Approvals } from '../approvals/types.ts'
 import { makeCursor, onceEach, problemsOf, readEventsQuery } from '../audit/query.ts'
 import type { EventsQuery } from '../audit/query.ts'
@@ -101,10 +101,13 @@ function addApprovals(router: Router, deps: PeopleRoutesDeps, withRole: WithRole
   const watch = createWatch(deps)
   // before `/approvals/:id`, which would take it
   router.get('/approvals/watch', (request, response, next) => {
-    authorized(people, request, readers).then((person) => {
-      if (isRefusal(person)) answer(response, person)
-      else watch(person, response)
-    }, next)
+    authorized(people, request, readers)
+      .then((person) => {
+        if (isRefusal(person)) answer(response, person)
+        else if (queryOf(request).size > 0) answer(response, refuse('query_invalid'))
+        else watch(person, response)
+      })
+      .catch(next)
   })
   router.get(
     '/approvals/:id',
@@ -136,9 +139,7 @@ function addDecisions(
       const body = schema.safeParse(request.body)
       if (!body.success) return refuse('body_invalid', problemsOf(body.error))
       const { name: reviewer, groups, names } = person
-      return shown(
-        await ofId(request, (id) => act(id, { reviewer, groups, names }, body.data)),
-      )
+      return shown(await ofId(request, (id) => act(id, { reviewer, groups, names }, body.data)))
     })
     router.post(`/approvals/:id/${verb}`, json, handle)
   }
@@ -165,7 +166,7 @@ async function list(approvals: Approvals, request: Request): Promise<Result> {
     ...(review === undefined ? {} : { review }),
     ...(cluster === undefined ? {} : { cluster }),
   }
-  return { items: (await approvals.list(filter, limit)).map(toWire) }
+  return { items: (await approvals.list(filter, limit)).map(toListed) }
 }
 
 function describePerson({ name, roles, groups = [], expiresAtMs }: Person): Result {

@@ -7,7 +7,7 @@ import type { Response } from 'express'
 import { messageOf } from '../../shared/errors.ts'
 import type { Logger } from '../../shared/log.ts'
 import { refuse } from '../../shared/reasons.ts'
-import { toWire } from '../approvals/shown.ts'
+import { toListed } from '../approvals/shown.ts'
 import type { ApprovalEvent, Approvals } from '../approvals/types.ts'
 import type { Person } from '../identity/people.ts'
 import { answer } from './answers.ts'
@@ -32,9 +32,7 @@ export interface WatchDeps {
 }
 
 /** Makes the handler; the person has been authorised. */
-export function createWatch(
-  deps: WatchDeps,
-): (person: Person, response: Response) => void {
+export function createWatch(deps: WatchDeps): (person: Person, response: Response) => void {
   let watchers = 0
   return (person, response) => {
     if (response.destroyed) return
@@ -102,7 +100,7 @@ class Watcher {
         'Content-Type': 'text/event-stream',
         'X-Accel-Buffering': 'no',
       })
-      const text = this.#event('snapshot', { items: pending.map(toWire) })
+      const text = this.#event('snapshot', { items: pending.map(toListed) })
       this.#allowedBytes = MAX_UNREAD_BYTES + Buffer.byteLength(text)
       this.#write(text)
       const early = this.#early ?? []
@@ -125,7 +123,7 @@ class Watcher {
     if (this.#early !== undefined) this.#early.push(event)
     else {
       const { from, approval } = event
-      this.#write(this.#event('change', { from, approval: toWire(approval) }))
+      this.#write(this.#event('change', { from, approval: toListed(approval) }))
     }
   }
 

@@ -9,6 +9,7 @@
 import { messageOf } from '../../shared/errors.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
+import type { ApprovalState } from '../../shared/wire.ts'
 import type { Entry } from '../ledger/entry.ts'
 import type { ApprovalFilter, StoredApproval } from '../store/store.ts'
 import { createClients } from './clients.ts'
@@ -37,8 +38,8 @@ export type { Approvals, Asked, Claimed, HoldFacts } from './types.ts'
 
 /** Rows of one page when the store is read through at start. */
 const RECOVERY_PAGE = 10_000
-/** Longest preview kept, in UTF-16 code units. */
-export const MAX_PREVIEW = 64 * 1024
+/** Longest preview kept, in bytes of UTF-8. */
+export const MAX_PREVIEW_BYTES = 64 * 1024
 
 /** Makes the held requests of a store and starts looking for overdue and revoked ones. */
 export function createApprovals(deps: ApprovalsDeps): Approvals {
@@ -125,7 +126,8 @@ class HeldRequests implements Approvals {
       if (approval === undefined || !mayBecome(approval.state, outcome)) {
         const { log } = this.#deps
         const state = approval?.state
-        if (state !== 'REVOKED') log.warn({ id, outcome, state }, 'an ended request was not running')
+        if (state !== 'REVOKED')
+          log.warn({ id, outcome, state }, 'an ended request was not running')
         return
       }
       const change = { actor: BROKER_ACTOR, why: 'the request ended' }
@@ -233,10 +235,7 @@ class HeldRequests implements Approvals {
   }
 
   /** Undefined when another broker was asked the same at the same time. */
-  async #tryAsk(
-    facts: HoldFacts,
-    entries: readonly Entry[],
-  ): Promise<Asked | Refusal | undefined> {
+  async #tryAsk(facts: HoldFacts, entries: readonly Entry[]): Promise<Asked | Refusal | undefined> {
     const nowMs = this.#deps.now()
     const { digest, callerKey, terms } = facts
     const grantedSinceMs = nowMs - terms.reuseSeconds * 1000
@@ -326,17 +325,12 @@ class HeldRequests implements Approvals {
       const approval = await this.#own(id, owner)
       if (isRefusal(approval)) return approval
       const { state, progress, terms, subject: actor } = approval
-      const keeps = (onLeave ?? terms.onLeave) === 'keep'
-      if (state !== 'PENDING' && !(state === 'APPROVED' && keeps)) {
-        return refuse('approval_not_pending', `it is ${state}`)
-      }
+      const to = afterLeaving(state, onLeave ?? terms.onLeave)
+      if (to === undefined) return refuse('approval_not_pending', `it is ${state}`)
       isLast ??= !progress.clientWaits || this.#clients.remove(id)
       if (!progress.clientWaits || !isLast) return approval
-      const moved = keeps
-        ? await this.#records.move(approval, state, {
-            ...{ actor, why, progress: { ...progress, clientWaits: false } },
-          })
-        : await this.#records.move(approval, 'CANCELLED', { actor, why })
+      const change = to === state ? { progress: { ...progress, clientWaits: false } } : {}
+      const moved = await this.#records.move(approval, to, { actor, why, ...change })
       if (moved !== undefined) return moved
     }
   }
@@ -386,8 +380,17 @@ class HeldRequests implements Approvals {
   }
 }
 
+/** What becomes of a request whose client is gone; undefined where that changes nothing any more. */
+function afterLeaving(state: ApprovalState, onLeave: 'cancel' | 'keep'): ApprovalState | undefined {
+  if (onLeave === 'keep') return state === 'PENDING' || state === 'APPROVED' ? state : undefined
+  return state === 'PENDING' ? 'CANCELLED' : undefined
+}
+
 function bounded(preview: NonNullable<HoldFacts['preview']>): NonNullable<HoldFacts['preview']> {
-  if (preview.text.length <= MAX_PREVIEW) return preview
-  const note = [preview.note, `cut after ${MAX_PREVIEW} characters`].filter(Boolean).join('; ')
-  return { ...preview, text: preview.text.slice(0, MAX_PREVIEW).toWellFormed(), note }
+  const bytes = Buffer.from(preview.text)
+  if (bytes.length <= MAX_PREVIEW_BYTES) return preview
+  const note = [preview.note, `cut after ${MAX_PREVIEW_BYTES} bytes`].filter(Boolean).join('; ')
+  // as if more were to come: so a character that was cut in two is left out
+  const text = new TextDecoder().decode(bytes.subarray(0, MAX_PREVIEW_BYTES), { stream: true })
+  return { ...preview, text, note }
 }

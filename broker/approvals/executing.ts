@@ -13,7 +13,10 @@ export interface Executing {
 
 /** Makes an empty set. */
 export function createExecuting(): Executing {
-  const running = new Map<string, { readonly cutter: AbortController; readonly streaming: boolean }>()
+  const running = new Map<
+    string,
+    { readonly cutter: AbortController; readonly streaming: boolean }
+  >()
   return {
     start(id, streaming) {
       const cutter = new AbortController()

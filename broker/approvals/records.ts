@@ -58,11 +58,7 @@ export class Records {
   }
 
   /** Stores a new one. @returns false when another one of the same digest and caller is PENDING */
-  async create(
-    approval: StoredApproval,
-    why: string,
-    entries: readonly Entry[],
-  ): Promise<boolean> {
+  async create(approval: StoredApproval, why: string, entries: readonly Entry[]): Promise<boolean> {
     // Noted before it is stored, so that requests which arrive together are counted.
     this.note(approval)
     let stored = false

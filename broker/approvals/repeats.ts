@@ -24,11 +24,7 @@ export type Answer =
   | { readonly way: 'new' }
 
 /** @param same - held requests of the same digest and caller, newest first, none of them overdue */
-export function answerOf(
-  asking: Asking,
-  same: readonly StoredApproval[],
-  nowMs: number,
-): Answer {
+export function answerOf(asking: Asking, same: readonly StoredApproval[], nowMs: number): Answer {
   const joined =
     same.find(({ state }) => state === 'PENDING') ??
     same.find(({ state, progress }) => state === 'APPROVED' && !progress.clientWaits) ??

@@ -138,13 +138,15 @@ describe('the broker’s API', () => {
 
   describe('for reviewers', () => {
     it('lists and shows held requests without what only the broker needs', async () => {
-      const held = await hold({ name: 'shown' })
+      const preview = { kind: 'diff', text: '-replicas: 3' } as const
+      const held = await hold({ name: 'shown', preview })
       const { body } = await call('token-carol', 'GET', '/v1/approvals?state=PENDING&limit=1000')
       const [item] = approvalListSchema
         .parse(body)
         .items.filter(({ id: found }) => found === held.id)
       const shown = await call('token-alice', 'GET', `/v1/approvals/${held.id}`)
-      expect(shown.body).to.deep.equal(item)
+      // a list has no previews: a thousand of them would fill the memory
+      expect(shown.body).to.deep.equal({ ...item, preview })
       expect(item).to.include({ name: 'shown', state: 'PENDING' })
       for (const hidden of ['version', 'instanceId', 'podUid', 'callerKey', 'progress'])
         expect(shown.body).to.not.have.property(hidden)
@@ -274,6 +276,11 @@ describe('the broker’s API', () => {
       const [read] = await api.store.events({ kind: 'system', subject: 'alice' }, 1)
       expect(read?.entry).to.deep.include({ event: 'audit_read' })
       expect(JSON.stringify(read?.entry)).to.contain(held.id)
+    })
+
+    it('refuses to watch with conditions', async () => {
+      const answer = await call('token-alice', 'GET', '/v1/approvals/watch?state=PENDING')
+      expectRefusal(answer, 'query_invalid')
     })
 
     it('says who one is', async () => {

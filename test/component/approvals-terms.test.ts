@@ -2,7 +2,7 @@ import { expect } from 'chai'
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, describe, it } from 'mocha'
-import { createApprovals, MAX_PREVIEW } from '../../broker/approvals/approvals.ts'
+import { createApprovals, MAX_PREVIEW_BYTES } from '../../broker/approvals/approvals.ts'
 import { DENIED_AGAIN_MS } from '../../broker/approvals/repeats.ts'
 import type { ApprovalEvent, Approvals, Asked, Claimed } from '../../broker/approvals/types.ts'
 import type { StoredApproval, Store } from '../../broker/store/store.ts'
@@ -169,10 +169,10 @@ describe('held requests, by their terms', () => {
   })
 
   it('keep a preview up to a size, and say where it was cut', async () => {
-    const preview = { kind: 'diff', text: 'x'.repeat(MAX_PREVIEW + 1) } as const
+    const preview = { kind: 'diff', text: `x${'é'.repeat(MAX_PREVIEW_BYTES / 2)}` } as const
     const { id } = await hold({ preview })
     const kept = accepted(await approvals.get(id)).preview
-    expect(kept?.text).to.have.length(MAX_PREVIEW)
+    expect(kept?.text).to.equal(`x${'é'.repeat(MAX_PREVIEW_BYTES / 2 - 1)}`)
     expect(kept?.note).to.contain('cut')
   })
 
@@ -482,7 +482,7 @@ describe('held requests, by their terms', () => {
   })
 
   it('of direct clients are waited for and claimed by their key', async () => {
-    const { podUid: _, ...direct } = facts({ callerKey: 'oidc:ci', instanceId: '' })
+    const direct = facts({ callerKey: 'oidc:ci', instanceId: '', podUid: undefined })
     const { approval } = accepted(await approvals.ask(direct, []))
     const waiting = approvals.waitFor(approval.id, { callerKey: 'oidc:ci' }, 20_000, NEVER)
     await approve(approval.id)
