@@ -122,7 +122,7 @@ function goes(attributes: RequestAttributes, { target, object }: Sight): Preview
     const { shown } = conceal(object, { ...concealmentOf(attributes), withStatus: false })
     return { kind: 'object', text: objectText(shown) }
   }
-  if (target.kind === 'unreadable') return nothing(target.why)
+  if (target !== undefined && 'unreadable' in target) return nothing(target.unreadable)
   return nothing('there is no object of this name')
 }
 
@@ -149,7 +149,7 @@ function shownDiff(
   attributes: RequestAttributes,
   before: Json | undefined,
   after: Json,
-  target: Target,
+  target: Target | undefined,
 ): Preview {
   const how = concealmentOf(attributes)
   const whole = (note: string): Preview => ({
@@ -157,7 +157,8 @@ function shownDiff(
     text: objectText(conceal(after, how).shown),
     note: `${note}: this is the object after the request`,
   })
-  if (target.kind === 'unreadable') return whole('the caller may not read the object as it is')
+  if (target !== undefined && 'unreadable' in target)
+    return whole('the caller may not read the object as it is')
   // some subresources cannot be read, and what is above them has another form
   if (before !== undefined && textAt(before, 'kind') !== textAt(after, 'kind')) {
     return whole('the object as it is has another form')

@@ -4,7 +4,6 @@
  * content. Between the second look and the request itself a short time is left that only the API server could close.
  */
 import { createHash } from 'node:crypto'
-import { z } from 'zod'
 import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
 import { isConnect } from '../../shared/kubernetes/request-info.ts'
 import type { RequestInfo } from '../../shared/kubernetes/request-info.ts'
@@ -15,29 +14,26 @@ import type { Asked, Asker, CallerRequest, Purpose, Said } from './as-caller.ts'
 import { canonicalText, isObject, objectAt, textAt } from './json-tree.ts'
 import type { JsonObject } from './json-tree.ts'
 
-/** What a request acts on, as it is stored with the held request. */
-export const targetSchema = z.discriminatedUnion('kind', [
-  /** No single object, or none whose name is known. */
-  z.object({ kind: z.literal('none') }),
-  z.object({
-    kind: z.literal('object'),
-    uid: z.string(),
-    resourceVersion: z.string(),
-    /** Over the object as far as its owner writes it; hex. */
-    contentSha256: z.string(),
-  }),
+/** What a request acts on, as it is stored with the held request (`targetSchema` of shared/wire.ts). */
+export type Target =
+  | TargetObject
   /** There is no object of that name. */
-  z.object({ kind: z.literal('absent') }),
-  /** The caller may not read it. */
-  z.object({ kind: z.literal('unreadable'), why: z.string() }),
-])
+  | { readonly absent: true }
+  /** Why the caller cannot read it. */
+  | { readonly unreadable: string }
 
-/** See {@link targetSchema}. */
-export type Target = Readonly<z.infer<typeof targetSchema>>
+/** An object that is there. */
+export interface TargetObject {
+  readonly uid: string
+  readonly resourceVersion: string
+  /** Over the object as far as its owner writes it; hex. */
+  readonly contentSha256: string
+}
 
 /** A look at a target. */
 export interface Sight {
-  readonly target: Target
+  /** Undefined where a request acts on no single object, or on none whose name is known. */
+  readonly target: Target | undefined
   /** The object itself, for the preview. Not to be stored: nothing in it is masked. */
   readonly object?: JsonObject
 }
@@ -51,7 +47,7 @@ export interface Targets {
   /** Whether the target is still what was seen: undefined, or `approval_target_changed`, or `target_unreadable`. */
   check(
     request: CallerRequest,
-    snapshot: Target,
+    snapshot: Target | undefined,
   ): Promise<{ readonly refusal: Refusal | undefined; readonly asked: readonly Asked[] }>
 }
 
@@ -64,7 +60,7 @@ export function createTargets({ now }: { readonly now: () => number }): Targets 
       return { seen, asked: asker.asked }
     },
     async check(request, snapshot) {
-      if (snapshot.kind === 'none') return { refusal: undefined, asked: [] }
+      if (snapshot === undefined) return { refusal: undefined, asked: [] }
       const asker = createAsker(request, now)
       const seen = await look(asker, request.attributes, 'recheck')
       const refusal = isRefusal(seen)
@@ -81,7 +77,7 @@ async function look(
   purpose: Purpose,
 ): Promise<Sight | Refusal> {
   const path = objectPath(attributes)
-  if (path === undefined) return { target: { kind: 'none' } }
+  if (path === undefined) return { target: undefined }
   const said = await asker.ask({ purpose, method: 'GET', path })
   return sightOf(said, attributes)
 }
@@ -89,19 +85,18 @@ async function look(
 function sightOf(said: Said, { info }: RequestAttributes): Sight | Refusal {
   if ('silent' in said) return refuse('target_unreadable', said.silent)
   const { status, json } = said
-  if (status === 404) return { target: { kind: 'absent' } }
+  if (status === 404) return { target: { absent: true } }
   if (status === 403) {
-    return { target: { kind: 'unreadable', why: 'the caller may not read it (403)' } }
+    return { target: { unreadable: 'the caller may not read it (403)' } }
   }
   if (status === 405) {
-    return { target: { kind: 'unreadable', why: 'the resource cannot be read (405)' } }
+    return { target: { unreadable: 'the resource cannot be read (405)' } }
   }
   if (status !== 200) return refuse('target_unreadable', `status ${status}`)
   if (!isObject(json)) return refuse('target_unreadable', 'the answer is no object')
   const metadata = objectAt(json, 'metadata')
   return {
     target: {
-      kind: 'object',
       uid: textAt(metadata, 'uid'),
       resourceVersion: textAt(metadata, 'resourceVersion'),
       contentSha256: contentSha256(json, info.subresource === 'status'),
@@ -129,24 +124,22 @@ function without(object: JsonObject, keys: readonly string[]): JsonObject {
 /** Compares what is there now with what was seen when the request was held. */
 export function compareTargets(
   { info }: RequestAttributes,
-  before: Target,
-  now: Target,
+  before: Target | undefined,
+  now: Target | undefined,
 ): Refusal | undefined {
-  if (before.kind === 'none') return undefined
-  if (before.kind === 'unreadable') {
-    if (now.kind === 'unreadable') return undefined
+  if (before === undefined || now === undefined) return undefined
+  if ('unreadable' in before) {
+    if ('unreadable' in now) return undefined
     return refuse('approval_target_changed', 'the caller could not read it, and now can')
   }
-  if (now.kind === 'unreadable') return refuse('target_unreadable', now.why)
-  if (before.kind === 'absent') {
-    if (now.kind === 'absent') return undefined
+  if ('unreadable' in now) return refuse('target_unreadable', now.unreadable)
+  if ('absent' in before) {
+    if ('absent' in now) return undefined
     return refuse('approval_target_changed', 'there was no object of this name, and now is one')
   }
-  if (now.kind !== 'object') return refuse('approval_target_changed', 'it was deleted')
+  if ('absent' in now) return refuse('approval_target_changed', 'it was deleted')
   return compareObjects(info, before, now)
 }
-
-type TargetObject = Extract<Target, { kind: 'object' }>
 
 function compareObjects(
   info: RequestInfo,

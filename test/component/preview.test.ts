@@ -344,13 +344,13 @@ describe('what a held request would do', () => {
 
     it('is refused when the API server is silent', async () => {
       upstream.onRequest = () => undefined
-      const { refusal } = await targets.check(request(), { kind: 'absent' })
+      const { refusal } = await targets.check(request(), { absent: true })
       expect(refusal).to.deep.equal({ refused: 'target_unreadable', detail: 'no answer in time' })
     }).timeout(20_000)
 
     it('asks nothing where no object was seen', async () => {
       const list = asCaller({ method: 'DELETE', url: `${N}/configmaps` })
-      expect((await targets.check(list, { kind: 'none' })).refusal).to.equal(undefined)
+      expect((await targets.check(list, undefined)).refusal).to.equal(undefined)
       expect(upstream.seen).to.deep.equal([])
     })
   })
