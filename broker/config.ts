@@ -4,8 +4,9 @@ import { VERDICTS } from '../shared/agent-tag.ts'
 import { integer, port, readConfig } from '../shared/config.ts'
 import type { ConfigSource, EnvTable } from '../shared/config.ts'
 import { LOG_LEVELS } from '../shared/log.ts'
-import { ROLES } from './identity/people.ts'
+import { oidcSchema } from './identity/oidc-config.ts'
 import { registrationsSchema } from './identity/registrations.ts'
+import { ROLES } from './identity/roles.ts'
 
 /** Longest life of a held request that nobody decides on, in seconds: a day. */
 const MAX_PENDING_S = 86_400
@@ -35,6 +36,8 @@ const clusterSchema = z.strictObject({
 const personSchema = z.strictObject({
   name: text,
   roles: z.array(z.enum(ROLES)).min(1),
+  /** Groups that quorums of approvals count. */
+  groups: z.array(text).default([]),
   /** SHA-256 of the person's token, hex; `nestgate token new` makes both. */
   tokenSha256: z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hex digits'),
 })
@@ -46,9 +49,12 @@ export const brokerSchema = z.strictObject({
   tls: z.strictObject({ certFile: text, keyFile: text }),
   /** Folder of the ledger and the held requests; must exist, and belong to one broker alone. */
   dataDir: text,
+  /** A file, or a folder of `*.yaml`; read again when it changes. */
   policyFile: text,
   clusters: z.array(clusterSchema).min(1),
   people: z.array(personSchema).default([]),
+  /** Issuers of tokens by which people sign in, and pipelines call. */
+  oidc: oidcSchema.default([]),
   /** Names of processes, by what is verified of them; the first that matches counts. */
   agents: registrationsSchema.default([]),
   /** Verdicts of caller identification that are let through to policy. */

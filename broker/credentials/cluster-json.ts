@@ -6,7 +6,10 @@ import type { ClusterConnection } from './connection.ts'
 const ANSWER_TIMEOUT_MS = 5_000
 
 /** What a cluster said to the broker itself, or why that is nothing to work with. */
-export type ClusterAnswer = { readonly json: unknown } | { readonly problem: string }
+export type ClusterAnswer =
+  | { readonly json: unknown }
+  /** `status` where there was an answer at all. */
+  | { readonly problem: string; readonly status?: number }
 
 /** Asks a cluster in the broker's own name; for what the broker itself needs to know, never for a client. Does not reject. */
 export async function clusterJson(
@@ -31,7 +34,7 @@ export async function clusterJson(
     if (answer.statusCode >= 200 && answer.statusCode < 300)
       return { json: await answer.body.json() }
     await answer.body.dump()
-    return { problem: `status ${answer.statusCode}` }
+    return { problem: `status ${answer.statusCode}`, status: answer.statusCode }
   } catch (error) {
     return { problem: codeOf(error) ?? messageOf(error) }
   }

@@ -1,19 +1,16 @@
 /**
  * People and pipelines that call the broker's own API, by a token each. The configuration holds only the
- * token's SHA-256; tokens are made by `nestgate token new` with 256 random bits, so a plain hash is enough.
- * Sign-in through OIDC comes behind the same interface.
+ * token's SHA-256; tokens are made by `nestgate token new` with 256 random bits, so a plain hash is enough. Or by the
+ * token of an OIDC issuer, whose groups give the roles.
  */
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingHttpHeaders } from 'node:http'
 import { bearerToken, countHeader } from '../../shared/headers.ts'
-import { refuse } from '../../shared/reasons.ts'
+import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
+import type { DirectClients } from './direct.ts'
+import type { Role } from './roles.ts'
 
-/** What a person may do: `reviewer` decides on held requests, `auditor` reads the ledger, `admin` both. */
-export const ROLES = ['reviewer', 'auditor', 'admin'] as const
-
-/** See {@link ROLES}. */
-export type Role = (typeof ROLES)[number]
 
 /** An authenticated person. */
 export interface Person {
@@ -42,32 +39,41 @@ export interface PersonSettings extends Person {
 }
 
 /**
- * People as the configuration lists them. Every listed hash is compared, in constant time each, so the
- * time of an answer says nothing about the list.
+ * People as the configuration lists them, and those that an issuer vouches for. Every listed hash is compared, in constant
+ * time each, so the time of an answer says nothing about the list.
+ *
+ * @param direct - of the configured issuers
  */
-export function createPeople(people: readonly PersonSettings[]): PeopleAuthenticator {
+export function createPeople(
+  people: readonly PersonSettings[],
+  direct?: DirectClients,
+): PeopleAuthenticator {
   const known = people.map(({ tokenSha256, ...person }) => ({
     person,
     hash: Buffer.from(tokenSha256, 'hex'),
   }))
+  const byToken = (token: string): Person | undefined => {
+    const given = createHash('sha256').update(token).digest()
+    let found: Person | undefined
+    for (const { person, hash } of known) {
+      if (hash.length === given.length && timingSafeEqual(hash, given)) found = person
+    }
+    return found
+  }
   return {
-    authenticate({ headers, rawHeaders }) {
-      if (countHeader(rawHeaders, 'authorization') > 1) {
-        return Promise.resolve(refuse('header_invalid', 'more than one Authorization header'))
-      }
-      if (headers.authorization === undefined) {
-        return Promise.resolve(refuse('credentials_missing'))
-      }
+    async authenticate(message) {
+      const { headers, rawHeaders } = message
+      if (countHeader(rawHeaders, 'authorization') > 1)
+        return refuse('header_invalid', 'more than one Authorization header')
+      if (headers.authorization === undefined) return refuse('credentials_missing')
       const token = bearerToken(headers)
-      const given = createHash('sha256')
-        .update(token ?? '')
-        .digest()
-      let found: Person | undefined
-      for (const { person, hash } of known) {
-        if (hash.length === given.length && timingSafeEqual(hash, given)) found = person
-      }
-      const accepted = token === undefined ? undefined : found
-      return Promise.resolve(accepted ?? refuse('credentials_invalid'))
+      const person = token === undefined ? undefined : byToken(token)
+      if (person !== undefined) return person
+      if (direct?.handles(message) !== true) return refuse('credentials_invalid')
+      const subject = await direct.authenticate(message)
+      if (isRefusal(subject)) return subject
+      const { name, names, groups, roles, expiresAtMs } = subject
+      return { name, names, groups, roles, expiresAtMs }
     },
   }
 }

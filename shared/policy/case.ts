@@ -8,8 +8,7 @@ import { parseTarget } from '../kubernetes/path.ts'
 import { readRequestInfo } from '../kubernetes/request-info.ts'
 import { isRefusal, REASONS } from '../reasons.ts'
 import type { Refusal } from '../reasons.ts'
-import { readCaseAttributes } from './case-attributes.ts'
-import type { AttributeInput } from './case-attributes.ts'
+import { readAttributes } from '../kubernetes/request-attributes.ts'
 import type { Facts, ProcessFacts, SubjectFacts } from './facts.ts'
 import type { Case } from './language.ts'
 
@@ -20,9 +19,6 @@ export const CASE_DEFAULTS = {
   serviceAccount: 'default/default',
   objectName: 'example',
 } as const
-
-/** THE SEAM: what reads the attributes of a request. Real requests and examples must share one. */
-const attributesOf: (input: AttributeInput) => RequestAttributes | Refusal = readCaseAttributes
 
 /** What is wrong with an example. */
 export interface CaseProblem {
@@ -55,7 +51,7 @@ export function readSentRequest(sent: SentRequest): RequestAttributes | CaseProb
   if (isRefusal(target)) return { problem: textOf(target) }
   const info = readRequestInfo(sent.method, target)
   if (isRefusal(info)) return { problem: textOf(info) }
-  const request = attributesOf({ ...sent, target, info })
+  const request = readAttributes({ ...sent, target, info })
   return isRefusal(request) ? { problem: textOf(request) } : request
 }
 

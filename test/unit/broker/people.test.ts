@@ -2,7 +2,7 @@ import { expect } from 'chai'
 import { createHash } from 'node:crypto'
 import { describe, it } from 'mocha'
 import { createPeople, hasRole } from '../../../broker/identity/people.ts'
-import type { Role } from '../../../broker/identity/people.ts'
+import type { Role } from '../../../broker/identity/roles.ts'
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex')
 const people = createPeople([

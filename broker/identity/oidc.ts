@@ -1,0 +1,193 @@
+/**
+ * Subjects that an OIDC issuer vouches for: people, and pipelines with the token of their runner. A token is good if its
+ * issuer is configured, its signature is by one of that issuer's keys with an algorithm that the configuration allows, it is
+ * for us and in time, and has the claims that are required. Nothing of it is kept but the digest under which the result is
+ * remembered, never past its expiry.
+ */
+import { createHash } from 'node:crypto'
+import { decodeJwt, errors, jwtVerify } from 'jose'
+import type { JWTPayload } from 'jose'
+import type { Logger } from '../../shared/log.ts'
+import { isRefusal, refuse } from '../../shared/reasons.ts'
+import type { Refusal } from '../../shared/reasons.ts'
+import type { IssuerSettings } from './oidc-config.ts'
+import { createIssuerKeys } from './oidc-keys.ts'
+import type { IssuerKeys, KeySet } from './oidc-keys.ts'
+import { ROLES } from './roles.ts'
+import type { Role } from './roles.ts'
+
+/** A subject, as its verified token says. */
+export interface VerifiedSubject {
+  readonly issuer: string
+  /** `sub`: with the issuer, the one name that never moves to somebody else. */
+  readonly sub: string
+  /** Prefix and claim, as configured: the name in policy, in the ledger, and upstream. */
+  readonly name: string
+  /** All other names under which the same person may appear. */
+  readonly names: readonly string[]
+  readonly groups: readonly string[]
+  readonly roles: readonly Role[]
+  /** Milliseconds since the epoch. */
+  readonly expiresAtMs: number
+}
+
+/** The configured issuers. */
+export interface OidcIssuers {
+  /** Whether a token says that it is by a configured issuer; that nothing of it is verified is the caller's to remember. */
+  handles(token: string): boolean
+  /** @returns `credentials_invalid` for any fault of the token, `issuer_unavailable` where its keys cannot be had */
+  verify(token: string): Promise<VerifiedSubject | Refusal>
+}
+
+/** Longest token that is looked at, in characters. */
+export const MAX_TOKEN_LENGTH = 8192
+/** Verified tokens kept. */
+const MAX_CACHED = 5_000
+/** Groups of one token that are read, and the longest. */
+const MAX_GROUPS = 500
+/** Names travel in a header of the request upstream, and to people's eyes: visible ASCII, and inner spaces. */
+const NAME = /^[\x21-\x7e](?:[\x20-\x7e]{0,251}[\x21-\x7e])?$/
+/** Names of the cluster's own; who has one is not anybody that an outside issuer may vouch for. */
+const SYSTEM_PREFIX = 'system:'
+
+interface Issuer {
+  readonly settings: IssuerSettings
+  readonly keys: IssuerKeys
+}
+
+/** @param deps - `now` in milliseconds since the epoch */
+export function createOidc(
+  issuers: readonly IssuerSettings[],
+  deps: { readonly log: Logger; readonly now: () => number },
+): OidcIssuers {
+  const { now } = deps
+  const byName = new Map<string, Issuer>(
+    issuers.map((settings) => [
+      settings.issuer,
+      { settings, keys: createIssuerKeys(settings, deps) },
+    ]),
+  )
+  const verified = new Map<string, VerifiedSubject>()
+  return {
+    handles: (token) => byName.has(claimedIssuer(token) ?? ''),
+    async verify(token) {
+      if (token.length > MAX_TOKEN_LENGTH) return refuse('credentials_invalid')
+      const digest = createHash('sha256').update(token).digest('base64')
+      const known = verified.get(digest)
+      if (known !== undefined && known.expiresAtMs > now()) return known
+      verified.delete(digest)
+      const issuer = byName.get(claimedIssuer(token) ?? '')
+      if (issuer === undefined) return refuse('credentials_invalid')
+      const subject = await verifyBy(issuer, token, now())
+      if (isRefusal(subject)) return subject
+      const oldest = verified.size >= MAX_CACHED ? verified.keys().next() : undefined
+      if (oldest?.done === false) verified.delete(oldest.value)
+      verified.set(digest, subject)
+      return subject
+    },
+  }
+}
+
+function claimedIssuer(token: string): string | undefined {
+  if (token.length > MAX_TOKEN_LENGTH) return undefined
+  try {
+    return decodeJwt(token).iss
+  } catch {
+    return undefined
+  }
+}
+
+async function verifyBy(
+  { settings, keys }: Issuer,
+  token: string,
+  nowMs: number,
+): Promise<VerifiedSubject | Refusal> {
+  const current = await keys.current()
+  if (current === undefined) return refuse('issuer_unavailable', settings.name)
+  const first = await payloadOf(settings, current, token, nowMs)
+  if (first !== 'unknown key') return isRefusal(first) ? first : subjectOf(settings, first)
+  if (!(await keys.refresh())) return refuse('credentials_invalid')
+  const fresh = await keys.current()
+  if (fresh === undefined) return refuse('issuer_unavailable', settings.name)
+  const second = await payloadOf(settings, fresh, token, nowMs)
+  if (second === 'unknown key') return refuse('credentials_invalid')
+  return isRefusal(second) ? second : subjectOf(settings, second)
+}
+
+async function payloadOf(
+  { issuer, audiences, algorithms, clockToleranceSeconds }: IssuerSettings,
+  keys: KeySet,
+  token: string,
+  nowMs: number,
+): Promise<JWTPayload | Refusal | 'unknown key'> {
+  try {
+    const { payload } = await jwtVerify(token, keys, {
+      issuer,
+      audience: audiences,
+      algorithms,
+      clockTolerance: clockToleranceSeconds,
+      currentDate: new Date(nowMs),
+      requiredClaims: ['sub', 'iat', 'exp'],
+    })
+    const { iat = 0 } = payload
+    // of the future: a clock is wrong, or a token was made for later
+    return iat * 1000 > nowMs + clockToleranceSeconds * 1000
+      ? refuse('credentials_invalid')
+      : payload
+  } catch (error) {
+    if (error instanceof errors.JWKSNoMatchingKey) return 'unknown key'
+    return refuse('credentials_invalid')
+  }
+}
+
+function subjectOf(settings: IssuerSettings, payload: JWTPayload): VerifiedSubject | Refusal {
+  const { sub, exp } = payload
+  const claimed = payload[settings.usernameClaim]
+  if (sub === undefined || exp === undefined || typeof claimed !== 'string' || claimed === '')
+    return refuse('credentials_invalid')
+  if (!hasRequired(settings, payload)) return refuse('credentials_invalid')
+  const name = `${settings.usernamePrefix ?? `${settings.name}:`}${claimed}`
+  const groups = groupsOf(settings, payload)
+  if (groups === undefined || ![name, ...groups].every(isUsableName))
+    return refuse('credentials_invalid')
+  return {
+    issuer: settings.issuer,
+    sub,
+    name,
+    names: [`${settings.issuer}#${sub}`, ...verifiedEmail(payload)],
+    groups,
+    roles: ROLES.filter((role) => settings.roles[role]?.some((group) => groups.includes(group))),
+    expiresAtMs: exp * 1000,
+  }
+}
+
+function isUsableName(name: string): boolean {
+  return NAME.test(name) && !name.toLowerCase().startsWith(SYSTEM_PREFIX)
+}
+
+function hasRequired({ requiredClaims }: IssuerSettings, payload: JWTPayload): boolean {
+  return Object.entries(requiredClaims).every(([claim, wanted]) => {
+    const value = payload[claim]
+    const accepted = typeof wanted === 'string' ? [wanted] : wanted
+    return typeof value === 'string' && accepted.includes(value)
+  })
+}
+
+/** The groups of a token; undefined where the claim is not what a list of names looks like. */
+function groupsOf(
+  { groupsClaim, groupsPrefix }: IssuerSettings,
+  payload: JWTPayload,
+): readonly string[] | undefined {
+  if (groupsClaim === undefined) return []
+  const value = payload[groupsClaim]
+  if (value === undefined) return []
+  const list: unknown = typeof value === 'string' ? [value] : value
+  if (!Array.isArray(list) || list.length > MAX_GROUPS) return undefined
+  const names = list.filter((group) => typeof group === 'string')
+  return names.length === list.length ? names.map((group) => groupsPrefix + group) : undefined
+}
+
+/** An address that the issuer has not verified is whatever its owner typed. */
+function verifiedEmail({ email, email_verified: isVerified }: JWTPayload): readonly string[] {
+  return typeof email === 'string' && isVerified === true ? [email] : []
+}
