@@ -179,7 +179,8 @@ describe('what a held request would do', () => {
     const tokens = await preview({ method: 'POST', url: `${N}/serviceaccounts/s/token`, body: {} })
     expect(tokens.kind).to.equal('none')
     await preview({ method: 'POST', url: `${N}/pods/p/binding`, body: {} })
-    await preview({ method: 'POST', url: `${N}/pods/p/eviction`, body: {} })
+    const evicted = await preview({ method: 'POST', url: `${N}/pods/p/eviction`, body: {} })
+    expect(evicted.note).to.equal('there is no object of this name')
     await preview({ method: 'DELETE', url: `${N}/pods/p` })
     await preview({ method: 'PUT', url: `${N}/pods/p?dryRun=All`, body: {} })
     expect(
@@ -325,7 +326,7 @@ describe('what a held request would do', () => {
         [429, {}],
         [302, {}],
         [200, 'no JSON'],
-        [200, `"${'x'.repeat(MAX_ANSWER_BYTES)}"`],
+        [200, configMap({ a: 'x'.repeat(MAX_ANSWER_BYTES) })],
         [200, '['.repeat(5000) + ']'.repeat(5000)],
       ]
       for (const reply of replies) {
