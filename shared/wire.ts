@@ -35,7 +35,7 @@ const quorumSchema = z.object({ group: z.string(), count: z.int().min(1) })
 
 /** See `ApprovalTerms` in shared/policy/decision.ts. */
 export const termsSchema = z.object({
-  quorums: z.array(quorumSchema),
+  quorums: z.array(quorumSchema).readonly(),
   pendingSeconds: z.number(),
   approvedSeconds: z.number(),
   holdSeconds: z.number(),
@@ -54,7 +54,7 @@ export const targetSchema = z.union([
 
 /** What the request would change, with secrets masked. */
 export const previewSchema = z.object({
-  kind: z.enum(['diff', 'object', 'none']),
+  kind: z.enum(['diff', 'object', 'session', 'list', 'sent', 'none']),
   text: z.string(),
   note: z.string().optional(),
 })

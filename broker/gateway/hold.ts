@@ -7,12 +7,13 @@ import { APPROVAL_HEADER, HOLD_HEADER, REQUEST_HEADER } from '../../shared/heade
 import { isConnect, resourcePath } from '../../shared/kubernetes/request-info.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
-import { isRequestId, newRequestId } from '../../shared/request-id.ts'
+import { isRequestId } from '../../shared/request-id.ts'
+import type { Asked as Question, CallerRequest } from '../approvals/as-caller.ts'
 import type { Approvals, HoldFacts } from '../approvals/approvals.ts'
 import { requestDigest } from '../approvals/digest.ts'
 import type { Previews } from '../approvals/preview.ts'
 import { claimRefusal } from '../approvals/states.ts'
-import type { SyntheticRequest, Targets } from '../approvals/target.ts'
+import type { Targets } from '../approvals/target.ts'
 import type { Owners } from '../identity/registrations.ts'
 import type { ApprovalRecord, SystemEntry } from '../ledger/entry.ts'
 import type { StoredApproval } from '../store/store.ts'
@@ -30,7 +31,7 @@ import { digestIdentity, instanceOf, keyOf, requesterNames, userOf } from './req
 export interface HoldDeps extends PerformDeps {
   readonly approvals: Pick<
     Approvals,
-    'ask' | 'open' | 'claim' | 'finish' | 'waitFor' | 'leave' | 'park'
+    'ask' | 'open' | 'claim' | 'finish' | 'waitFor' | 'leave' | 'parked'
   >
   readonly targets: Targets
   readonly previews: Previews
@@ -68,10 +69,6 @@ export async function breakGlass(deps: HoldDeps, exchange: Exchange): Promise<vo
     return
   }
   const opened = await deps.approvals.open(held.facts, held.entries)
-  if (isRefusal(opened)) {
-    await refuseRecorded(deps, exchange, opened)
-    return
-  }
   const { requestId } = exchange
   const record: ApprovalRecord = { id: requestId, reviewer: '', reason: '', breakGlass: true }
   const warnings = [`nestgate: break-glass; request ${requestId} will be reviewed`]
@@ -96,15 +93,15 @@ async function awaitDecision(
     return
   }
   const left = leavingOf(exchange)
-  const key = callerKeyOf(exchange)
-  const now = await deps.approvals.waitFor(id, key, holdSeconds * MS_PER_S, left)
+  const owner = { callerKey: keyOf(exchange.requester) }
+  const now = await deps.approvals.waitFor(id, owner, holdSeconds * MS_PER_S, left)
   if (left.aborted) {
-    await deps.approvals.leave(id, key)
+    await deps.approvals.leave(id, owner)
     await recordOutcome(deps, exchange, CLIENT_LEFT)
   } else if (isRefusal(now)) await refuseHeld(deps, exchange, now)
   else if (now.state === 'APPROVED') await performClaimed(deps, exchange, id)
   else if (now.state === 'PENDING') {
-    await deps.approvals.park(id, key)
+    await deps.approvals.parked(id, owner)
     await refuseHeld(deps, exchange, pendingRefusal(approval))
   } else await refuseHeld(deps, exchange, stateRefusal(now))
 }
@@ -122,7 +119,7 @@ async function performClaimed(deps: HoldDeps, asked: Exchange, id: string): Prom
   const claimed = await deps.approvals.claim({
     id,
     digest: digestOf(asked),
-    callerKey: callerKeyOf(asked),
+    callerKey: keyOf(asked.requester),
     instanceId: instanceOf(asked.requester),
   })
   if (isRefusal(claimed)) {
@@ -152,16 +149,15 @@ async function performGranted(deps: HoldDeps, exchange: Exchange, grant: Grant):
   }
 }
 
-/** Whether the target is still what was approved; a fault of the check leaves the request undone. */
+/** Whether the target is still what was approved; what cannot be checked stays undone. */
 async function checkTarget(
-  { targets }: HoldDeps,
+  deps: HoldDeps,
   exchange: Exchange,
   { target }: StoredApproval,
 ): Promise<Refusal | undefined> {
-  if (target === undefined) return undefined
-  const requestId = newRequestId(exchange.startedMs)
-  const headers = await actingHeaders(exchange, requestId)
-  return targets.check(readerOf(exchange, headers), target)
+  const { refusal, asked } = await deps.targets.check(askerOf(exchange), target)
+  if (asked.length > 0) await deps.store.append(questionEntries(exchange, asked))
+  return refusal
 }
 
 interface Held {
@@ -175,16 +171,15 @@ async function holdFacts(deps: HoldDeps, exchange: Exchange): Promise<Held | Ref
   const { requestId, cluster, requester, parsed, body, attributes, decision } = exchange
   const { agent } = requester
   if (decision.approval === undefined) return refuse('policy_error', 'the rule gives no terms')
-  const previewId = newRequestId(exchange.startedMs)
-  const read = readerOf(exchange, await actingHeaders(exchange, previewId))
-  const target = await deps.targets.snapshot(read)
-  if (isRefusal(target)) return target
-  const preview = await deps.previews.preview(read, target)
+  const asker = askerOf(exchange)
+  const { seen, asked } = await deps.targets.snapshot(asker)
+  if (isRefusal(seen)) return seen
+  const shown = await deps.previews.preview(asker, seen)
   const { method, path, query, info } = parsed
   const facts: HoldFacts = {
     id: requestId,
     digest: digestOf(exchange),
-    callerKey: callerKeyOf(exchange),
+    callerKey: keyOf(exchange.requester),
     cluster: cluster.name,
     method,
     path,
@@ -197,47 +192,48 @@ async function holdFacts(deps: HoldDeps, exchange: Exchange): Promise<Held | Ref
     requesters: [...requesterNames(requester)],
     owners: agent === undefined ? [] : [...deps.owners([agent.names.agent, ...agent.names.chain])],
     agent: agent?.names.agent ?? '',
-    chain: [...(agent?.names.chain ?? [])],
-    ...(agent === undefined ? {} : { tag: agent.tag, podUid: agent.pod.podUid }),
+    ancestors: [...(agent?.names.chain ?? [])],
+    tag: agent?.tag,
+    podUid: agent?.pod.podUid,
     instanceId: instanceOf(requester),
     rules: [...decision.rules],
     explanation: decision.explanation,
     terms: decision.approval,
     bodySha256: body.sha256,
     bodyBytes: body.bytes.length,
-    target,
-    preview,
+    target: seen.target,
+    preview: shown.preview,
     streaming: parsed.longRunning,
-    breakGlass: decision.effect === 'breakGlass',
     clientWaits: clientWaits(exchange),
   }
-  return { facts, entries: [previewEntry(exchange, previewId)] }
+  return { facts, entries: questionEntries(exchange, [...asked, ...shown.asked]) }
 }
 
-/** The request in the form in which its target and its effect are read. */
-function readerOf(
-  { cluster, client, parsed, attributes, body }: Exchange,
-  headers: Readonly<Record<string, string | string[]>>,
-): SyntheticRequest {
+/** The request in the form in which its target and its effect are looked at, always as its caller. */
+function askerOf(exchange: Exchange): CallerRequest {
+  const { cluster, client, parsed, attributes, body } = exchange
   return {
     connection: cluster,
-    headers,
+    identity: (requestId) => actingHeaders(exchange, requestId),
     attributes,
     method: parsed.method,
-    path: parsed.path,
-    parameters: parsed.parameters,
+    query: parsed.query,
     contentType: client.request.headers['content-type'] ?? '',
     body: body.bytes,
   }
 }
 
-function previewEntry({ requester, cluster, requestId }: Exchange, previewId: string): SystemEntry {
-  return {
+/** What the broker asked in a caller's name is evidence too: each under the id that the cluster's own audit log has. */
+function questionEntries(
+  { requester, cluster, requestId }: Exchange,
+  questions: readonly Question[],
+): readonly SystemEntry[] {
+  return questions.map(({ requestId: auditId, purpose, method, path, status }) => ({
     kind: 'system',
     event: 'approval_preview',
     actor: userOf(requester),
-    detail: { requestId, cluster: cluster.name, auditId: previewId },
-  }
+    detail: { requestId, cluster: cluster.name, auditId, purpose, method, path, status },
+  }))
 }
 
 /** Whether the client is kept waiting; a rule that lets it come back is not overruled by the client. */
@@ -246,18 +242,15 @@ function clientWaits({ client, requester, decision }: Exchange): boolean {
   return client.request.headers[header] !== 'return' && decision.approval?.mode !== 'return'
 }
 
-function callerKeyOf({ requester, cluster }: Exchange): string {
-  return keyOf(requester, cluster.name)
-}
-
 function pendingRefusal({ id }: StoredApproval): Refusal {
   return refuse('approval_pending', `request ${id}: nestgate approvals show ${id}`)
 }
 
 /** Why a request in a state other than PENDING does not go ahead; one that could is claimed instead. */
-function stateRefusal({ state, reason, reviewer }: StoredApproval): Refusal {
-  const words = [reviewer, reason].filter((text) => text !== undefined).join(': ')
-  return claimRefusal(state, words === '' ? undefined : words) ?? refuse('approval_spent')
+function stateRefusal(approval: StoredApproval): Refusal {
+  const words = [approval.reviewer, approval.reason].filter((text) => text !== undefined)
+  const reason = words.length === 0 ? {} : { reason: words.join(': ') }
+  return claimRefusal({ ...approval, ...reason }) ?? refuse('approval_spent')
 }
 
 function leavingOf({ client: { channel } }: Exchange): AbortSignal {

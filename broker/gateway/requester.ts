@@ -7,10 +7,11 @@ import type { IncomingMessage } from 'node:http'
 import { AGENT_HEADER, SUBJECT_TOKEN_HEADER } from '../../shared/headers.ts'
 import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
 import type { Facts, ProcessFacts } from '../../shared/policy/facts.ts'
-import { isRefusal, refuse } from '../../shared/reasons.ts'
+import { isRefusal } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import type { DigestInput } from '../approvals/digest.ts'
 import { impersonationHeaders, subjectHeaders, userName } from '../credentials/impersonation.ts'
+import type { IdentityHeaders } from '../credentials/impersonation.ts'
 import type { DirectClients } from '../identity/direct.ts'
 import { PROCESS_LEVEL } from '../identity/naming.ts'
 import type { Names, Naming } from '../identity/naming.ts'
@@ -57,15 +58,15 @@ export async function identifyRequester(
 }
 
 /** Under which limits and approvals count: a pod of its cluster, or a subject of its issuer. */
-export function keyOf({ agent, subject }: Requester, cluster: string): string {
+export function keyOf({ agent, subject }: Requester): string {
   return agent === undefined
     ? `subject ${JSON.stringify([subject.issuer, subject.sub])}`
     : `pod ${agent.pod.cluster}/${agent.pod.podUid}`
 }
 
-/** The process instance that asks; a direct client has none. */
-export function instanceOf({ agent }: Requester): string | undefined {
-  return agent?.tag.instanceId
+/** The process instance that asks; empty for a direct client, and where a process could not be named. */
+export function instanceOf({ agent }: Requester): string {
+  return agent?.tag.instanceId ?? ''
 }
 
 /** All names under which whoever asks could appear as a reviewer. */
@@ -136,7 +137,7 @@ export function digestIdentity({ agent, subject }: Requester): DigestInput['iden
     containerId: verified?.containerId ?? '',
     uid: verified?.uid ?? -1,
     exe: verified?.exe ?? '',
-    ...(subject === undefined ? {} : { subject: JSON.stringify([subject.issuer, subject.sub]) }),
+    subject: subject === undefined ? undefined : { issuer: subject.issuer, sub: subject.sub },
   }
 }
 
@@ -145,7 +146,7 @@ export function identityHeaders(
   requester: Requester,
   grantGroups: readonly string[],
   requestId: string,
-): Readonly<Record<string, string | string[]>> {
+): IdentityHeaders {
   const { agent, subject } = requester
   return agent === undefined
     ? subjectHeaders(subject, grantGroups, requestId)

@@ -16,7 +16,7 @@ import { isRefusal, refusalText, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import { newRequestId } from '../../shared/request-id.ts'
 import { takeSocket } from '../../shared/upgrade.ts'
-import type { Clusters } from '../clusters/registry.ts'
+import type { ClusterConnection } from '../credentials/connection.ts'
 import type { Kinds } from '../discovery/kinds.ts'
 import type { Bodies, CollectedBody } from './body.ts'
 import { answerRefusal } from './client.ts'
@@ -31,12 +31,15 @@ import { factsOf, identifyRequester, keyOf } from './requester.ts'
 import type { IdentityDeps } from './requester.ts'
 import type { Running } from './running.ts'
 
+/** The registered clusters; a refusal for one to which there is no way now. */
+export interface GatewayClusters {
+  get(name: string): { readonly connection: ClusterConnection } | Refusal | undefined
+}
+
 /** What the gateway works with. */
 export interface GatewayDeps extends HoldDeps, IdentityDeps {
-  readonly clusters: Pick<Clusters, 'get'>
+  readonly clusters: GatewayClusters
   readonly kinds: Kinds
-  /** The decider of the policy that is in force now. */
-  readonly policy: () => Decider
   readonly bodies: Bodies
   readonly running: Running
 }
@@ -99,7 +102,7 @@ async function serve(deps: GatewayDeps, client: Client, requestId: string): Prom
     await refuseUnread(deps, known, parsed)
     return
   }
-  const key = keyOf(requester, connection.name)
+  const key = keyOf(requester)
   const admitted = await deps.running.admit(key, connection.name, () =>
     deps.bodies.with(request, (body) => conclude(deps, { ...known, parsed }, body)),
   )
@@ -153,11 +156,10 @@ function attributesOf(
 
 /** What the cluster serves, what policy says, and whether this broker can do what policy demands. */
 async function decide(
-  { kinds, policy }: GatewayDeps,
+  { kinds, decider }: GatewayDeps,
   { cluster, requester }: Identified,
   attributes: RequestAttributes,
 ): Promise<Decision> {
-  const decider = policy()
   const unknown = await kinds.check(cluster, attributes.info)
   if (unknown !== undefined) return denial(decider, unknown)
   const decision = decider.decide(factsOf(requester, cluster.name, attributes))

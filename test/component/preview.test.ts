@@ -169,6 +169,20 @@ describe('what a held request would do', () => {
     expect(text).to.include('API_TOKEN').and.not.include('tok-123')
   })
 
+  it('shows an applied manifest as it was sent, when applying it would be a conflict', async () => {
+    const url = `${N}/secrets/s?fieldManager=ci`
+    serve({ [`PATCH ${url}&dryRun=All`]: [409, { reason: 'Conflict', message: 'c2VjcmV0' }] })
+    const line = { method: 'PATCH', url, contentType: 'application/apply-patch+yaml' }
+    const body = 'kind: Secret\ndata: {a: c2VjcmV0}\nn: 9007199254740993\n'
+    expect(await preview({ ...line, body })).to.deep.equal({
+      kind: 'sent',
+      text: 'data:\n  a: "***"\nkind: Secret\nn: 9007199254740993\n',
+      note: 'the API server would refuse it: 409 Conflict',
+    })
+    const aliased = 'data: &x {a: c2VjcmV0}\nmore: *x\n'
+    expect((await preview({ ...line, body: aliased })).kind).to.equal('none')
+  })
+
   it('does no dry run where that might do the thing, or hand out a token', async () => {
     serve({})
     const unknown = '/apis/metrics.example.com/v1/namespaces/agents/things/t'
@@ -179,7 +193,8 @@ describe('what a held request would do', () => {
     const tokens = await preview({ method: 'POST', url: `${N}/serviceaccounts/s/token`, body: {} })
     expect(tokens.kind).to.equal('none')
     await preview({ method: 'POST', url: `${N}/pods/p/binding`, body: {} })
-    await preview({ method: 'POST', url: `${N}/pods/p/eviction`, body: {} })
+    const evicted = await preview({ method: 'POST', url: `${N}/pods/p/eviction`, body: {} })
+    expect(evicted.note).to.equal('there is no object of this name')
     await preview({ method: 'DELETE', url: `${N}/pods/p` })
     await preview({ method: 'PUT', url: `${N}/pods/p?dryRun=All`, body: {} })
     expect(
@@ -325,7 +340,7 @@ describe('what a held request would do', () => {
         [429, {}],
         [302, {}],
         [200, 'no JSON'],
-        [200, `"${'x'.repeat(MAX_ANSWER_BYTES)}"`],
+        [200, configMap({ a: 'x'.repeat(MAX_ANSWER_BYTES) })],
         [200, '['.repeat(5000) + ']'.repeat(5000)],
       ]
       for (const reply of replies) {
