@@ -39,17 +39,21 @@ const problemSchema = z.object({
 
 /** Makes a client; nothing is connected yet. Its methods reject with {@link CallError}. */
 export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
-  const dispatcher = new Agent({
-    // Said in so many words: NODE_TLS_REJECT_UNAUTHORIZED must not be able to switch it off.
-    connect: {
-      timeout: TIMEOUT_MS,
-      rejectUnauthorized: true,
-      ...(ca === undefined ? {} : { ca }),
-    },
-    headersTimeout: TIMEOUT_MS,
-    bodyTimeout: TIMEOUT_MS,
-    maxResponseSize: MAX_ANSWER_BYTES,
-  })
+  const agent = (maxResponseSize: number): Agent =>
+    new Agent({
+      // Said in so many words: NODE_TLS_REJECT_UNAUTHORIZED must not be able to switch it off.
+      connect: {
+        timeout: TIMEOUT_MS,
+        rejectUnauthorized: true,
+        ...(ca === undefined ? {} : { ca }),
+      },
+      headersTimeout: TIMEOUT_MS,
+      bodyTimeout: TIMEOUT_MS,
+      maxResponseSize,
+    })
+  const dispatcher = agent(MAX_ANSWER_BYTES)
+  // events may go on for ever; each of them is bounded by itself
+  const endless = agent(-1)
   const base = url.href.endsWith('/') ? url.href : `${url.href}/`
   const headers = { authorization: `Bearer ${token}`, accept: 'application/json' }
 
@@ -87,9 +91,11 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
     },
     post: (schema, path, body) =>
       call(schema, new URL(path, base), { method: 'POST', body: JSON.stringify(body) }),
-    events: (path) => follow(new URL(path, base), dispatcher, headers),
-    // ends events that are still being read
-    close: () => dispatcher.destroy(),
+    events: (path) => follow(new URL(path, base), endless, headers),
+    async close() {
+      // ends events that are still being read
+      await Promise.all([dispatcher.close(), endless.destroy()])
+    },
   }
 }
 

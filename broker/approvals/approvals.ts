@@ -225,7 +225,10 @@ class HeldRequests implements Approvals {
       if (left.length < RECOVERY_PAGE) break
     }
     const open = await store.approvals({ states: ['PENDING', 'APPROVED'] }, RECOVERY_PAGE)
-    for (const approval of open) this.#records.note(approval)
+    for (const approval of open) {
+      this.#records.note(approval)
+      if (approval.podUid === undefined) await this.#lostClient(approval)
+    }
   }
 
   close(): void {
@@ -346,6 +349,16 @@ class HeldRequests implements Approvals {
           ...{ bytesToClient: 0, bytesToServer: 0, durationMs: 0, reason: 'broker_restarted' },
         },
       ],
+    })
+  }
+
+  /** Direct clients waited on connections to the broker that ended; sidecars go on asking this one. */
+  async #lostClient(approval: StoredApproval): Promise<void> {
+    const { state, progress } = approval
+    if (!progress.clientWaits) return
+    const change = { progress: { ...progress, clientWaits: false } }
+    await this.#records.move(approval, state, {
+      ...{ actor: BROKER_ACTOR, why: 'broker_restarted', ...change },
     })
   }
 

@@ -102,7 +102,7 @@ export interface Approvals {
   list(filter: ApprovalFilter, limit: number): Promise<readonly StoredApproval[]>
   /** Tells of every change from now on. @returns ends it */
   subscribe(listener: ApprovalListener): () => void
-  /** To be called once, before any other method: what was EXECUTING when the last broker ended becomes UNKNOWN, with an outcome entry. */
+  /** To be called once, before any other method: what was EXECUTING when the last broker ended becomes UNKNOWN, with an outcome entry, and no direct client waits any more. */
   recover(): Promise<void>
   /** Aborted by {@link Approvals.close}. */
   readonly closed: AbortSignal

@@ -496,6 +496,20 @@ describe('held requests, by their terms', () => {
     expect(accepted(await claim(approval)).approval.state).to.equal('EXECUTING')
   })
 
+  it('of direct clients outlive the broker: the same request finds its approval', async () => {
+    const change = { ...{ callerKey: 'oidc:ci', instanceId: '', podUid: undefined } }
+    const [one, two] = [
+      await hold({ ...change, digest: 'd'.repeat(64) }),
+      await hold({ ...change, digest: 'e'.repeat(64) }),
+    ]
+    await approve(one.id)
+    await restart()
+    const { approval, folded } = await ask({ ...change, digest: one.digest })
+    expect([approval.id, approval.state, folded]).to.deep.equal([one.id, 'APPROVED', true])
+    expect(accepted(await claim(approval)).approval.state).to.equal('EXECUTING')
+    expect((await ask({ ...change, digest: two.digest })).approval.id).to.equal(two.id)
+  })
+
   describe('listened to', () => {
     it('tell every change in order, and are not disturbed by a listener that fails', async () => {
       const seen: string[] = []
