@@ -31,6 +31,8 @@ const clusterSchema = z.strictObject({
     z.strictObject({ verify: z.literal('jwks'), issuer: text }),
     z.strictObject({ verify: z.literal('tokenReview') }),
   ]),
+  /** Names of the policies that hold for this cluster; all of them when left out. */
+  policies: z.array(text).min(1).optional(),
 })
 
 const personSchema = z.strictObject({

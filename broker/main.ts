@@ -1,24 +1,30 @@
 /** The broker: reads its configuration and its policy, opens the store and the ways to the clusters, listens. Only wiring. */
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { messageOf } from '../shared/errors.ts'
-import { commandLine, ConfigError } from '../shared/config.ts'
+import { commandLine } from '../shared/config.ts'
 import { createLog } from '../shared/log.ts'
+import type { DeciderOptions } from '../shared/policy/decide.ts'
+import { DEFAULT_TERMS } from '../shared/policy/terms.ts'
 import { closeOnSignal } from '../shared/shutdown.ts'
 import { createApi } from './api/api.ts'
 import { createApprovals } from './approvals/approvals.ts'
+import { createPreviews } from './approvals/preview.ts'
+import { createTargets } from './approvals/target.ts'
 import { readBrokerConfig } from './config.ts'
 import type { BrokerConfig, ClusterConfig } from './config.ts'
 import { openConnection } from './credentials/connection.ts'
 import type { ClusterConnection } from './credentials/connection.ts'
+import { createKinds } from './discovery/kinds.ts'
 import { createBodies, MAX_BODIES_BYTES } from './gateway/body.ts'
 import { createRunning } from './gateway/running.ts'
 import { createGateway } from './gateway/serve.ts'
 import type { Entry } from './ledger/entry.ts'
 import { createContainers } from './identity/containers.ts'
+import { createDirectClients } from './identity/direct.ts'
 import { createNaming } from './identity/naming.ts'
+import { createOidc } from './identity/oidc.ts'
 import { createPeople } from './identity/people.ts'
-import { createMatcher } from './identity/registrations.ts'
+import { createMatcher, createOwners } from './identity/registrations.ts'
 import {
   checkByKeys,
   checkByReview,
@@ -26,9 +32,8 @@ import {
 } from './identity/service-account-tokens.ts'
 import type { TokenVerifier } from './identity/service-account-tokens.ts'
 import { createSidecars } from './identity/sidecars.ts'
-import { createDecider } from './policy/decide.ts'
-import { readPolicy } from './policy/language.ts'
-import type { PolicyDocument } from './policy/language.ts'
+import { openPolicy } from './policy/source.ts'
+import type { LivePolicy, PolicySummary } from './policy/source.ts'
 import { startServer } from './server.ts'
 import { openSqliteStore } from './store/sqlite/client.ts'
 
@@ -38,8 +43,19 @@ const now = Date.now
 
 async function main(): Promise<void> {
   const config = readBrokerConfig(commandLine())
-  const policy = await loadPolicy(config.policyFile)
   const log = createLog('nestgate-broker', config.log.level)
+  const policy = await openPolicy({
+    paths: [config.policyFile],
+    options: policyOptions(config),
+    log,
+    now,
+    onChange: (old, fresh) => {
+      void record(policyEntry('policy_loaded', fresh, { old: old.digest }))
+    },
+    onRejected: (kept, problems) => {
+      void record(policyEntry('policy_rejected', kept, { problems: problems.length }))
+    },
+  })
   const connections = new Map<string, ClusterConnection>()
   const verifiers = new Map<string, TokenVerifier>()
   for (const cluster of config.clusters) {
@@ -48,31 +64,30 @@ async function main(): Promise<void> {
     verifiers.set(cluster.name, verifierFor(cluster, connection))
   }
   const store = await openSqliteStore({ file: join(config.dataDir, 'nestgate.db'), log, now })
+  const record = (entry: Entry): Promise<unknown> =>
+    store.append([entry]).catch((error: unknown) => {
+      log.error({ error: messageOf(error) }, 'an entry about the broker could not be written')
+    })
   const approvals = createApprovals({ store, log, now })
   await approvals.recover()
   const sidecars = createSidecars({ verifiers, now })
   const containers = createContainers({ connections, log, now })
   const naming = createNaming({ matcher: createMatcher(config.agents), containers, now })
-  const decider = createDecider(policy, config.acceptVerdicts)
+  const direct = createDirectClients(createOidc(config.oidc, { log, now }))
   const running = createRunning()
-  const bodies = createBodies(MAX_BODIES_BYTES)
-  const { pendingSeconds } = config.approvals
-  const ways = { connections, sidecars, naming, decider, pendingSeconds }
-  const gateway = createGateway({ ...ways, approvals, store, bodies, running, log, now })
-  const api = createApi({
-    approvals,
-    store,
-    sidecars,
-    people: createPeople(config.people),
-    log,
-    now,
+  const gateway = createGateway({
+    clusters: { get: (name) => asCluster(connections.get(name)) },
+    ...{ sidecars, direct, naming, owners: createOwners(config.agents) },
+    ...{ kinds: createKinds({ log, now }), decider: policy.decider },
+    ...{ approvals, targets: createTargets({ now }), previews: createPreviews({ now }) },
+    ...{ store, bodies: createBodies(MAX_BODIES_BYTES), running, log, now },
   })
+  const people = createPeople(config.people, direct)
+  const api = createApi({ approvals, store, sidecars, people, policy, log, now })
   await store.append([startedEntry(config, policy)])
   const server = await startServer({ config, gateway, api, log, now })
-  log.info(
-    { port: server.port, clusters: [...connections.keys()], rules: policy.rules.length },
-    'listening',
-  )
+  const { rules } = policy.status()
+  log.info({ port: server.port, clusters: [...connections.keys()], rules }, 'listening')
   closeOnSignal(log, [
     ...[...connections.values()].map((connection) => (): Promise<void> => connection.close()),
     (): Promise<void> => store.close(),
@@ -83,14 +98,22 @@ async function main(): Promise<void> {
     (): void => {
       approvals.close()
     },
+    (): Promise<void> => policy.close(),
   ])
 }
 
-async function loadPolicy(file: string): Promise<PolicyDocument> {
-  const policy = readPolicy(await readFile(file, 'utf8'))
-  if ('problems' in policy)
-    throw new ConfigError(policy.problems.map((problem) => `${file}:${problem}`))
-  return policy
+function policyOptions({ acceptVerdicts, approvals, clusters }: BrokerConfig): DeciderOptions {
+  const scopes = clusters.flatMap(({ name, policies }) =>
+    policies === undefined ? [] : [[name, policies] as const],
+  )
+  const { pendingSeconds } = approvals
+  return { acceptVerdicts, scopes: new Map(scopes), terms: { ...DEFAULT_TERMS, pendingSeconds } }
+}
+
+function asCluster(
+  connection: ClusterConnection | undefined,
+): { readonly connection: ClusterConnection } | undefined {
+  return connection === undefined ? undefined : { connection }
 }
 
 function verifierFor(
@@ -104,15 +127,25 @@ function verifierFor(
   return createTokenVerifier(check, now)
 }
 
-function startedEntry(config: BrokerConfig, policy: PolicyDocument): Entry {
+function policyEntry(
+  event: 'policy_loaded' | 'policy_rejected',
+  { digest, rules }: PolicySummary,
+  more: Readonly<Record<string, string | number>>,
+): Entry {
+  const detail = { policyDigest: digest, rules, ...more }
+  return { kind: 'system', event, actor: 'broker', detail }
+}
+
+function startedEntry(config: BrokerConfig, policy: LivePolicy): Entry {
+  const { digest, rules } = policy.status()
   return {
     kind: 'system',
     event: 'broker_started',
     actor: 'broker',
     detail: {
       version: VERSION,
-      policyDigest: policy.digest,
-      rules: policy.rules.length,
+      policyDigest: digest,
+      rules,
       clusters: config.clusters.map(({ name }) => name).join(','),
     },
   }

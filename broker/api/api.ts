@@ -14,6 +14,8 @@ import type { Store } from '../store/store.ts'
 import { answer, faultHandler } from './answers.ts'
 import { liveness, readiness } from './health.ts'
 import { peopleRoutes } from './people-routes.ts'
+import { policyRoutes } from './policy-routes.ts'
+import type { PolicySource } from './policy-routes.ts'
 import { sidecarRoutes } from './sidecar-routes.ts'
 import type { SidecarAuthenticator } from './sidecar-routes.ts'
 
@@ -26,6 +28,8 @@ export interface ApiDeps {
   readonly store: Store
   readonly people: PeopleAuthenticator
   readonly sidecars: SidecarAuthenticator
+  /** What policy is in force; see broker/policy/source.ts. */
+  readonly policy: PolicySource
   readonly log: Logger
   /** Milliseconds since the epoch. */
   readonly now: () => number
@@ -48,7 +52,7 @@ export function createApi(deps: ApiDeps): RequestListener {
   const json = express.json({ limit: MAX_BODY_BYTES, strict: true, inflate: false })
   app.get('/healthz', liveness(deps.store))
   app.get('/readyz', readiness(deps.store))
-  app.use('/v1', sidecarRoutes(deps, json), peopleRoutes(deps, json))
+  app.use('/v1', sidecarRoutes(deps, json), peopleRoutes(deps, json), policyRoutes(deps))
   app.use((_request, response) => {
     answer(response, refuse('path_unknown'))
   })

@@ -16,7 +16,7 @@ export const MAX_ANSWER_BYTES = 3 * 1024 * 1024
 export const READ_TIMEOUT_MS = 5_000
 
 /** Headers that make one request act as the caller: the broker's credential and the identity it takes on. */
-export type CallerIdentity = (requestId: string) => Promise<Readonly<Record<string, string>>>
+export type CallerIdentity = (requestId: string) => Promise<Readonly<Record<string, string | string[]>>>
 
 /** A held request, as far as looking at what it does needs it. */
 export interface CallerRequest {
@@ -92,15 +92,15 @@ export function createAsker(
   }
 }
 
-/** Whether headers name somebody: without, a client certificate would make the question the broker's own. */
-function names(headers: Readonly<Record<string, string>>): boolean {
-  return ['impersonate-user', 'authorization'].some((name) => (headers[name] ?? '') !== '')
+/** Whether headers name somebody: without, the question would be the broker's own. */
+function names(headers: Readonly<Record<string, string | string[]>>): boolean {
+  return (headers['impersonate-user'] ?? '') !== ''
 }
 
 async function send(
   { requests }: CallerRequest['connection'],
   question: Question,
-  identity: Readonly<Record<string, string>>,
+  identity: Readonly<Record<string, string | string[]>>,
 ): Promise<Said> {
   const { method, path, accept = 'application/json', contentType, body } = question
   const signal = AbortSignal.timeout(question.timeoutMs ?? READ_TIMEOUT_MS)

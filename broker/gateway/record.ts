@@ -70,7 +70,7 @@ async function answerAfter(
 /** Refuses a request whose caller is known but which could not be read. */
 export async function refuseUnread(
   { store }: RecordDeps,
-  { client, cluster, requester, requestId }: Identified,
+  { client, cluster, requester, requestId }: Omit<Identified, 'parsed'>,
   refusal: Refusal,
 ): Promise<void> {
   try {

@@ -52,6 +52,8 @@ export interface PolicySourceDeps {
   readonly now: () => number
   /** Called after another policy has come into force. */
   readonly onChange?: (old: PolicySummary, fresh: PolicySummary) => void
+  /** Called when changed files have problems: `kept` stays in force. */
+  readonly onRejected?: (kept: PolicySummary, problems: readonly string[]) => void
   readonly pollMs?: number
 }
 
@@ -64,7 +66,7 @@ interface InForce {
 
 /** Reads the policy and watches its files. @throws ConfigError naming every problem */
 export async function openPolicy(deps: PolicySourceDeps): Promise<LivePolicy> {
-  const { paths, log, onChange, pollMs = POLL_MS } = deps
+  const { paths, log, onChange, onRejected, pollMs = POLL_MS } = deps
   // The state is taken before the files are read: a change in between is seen at the next look.
   let state = await stateOf(paths)
   const first = await load(deps)
@@ -81,8 +83,10 @@ export async function openPolicy(deps: PolicySourceDeps): Promise<LivePolicy> {
       const known = new Set(problems)
       problems = fresh.problems
       const facts = { problems, policyDigest: current.policy.digest }
-      if (problems.some((problem) => !known.has(problem)))
+      if (problems.some((problem) => !known.has(problem))) {
         log.error(facts, 'policy files have problems; the last good policy stays in force')
+        onRejected?.(summaryOf(current), problems)
+      }
       return
     }
     problems = []

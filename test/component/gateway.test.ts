@@ -13,21 +13,26 @@ import { expect } from 'chai'
 import { after, afterEach, before, beforeEach, describe, it } from 'mocha'
 import { Agent, request } from 'undici'
 import { createApprovals } from '../../broker/approvals/approvals.ts'
+import { createPreviews } from '../../broker/approvals/preview.ts'
+import { createTargets } from '../../broker/approvals/target.ts'
+import { createKinds } from '../../broker/discovery/kinds.ts'
+import { createDirectClients } from '../../broker/identity/direct.ts'
+import { createOidc } from '../../broker/identity/oidc.ts'
 import type { Approvals } from '../../broker/approvals/approvals.ts'
 import { openConnection } from '../../broker/credentials/connection.ts'
 import type { ClusterConnection } from '../../broker/credentials/connection.ts'
 import { createBodies, MAX_BODIES_BYTES } from '../../broker/gateway/body.ts'
-import { createRunning, MAX_OPEN_PER_POD } from '../../broker/gateway/running.ts'
+import { createRunning, MAX_OPEN_PER_REQUESTER } from '../../broker/gateway/running.ts'
 import type { Running } from '../../broker/gateway/running.ts'
 import { createGateway } from '../../broker/gateway/serve.ts'
 import { checkByKeys, createTokenVerifier } from '../../broker/identity/service-account-tokens.ts'
 import { createSidecars } from '../../broker/identity/sidecars.ts'
 import { createContainers } from '../../broker/identity/containers.ts'
 import { createNaming } from '../../broker/identity/naming.ts'
-import { createMatcher } from '../../broker/identity/registrations.ts'
+import { createMatcher, createOwners } from '../../broker/identity/registrations.ts'
 import type { Registration } from '../../broker/identity/registrations.ts'
-import { createDecider } from '../../broker/policy/decide.ts'
-import { readPolicy } from '../../broker/policy/language.ts'
+import { createDecider } from '../../shared/policy/decide.ts'
+import { readPolicySet } from '../../shared/policy/policy-set.ts'
 import { startServer } from '../../broker/server.ts'
 import type { RunningServer } from '../../broker/server.ts'
 import { openSqliteStore } from '../../broker/store/sqlite/client.ts'
@@ -141,15 +146,20 @@ describe('the gateway', () => {
       ['test', createTokenVerifier(checkByKeys(connection, upstream.issuer, now), now)],
     ])
     const sidecars = createSidecars({ verifiers, now })
-    const policy = readPolicy(POLICY)
+    const policy = readPolicySet([{ file: 'policy.yaml', text: POLICY }])
     if ('problems' in policy) throw new Error(policy.problems.join())
     const connections = new Map([['test', connection]])
-    const decider = createDecider(policy, ['exclusive'])
+    const decider = createDecider(policy, { acceptVerdicts: ['exclusive'] })
     running = createRunning()
     const bodies = createBodies(MAX_BODIES_BYTES)
     const gateway = createGateway({
-      connections,
+      clusters: { get: (name) => (name === 'test' ? { connection } : undefined) },
       sidecars,
+      direct: createDirectClients(createOidc([], { log, now })),
+      owners: createOwners(REGISTRATIONS),
+      kinds: createKinds({ log, now }),
+      targets: createTargets({ now }),
+      previews: createPreviews({ now }),
       naming: createNaming({
         matcher: createMatcher(REGISTRATIONS),
         containers: createContainers({ connections, log, now }),
@@ -640,8 +650,8 @@ describe('the gateway', () => {
         response.write('x')
       }
       const lines = await rawLines(`GET /clusters/test${N}/pods?watch=1 HTTP/1.1`)
-      const watches = await Promise.all(Array.from({ length: MAX_OPEN_PER_POD }, () => raw(lines)))
-      while (upstream.seen.length < MAX_OPEN_PER_POD) await sleep(10)
+      const watches = await Promise.all(Array.from({ length: MAX_OPEN_PER_REQUESTER }, () => raw(lines)))
+      while (upstream.seen.length < MAX_OPEN_PER_REQUESTER) await sleep(10)
       const refused = await call('GET', `${N}/pods/p`)
       expect([refused.status, refused.headers['nestgate-refused']]).to.deep.equal([
         503,

@@ -72,6 +72,28 @@ export function podWith(
   return { kind: 'Pod', metadata: { uid }, status: { containerStatuses } }
 }
 
+const namespaced = (...names: readonly string[]): readonly object[] =>
+  names.map((name) => ({ name, namespaced: true, verbs: ['get', 'list'] }))
+const clusterScoped = (...names: readonly string[]): readonly object[] =>
+  names.map((name) => ({ name, namespaced: false, verbs: ['get', 'list'] }))
+
+/** What it serves, by group version; asked by the broker itself, and not among `seen`. */
+const DISCOVERY: Readonly<Record<string, readonly object[]>> = {
+  '/api/v1': [
+    ...namespaced('pods', 'pods/log', 'pods/exec', 'pods/attach', 'pods/portforward', 'pods/proxy'),
+    ...namespaced('pods/eviction', 'pods/ephemeralcontainers', 'pods/status'),
+    ...namespaced('configmaps', 'secrets', 'services', 'services/proxy', 'events'),
+    ...namespaced('serviceaccounts', 'serviceaccounts/token'),
+    ...clusterScoped('namespaces', 'namespaces/finalize', 'namespaces/status'),
+    ...clusterScoped('nodes', 'nodes/proxy'),
+  ],
+  '/apis/apps/v1': namespaced('deployments', 'deployments/scale', 'deployments/status'),
+  '/apis/authorization.k8s.io/v1': clusterScoped(
+    'selfsubjectaccessreviews',
+    'selfsubjectrulesreviews',
+  ),
+}
+
 const ISSUER = 'https://kubernetes.default.svc.cluster.local'
 
 /** Starts one on a free loopback port. */
@@ -134,6 +156,12 @@ export async function startUpstream(): Promise<Upstream> {
     if (identity !== undefined) {
       response.writeHead(upstream.identityUp ? 200 : 503, { 'content-type': 'application/json' })
       response.end(JSON.stringify(identity))
+      return
+    }
+    const served = 'impersonate-user' in headers ? undefined : DISCOVERY[url]
+    if (served !== undefined) {
+      response.writeHead(200, { 'content-type': 'application/json' })
+      response.end(JSON.stringify({ kind: 'APIResourceList', resources: served }))
       return
     }
     upstream.seen.push({ method, url, headers, rawHeaders, body })

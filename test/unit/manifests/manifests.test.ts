@@ -5,7 +5,7 @@ import { expect } from 'chai'
 import { describe, it } from 'mocha'
 import { parseAllDocuments } from 'yaml'
 import { readBrokerConfig } from '../../../broker/config.ts'
-import { readPolicy } from '../../../broker/policy/language.ts'
+import { readPolicySet } from '../../../shared/policy/policy-set.ts'
 import { readWebhookConfig } from '../../../webhook/config.ts'
 
 const MANIFESTS = join(import.meta.dirname, '..', '..', '..', 'manifests')
@@ -60,7 +60,9 @@ describe('the manifests', () => {
     })
 
     it(`have a policy that the broker accepts (${folder})`, () => {
-      const policy = readPolicy(readFileSync(join(MANIFESTS, folder, 'policy.yaml'), 'utf8'))
+      const policy = readPolicySet([
+        { file: 'policy.yaml', text: readFileSync(join(MANIFESTS, folder, 'policy.yaml'), 'utf8') },
+      ])
       expect('problems' in policy ? policy.problems : []).to.deep.equal([])
     })
   }
