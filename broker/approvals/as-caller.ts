@@ -16,7 +16,9 @@ export const MAX_ANSWER_BYTES = 3 * 1024 * 1024
 export const READ_TIMEOUT_MS = 5_000
 
 /** Headers that make one request act as the caller: the broker's credential and the identity it takes on. */
-export type CallerIdentity = (requestId: string) => Promise<Readonly<Record<string, string | string[]>>>
+export type CallerIdentity = (
+  requestId: string,
+) => Promise<Readonly<Record<string, string | string[]>>>
 
 /** A held request, as far as looking at what it does needs it. */
 export interface CallerRequest {

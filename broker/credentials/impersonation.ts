@@ -83,7 +83,10 @@ export function subjectHeaders(
 
 function checkedGroups(groups: readonly string[]): string[] {
   if (!groups.every(isOutsideName))
-    throw new Fault('identity_empty', 'a group to impersonate is empty, malformed or a system group')
+    throw new Fault(
+      'identity_empty',
+      'a group to impersonate is empty, malformed or a system group',
+    )
   return [...groups]
 }
 

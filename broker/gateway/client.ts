@@ -23,12 +23,16 @@ export interface Client {
   readonly channel: Channel
 }
 
+/** When a client whose request waits for a person may ask again, in seconds. */
+const PENDING_RETRY_S = '30'
+
 /** Says no, as a `Status` object. @returns the HTTP status */
 export function answerRefusal(client: Client, refusal: Refusal, requestId: string): number {
   const answer = statusAnswer(refusal, requestId)
   write(client.channel, answer, {
     [REQUEST_ID_HEADER]: requestId,
     [REFUSED_HEADER]: refusal.refused,
+    ...(refusal.refused === 'approval_pending' ? { 'retry-after': PENDING_RETRY_S } : {}),
   })
   return answer.status
 }

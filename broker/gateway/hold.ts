@@ -45,6 +45,12 @@ export async function hold(deps: HoldDeps, exchange: Exchange): Promise<void> {
     await performClaimed(deps, exchange, claimed)
     return
   }
+  const { agent } = exchange.requester
+  if (agent !== undefined && agent.tag.instanceId === undefined) {
+    const detail = 'a held request needs a process that can claim it'
+    await refuseRecorded(deps, exchange, refuse('caller_unidentified', detail))
+    return
+  }
   const facts = await holdFacts(deps, exchange)
   if (isRefusal(facts)) {
     await refuseRecorded(deps, exchange, facts)
@@ -238,8 +244,12 @@ function questionEntries(
 
 /** Whether the client is kept waiting; a rule that lets it come back is not overruled by the client. */
 function clientWaits({ client, requester, decision }: Exchange): boolean {
-  const header = requester.agent === undefined ? APPROVAL_HEADER : HOLD_HEADER
-  return client.request.headers[header] !== 'return' && decision.approval?.mode !== 'return'
+  const { headers } = client.request
+  const wants =
+    requester.agent === undefined
+      ? headers[APPROVAL_HEADER] !== 'return'
+      : headers[HOLD_HEADER] === 'wait'
+  return wants && decision.approval?.mode !== 'return'
 }
 
 function pendingRefusal({ id }: StoredApproval): Refusal {

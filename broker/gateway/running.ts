@@ -21,11 +21,7 @@ export interface Running {
    * @param requester - the pod or subject that it is counted under
    * @returns `broker_busy` when there are too many
    */
-  admit(
-    requester: string,
-    cluster: string,
-    work: () => Promise<void>,
-  ): Promise<Refusal | undefined>
+  admit(requester: string, cluster: string, work: () => Promise<void>): Promise<Refusal | undefined>
   /** Tracks a request to its very end, outcome included. */
   track(work: Promise<void>): void
   /** Tracks the raw connection of a session, to be cut at the end. */

@@ -11,7 +11,6 @@ import type { Refusal } from '../../shared/reasons.ts'
 import type { DirectClients } from './direct.ts'
 import type { Role } from './roles.ts'
 
-
 /** An authenticated person. */
 export interface Person {
   readonly name: string

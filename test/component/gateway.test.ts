@@ -45,7 +45,7 @@ import type { Certificates } from '../support/certificates.ts'
 import { makeSidecarKey, TAG } from '../support/sidecar-keys.ts'
 import type { SidecarKey } from '../support/sidecar-keys.ts'
 import { podWith, startUpstream } from '../support/upstream.ts'
-import type { Upstream } from '../support/upstream.ts'
+import type { Seen, Upstream } from '../support/upstream.ts'
 
 const POLICY = `apiVersion: nestgate.dev/v1alpha1
 kind: Policy
@@ -261,6 +261,13 @@ describe('the gateway', () => {
     }
     throw new Error('no outcome')
   }
+
+  /** What reached the upstream, apart from what the broker looked at for a reviewer. */
+  const effects = (): readonly Seen[] =>
+    upstream.seen.filter(
+      ({ method, headers, url }) =>
+        method !== 'GET' || 'upgrade' in headers || url.includes('watch'),
+    )
 
   describe('naming', () => {
     const python = TAG.verified!
@@ -650,7 +657,9 @@ describe('the gateway', () => {
         response.write('x')
       }
       const lines = await rawLines(`GET /clusters/test${N}/pods?watch=1 HTTP/1.1`)
-      const watches = await Promise.all(Array.from({ length: MAX_OPEN_PER_REQUESTER }, () => raw(lines)))
+      const watches = await Promise.all(
+        Array.from({ length: MAX_OPEN_PER_REQUESTER }, () => raw(lines)),
+      )
       while (upstream.seen.length < MAX_OPEN_PER_REQUESTER) await sleep(10)
       const refused = await call('GET', `${N}/pods/p`)
       expect([refused.status, refused.headers['nestgate-refused']]).to.deep.equal([
@@ -736,7 +745,7 @@ describe('the gateway', () => {
     async function held(): Promise<string> {
       const answer = await call('DELETE', DELETE, { 'content-type': 'application/json' }, '{"x":1}')
       expect(answer.status).to.equal(202)
-      expect(upstream.seen).to.have.length(0)
+      expect(effects()).to.have.length(0)
       const id = String(answer.headers['nestgate-held'])
       expect(JSON.parse(answer.text)).to.include({ id, state: 'PENDING' })
       return id
@@ -762,8 +771,8 @@ describe('the gateway', () => {
       await approvals.decide({ id, reviewer: 'alice', approve: true, reason: 'fine' })
       const passed = await again(id)
       expect([passed.status, passed.headers['nestgate-request-id']]).to.deep.equal([200, id])
-      expect(upstream.seen).to.have.length(1)
-      expect(upstream.seen[0]?.headers['audit-id']).to.equal(id)
+      expect(effects()).to.have.length(1)
+      expect(effects()[0]?.headers['audit-id']).to.equal(id)
       const outcomes = (await untilOutcome(2)).map(({ entry }) => entry)
       expect(outcomes.at(-1)).to.include({ requestId: id, status: 200 })
       const intent = (await entries('intent'))
@@ -771,7 +780,7 @@ describe('the gateway', () => {
         .findLast((entry) => entry['requestId'] === id)
       expect(intent?.['approval']).to.deep.equal({ id, reviewer: 'alice', reason: 'fine' })
       expect((await again(id)).text).to.contain('approval_spent')
-      expect(upstream.seen).to.have.length(1)
+      expect(effects()).to.have.length(1)
       expect(await store.approval(id)).to.include({ state: 'SUCCEEDED' })
     })
 
@@ -791,33 +800,56 @@ describe('the gateway', () => {
         const id = await held()
         await approvals.decide({ id, reviewer: 'alice', approve: true, reason: 'fine' })
         expect((await attempt(id)).status).to.equal(403)
-        expect(upstream.seen).to.have.length(0)
+        expect(effects()).to.have.length(0)
         expect((await again(id)).status).to.equal(200)
       })
     }
 
-    it('does not hold for a caller that cannot wait', async () => {
-      const answer = await call('DELETE', DELETE, { 'nestgate-hold': 'no' })
-      expect(answer.text).to.contain('approval_required')
+    it('sends away a caller that cannot wait, and lets it come back', async () => {
+      const away = (): Promise<Reply> =>
+        call('DELETE', DELETE, { 'nestgate-hold': 'return' }, '{"x":1}', {
+          ...TAG,
+          instanceId: `run-${Math.random()}`,
+        })
+      const answer = await away()
+      expect(answer.status).to.equal(403)
+      expect(answer.text).to.contain('approval_pending')
+      expect(answer.headers['retry-after']).to.match(/^\d+$/)
+      const [ticket] = await approvals.list({ states: ['PENDING'] }, 10)
+      expect((await away()).text, 'the same ticket').to.contain(ticket?.id)
+      await approvals.decide({ id: ticket!.id, reviewer: 'alice', approve: true, reason: 'fine' })
+      const passed = await away()
+      expect([passed.status, passed.headers['nestgate-request-id']]).to.deep.equal([
+        200,
+        ticket?.id,
+      ])
+      expect(passed.headers['warning']).to.contain('approved by alice')
+      expect((await away()).text, 'a new one')
+        .to.contain('approval_pending')
+        .and.not.to.contain(ticket?.id)
+      expect(effects()).to.have.length(1)
     })
 
     it('calls an approved write unknown when it was sent and no answer came, and never sends it again', async () => {
       const id = await held()
       await approvals.decide({ id, reviewer: 'alice', approve: true, reason: 'fine' })
-      upstream.onRequest = (incoming) => incoming.socket.destroy()
+      upstream.onRequest = (incoming, response) => {
+        if (incoming.method === 'DELETE') incoming.socket.destroy()
+        else response.writeHead(200, { 'content-type': 'application/json' }).end('{"kind":"Pod"}')
+      }
       expect((await again(id)).status).to.equal(502)
       await untilOutcome()
       while ((await store.approval(id))?.state === 'EXECUTING') await sleep(10)
       expect(await store.approval(id)).to.include({ state: 'UNKNOWN' })
       expect((await again(id)).text).to.contain('approval_spent')
-      expect(upstream.seen).to.have.length(1)
+      expect(effects()).to.have.length(1)
     })
 
     it('refuses after a denial', async () => {
       const id = await held()
       await approvals.decide({ id, reviewer: 'alice', approve: false, reason: 'keep it' })
       expect((await again(id)).text).to.contain('approval_denied')
-      expect(upstream.seen).to.have.length(0)
+      expect(effects()).to.have.length(0)
     })
   })
 
@@ -953,7 +985,7 @@ describe('the gateway', () => {
       expect(heldOne.text())
         .to.match(/^HTTP\/1\.1 202 /)
         .and.to.match(/nestgate-held: [0-9a-f-]{36}/i)
-      expect(upstream.seen).to.have.length(0)
+      expect(effects()).to.have.length(0)
     })
 
     it('are for sessions only, and for the two protocols that Kubernetes has', async () => {
