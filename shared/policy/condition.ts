@@ -138,9 +138,10 @@ function spend(cost: number): void {
 
 const DYN = CelScalar.DYN
 /** Names that no expression can spell. */
-const COST_OF = {
+const WOVEN = {
   range: '@range',
   step: '@step',
+  fields: '@fields',
   text: '@text',
   deep: '@deep',
   search: '@search',
@@ -149,26 +150,31 @@ const COST_OF = {
 
 const environment = celEnv({
   funcs: [
-    celFunc(COST_OF.range, [DYN, DYN, DYN], DYN, (value, nodes, most) => {
+    celFunc(WOVEN.range, [DYN, DYN, DYN], DYN, (value, nodes, most) => {
       const size = isCelMap(value) || isCelList(value) ? value.size : 0
       if (size > Number(most)) throw new RangeError(OVERSPENT)
       spend(1 + size * Number(nodes))
       return value
     }),
-    celFunc(COST_OF.step, [DYN], DYN, (goesOn) => budget >= 0 && goesOn),
-    celFunc(COST_OF.text, [DYN], DYN, (value) => {
+    celFunc(WOVEN.step, [DYN], DYN, (goesOn) => budget >= 0 && goesOn),
+    // CEL's has() is an error on what has no fields; the library's is false, and `!has(…)` would hold of a JSON patch.
+    celFunc(WOVEN.fields, [DYN], DYN, (value) => {
+      if (!isCelMap(value)) throw new TypeError('has() is asked of what has no fields')
+      return value
+    }),
+    celFunc(WOVEN.text, [DYN], DYN, (value) => {
       spend(textLength(value) / 16)
       return value
     }),
-    celFunc(COST_OF.deep, [DYN], DYN, (value) => {
+    celFunc(WOVEN.deep, [DYN], DYN, (value) => {
       spendDeep(value)
       return value
     }),
-    celFunc(COST_OF.search, [DYN, DYN], DYN, (value, sought) => {
+    celFunc(WOVEN.search, [DYN, DYN], DYN, (value, sought) => {
       spend(textLength(value) / 16 + (textLength(value) * textLength(sought)) / 128)
       return value
     }),
-    celFunc(COST_OF.pattern, [DYN, DYN], DYN, (value, pattern) => {
+    celFunc(WOVEN.pattern, [DYN, DYN], DYN, (value, pattern) => {
       if (textLength(value) > MAX_MATCHED_LENGTH) throw new RangeError(OVERSPENT)
       spend(100 + textLength(value) * (2 + textLength(pattern) / 8))
       return value
@@ -251,7 +257,10 @@ function createWeaver(): Weaver {
       case 'selectExpr': {
         const unknown = unknownField(kind.value.operand, kind.value.field, scope)
         if (unknown !== undefined) problems.push(unknown)
-        return all([kind.value.operand], depth + 1, loops, scope)
+        const nodes = all([kind.value.operand], depth + 1, loops, scope)
+        if (kind.value.testOnly && kind.value.operand !== undefined)
+          kind.value.operand = callOf(WOVEN.fields, kind.value.operand)
+        return nodes
       }
       case 'callExpr':
         return visitCall(kind.value, depth, loops, scope)
@@ -308,10 +317,10 @@ function createWeaver(): Weaver {
     )
     if (loop.iterRange !== undefined) {
       const most = makesList ? MAX_MAPPED : Number.MAX_SAFE_INTEGER
-      loop.iterRange = callOf(COST_OF.range, loop.iterRange, numberExpr(body), numberExpr(most))
+      loop.iterRange = callOf(WOVEN.range, loop.iterRange, numberExpr(body), numberExpr(most))
     }
     if (loop.loopCondition !== undefined)
-      loop.loopCondition = callOf(COST_OF.step, loop.loopCondition)
+      loop.loopCondition = callOf(WOVEN.step, loop.loopCondition)
     return range + body
   }
   return { problems, used, visit }
@@ -349,11 +358,11 @@ function weaveCall(call: Call): void {
   }
   if (first === undefined) return
   if (second !== undefined && ['matches', 'contains'].includes(call.function)) {
-    const cost = call.function === 'matches' ? COST_OF.pattern : COST_OF.search
+    const cost = call.function === 'matches' ? WOVEN.pattern : WOVEN.search
     replace((value) => callOf(cost, value, second))
     return
   }
-  const cost = ['_==_', '_!=_', '@in'].includes(call.function) ? COST_OF.deep : COST_OF.text
+  const cost = ['_==_', '_!=_', '@in'].includes(call.function) ? WOVEN.deep : WOVEN.text
   if (call.target !== undefined) call.target = costed(cost, call.target)
   call.args = call.args.map((arg) => costed(cost, arg))
 }

@@ -89,6 +89,10 @@ describe('a condition', () => {
     }
     expect(evaluate('object.spec == 1', { object: [] })).to.have.property('error')
     expect(evaluate('object == 1', { object: null })).to.equal(false)
+    // As in CEL, and other than in the library by itself: a JSON patch has no fields that could be missing.
+    expect(evaluate('!has(object.spec)', { object: [{ op: 'remove' }] })).to.have.property('error')
+    expect(evaluate('!has(object.spec.template)', { object: {} })).to.have.property('error')
+    expect(evaluate('!has(object.spec)', { object: {} })).to.equal(true)
   })
 
   it('says what it asks for', () => {
