@@ -109,7 +109,10 @@ export async function openPolicy(deps: PolicySourceDeps): Promise<LivePolicy> {
       warnings: current.warnings,
       problems,
     }),
-    look: () => look().catch((error: unknown) => { log.error({ error: messageOf(error) }, 'policy files could not be looked at') }),
+    look: () =>
+      look().catch((error: unknown) => {
+        log.error({ error: messageOf(error) }, 'policy files could not be looked at')
+      }),
     async close() {
       stop.abort()
       await watching
@@ -132,7 +135,8 @@ async function watch(
       await sleep(pollMs, undefined, { signal, ref: false })
       await look()
     } catch (error) {
-      if (!signal.aborted) log.error({ error: messageOf(error) }, 'policy files could not be looked at')
+      if (!signal.aborted)
+        log.error({ error: messageOf(error) }, 'policy files could not be looked at')
     }
   }
 }

@@ -53,7 +53,11 @@ function explainRule(compiled: CompiledRule, facts: Facts, nowMs: number): RuleE
   const views = viewsOf(facts.request).filter(({ literal }) => literal || compiled.restricting)
   const all = views.map((view) => explainView(compiled, view, facts, nowMs))
   const [first] = all
-  const best = all.find(({ matched }) => matched) ?? all.find(({ error }) => error !== undefined) ?? all.find(({ near }) => near) ?? first
+  const best =
+    all.find(({ matched }) => matched) ??
+    all.find(({ error }) => error !== undefined) ??
+    all.find(({ near }) => near) ??
+    first
   return best ?? { rule: compiled.rule, matched: false, near: false, equivalent: false }
 }
 
@@ -67,9 +71,16 @@ function explainView(
   const failing = conditions.find((condition) => !condition.test(view, facts))
   if (failing !== undefined) {
     const { dimension, words } = failing
-    const found = dimension.values(view, facts).filter((value) => dimension.kind !== 'exact' || !value.includes('*'))
+    const found = dimension
+      .values(view, facts)
+      .filter((value) => dimension.kind !== 'exact' || !value.includes('*'))
     const near = !['verbs', 'resources', 'actions', 'nonResourceURLs'].includes(dimension.key)
-    return { ...about, matched: false, near, failed: { condition: dimension.key, wanted: words, found } }
+    return {
+      ...about,
+      matched: false,
+      near,
+      failed: { condition: dimension.key, wanted: words, found },
+    }
   }
   const outcome = body?.(view, facts, nowMs) ?? 'yes'
   if (outcome === 'yes') return { ...about, matched: true, near: true }
@@ -79,13 +90,19 @@ function explainView(
   const labels = rule.match.labels
   const found = Object.entries(facts.request.labels ?? {}).map(([key, value]) => `${key}=${value}`)
   const wanted =
-    labels === undefined ? [rule.when ?? ''] : Object.entries(labels).map(([key, words]) => `${key}=${words.join('|')}`)
-  const condition = labels === undefined ? 'when' : rule.when === undefined ? 'labels' : 'labels or when'
+    labels === undefined
+      ? [rule.when ?? '']
+      : Object.entries(labels).map(([key, words]) => `${key}=${words.join('|')}`)
+  const condition =
+    labels === undefined ? 'when' : rule.when === undefined ? 'labels' : 'labels or when'
   return { ...missed, failed: { condition, wanted, found: labels === undefined ? [] : found } }
 }
 
 /** What is asked about; what is left out may be anything. */
-export type WhoCanQuery = Pick<Case, 'verb' | 'resource' | 'apiGroup' | 'namespace' | 'objectName' | 'cluster'>
+export type WhoCanQuery = Pick<
+  Case,
+  'verb' | 'resource' | 'apiGroup' | 'namespace' | 'objectName' | 'cluster'
+>
 
 /** A rule that has something to say to a question, and to whom. */
 export interface WhoCan {
@@ -117,7 +134,8 @@ export function whoCan(policy: PolicySet, query: WhoCanQuery): readonly WhoCan[]
     const conditions = compiled.conditions.filter(({ dimension }) => !open.has(dimension.key))
     const concerned = views.some(
       (view) =>
-        (view.literal || restricting) && conditions.every((condition) => condition.test(view, facts)),
+        (view.literal || restricting) &&
+        conditions.every((condition) => condition.test(view, facts)),
     )
     if (!concerned) return []
     return [
@@ -176,7 +194,11 @@ export function diffPolicies<T>(
     const [before, after] = [deciders[0].decide(facts), deciders[1].decide(facts)]
     const dependsOnBody =
       hadBody &&
-      asking.some((rule) => viewsOf(facts.request).some((view) => matchesWords(rule, view, facts)) && !knows(rule, facts))
+      asking.some(
+        (rule) =>
+          viewsOf(facts.request).some((view) => matchesWords(rule, view, facts)) &&
+          !knows(rule, facts),
+      )
     if (dependsOnBody || consequencesOf(before) !== consequencesOf(after))
       changes.push({ about, facts, dependsOnBody, old: before, new: after })
   }

@@ -3,7 +3,12 @@
  * examples of policies are about, and reads JSON only.
  */
 import { isRecord } from '../config-source.ts'
-import type { Action, Equivalent, RequestAttributes, RequestParameters } from '../kubernetes/attributes.ts'
+import type {
+  Action,
+  Equivalent,
+  RequestAttributes,
+  RequestParameters,
+} from '../kubernetes/attributes.ts'
 import type { RequestTarget } from '../kubernetes/path.ts'
 import { isConnect } from '../kubernetes/request-info.ts'
 import type { RequestInfo } from '../kubernetes/request-info.ts'
@@ -92,8 +97,12 @@ function parametersOf(
   return {
     dryRun: first('dryRun') === 'All',
     ...(command.length === 0 ? {} : { command }),
-    ...(first('propagationPolicy') === undefined ? {} : { propagationPolicy: first('propagationPolicy') ?? '' }),
-    ...(first('gracePeriodSeconds') === undefined ? {} : { gracePeriodSeconds: Number(first('gracePeriodSeconds')) }),
+    ...(first('propagationPolicy') === undefined
+      ? {}
+      : { propagationPolicy: first('propagationPolicy') ?? '' }),
+    ...(first('gracePeriodSeconds') === undefined
+      ? {}
+      : { gracePeriodSeconds: Number(first('gracePeriodSeconds')) }),
     ...(typeof spec['replicas'] === 'number' ? { replicas: spec['replicas'] } : {}),
     ...(at === -1 ? {} : { proxyPath: `/${segments.slice(at + 1).join('/')}` }),
   }
@@ -126,7 +135,8 @@ function actionsOf(info: RequestInfo, parameters: RequestParameters): readonly A
   if (verb === 'deletecollection') actions.push('delete-many')
   if (verb.startsWith('delete') && parameters.gracePeriodSeconds === 0) actions.push('force-delete')
   if (verb.startsWith('delete') && parameters.propagationPolicy === 'Orphan') actions.push('orphan')
-  if (resource === 'secrets' && ['get', 'list', 'watch'].includes(verb)) actions.push('read-secrets')
+  if (resource === 'secrets' && ['get', 'list', 'watch'].includes(verb))
+    actions.push('read-secrets')
   if (parameters.dryRun) actions.push('dry-run')
   return actions
 }

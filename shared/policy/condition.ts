@@ -6,7 +6,16 @@
  * budget, counted and not timed, that an expression spends by what it does: steps of loops, characters and values
  * that are compared. The counting is woven into the expression when it is compiled.
  */
-import { celEnv, celFunc, CelScalar, isCelError, isCelList, isCelMap, parse, plan } from '@bufbuild/cel'
+import {
+  celEnv,
+  celFunc,
+  CelScalar,
+  isCelError,
+  isCelList,
+  isCelMap,
+  parse,
+  plan,
+} from '@bufbuild/cel'
 import type { CelInput, CelValue } from '@bufbuild/cel'
 import { messageOf } from '../errors.ts'
 import { toCelInput } from './condition-values.ts'
@@ -91,7 +100,9 @@ type Call = Extract<Expr['exprKind'], { case: 'callExpr' }>['value']
 type Loop = Extract<Expr['exprKind'], { case: 'comprehensionExpr' }>['value']
 
 /** Compiles an expression. @returns the condition, or what is wrong with it */
-export function compileCondition(text: string): Condition | { readonly problems: readonly string[] } {
+export function compileCondition(
+  text: string,
+): Condition | { readonly problems: readonly string[] } {
   if (text.length > MAX_EXPRESSION_LENGTH) {
     return { problems: [`longer than ${MAX_EXPRESSION_LENGTH} characters`] }
   }
@@ -280,12 +291,7 @@ function createWeaver(): Weaver {
     }
   }
 
-  function visitCall(
-    call: Call,
-    depth: number,
-    loops: number,
-    scope: ReadonlySet<string>,
-  ): number {
+  function visitCall(call: Call, depth: number, loops: number, scope: ReadonlySet<string>): number {
     const name = call.function
     if (!PLANNED.has(name) && environment.funcs.find(name) === undefined)
       problems.push(`unknown function ${name}`)
@@ -295,12 +301,7 @@ function createWeaver(): Weaver {
     return nodes
   }
 
-  function visitLoop(
-    loop: Loop,
-    depth: number,
-    loops: number,
-    scope: ReadonlySet<string>,
-  ): number {
+  function visitLoop(loop: Loop, depth: number, loops: number, scope: ReadonlySet<string>): number {
     loopCount += 1
     if (loopCount === MAX_LOOPS + 1) problems.push(`more than ${MAX_LOOPS} loops`)
     if (loops === MAX_LOOP_DEPTH) problems.push(`more than ${MAX_LOOP_DEPTH} loops in one another`)
@@ -341,7 +342,8 @@ function unknownField(
 /** Patterns are part of the policy: one that the request brings could not be checked before it counts. */
 function patternProblems({ target, args }: Call): string[] {
   const [pattern, ...more] = target === undefined ? args.slice(1) : args
-  const constant = pattern?.exprKind.case === 'constExpr' ? pattern.exprKind.value.constantKind : undefined
+  const constant =
+    pattern?.exprKind.case === 'constExpr' ? pattern.exprKind.value.constantKind : undefined
   if (constant?.case !== 'stringValue' || more.length > 0)
     return ['matches: the pattern must be written out']
   if (constant.value.length > MAX_PATTERN_LENGTH)

@@ -111,7 +111,8 @@ function createSearch(
     const failures: Failure[] = []
     const look = (view: View): void => {
       const bits = callers.slice()
-      if (!view.literal) for (const [at, word] of restricting.entries()) bits[at] = (bits[at] ?? 0) & word
+      if (!view.literal)
+        for (const [at, word] of restricting.entries()) bits[at] = (bits[at] ?? 0) & word
       index.narrowByRequest(bits, view, facts)
       forEachBit(bits, (at) => {
         const compiled = rules[at]
@@ -121,7 +122,12 @@ function createSearch(
         const outcome = compiled.body?.(view, facts, nowMs) ?? 'yes'
         if (outcome === 'yes') hits.set(compiled, { at, rule, view })
         else if (outcome !== 'no')
-          failures.push({ at, rule, view, reason: outcome === 'opaque' ? 'body_opaque' : 'policy_error' })
+          failures.push({
+            at,
+            rule,
+            view,
+            reason: outcome === 'opaque' ? 'body_opaque' : 'policy_error',
+          })
       })
     }
     look(literal)
@@ -157,7 +163,11 @@ const VERBS_OF_EFFECT: Readonly<Record<Effect, string>> = {
 }
 
 /** See the table at the head of the file. */
-function conclude({ hits, failures }: Found, request: RequestAttributes, terms: ApprovalTerms): Made {
+function conclude(
+  { hits, failures }: Found,
+  request: RequestAttributes,
+  terms: ApprovalTerms,
+): Made {
   const of = (effect: Effect): readonly Hit[] => hits.filter(({ rule }) => rule.effect === effect)
   const denying = of('deny')
   if (denying.length > 0) {

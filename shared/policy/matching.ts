@@ -54,24 +54,94 @@ const one = (value: string | undefined): readonly string[] => (value === undefin
 /** Every condition but `labels` and `when`. Words of `exact` ones are compared as they are: values bring their stars along. */
 export const DIMENSIONS: readonly Dimension[] = [
   { key: 'verbs', kind: 'exact', shared: false, values: ({ verb }) => [verb, '*'] },
-  { key: 'resources', kind: 'exact', shared: false, values: ({ resource }) => resourceWords(resource) },
+  {
+    key: 'resources',
+    kind: 'exact',
+    shared: false,
+    values: ({ resource }) => resourceWords(resource),
+  },
   { key: 'actions', kind: 'exact', shared: true, values: (_view, { request }) => request.actions },
   { key: 'apiGroups', kind: 'exact', shared: false, values: ({ apiGroup }) => [apiGroup, '*'] },
-  { key: 'nonResourceURLs', kind: 'name', shared: false, values: ({ resource, path }) => (resource === undefined ? [path] : NONE) },
+  {
+    key: 'nonResourceURLs',
+    kind: 'name',
+    shared: false,
+    values: ({ resource, path }) => (resource === undefined ? [path] : NONE),
+  },
   { key: 'namespaces', kind: 'name', shared: false, values: ({ namespace }) => [namespace] },
-  { key: 'resourceNames', kind: 'name', shared: false, values: ({ name, nameParts }) => [name, ...nameParts] },
+  {
+    key: 'resourceNames',
+    kind: 'name',
+    shared: false,
+    values: ({ name, nameParts }) => [name, ...nameParts],
+  },
   { key: 'clusters', kind: 'name', shared: true, values: (_view, { cluster }) => [cluster] },
-  { key: 'agents', kind: 'name', shared: true, values: (_view, { process }) => one(process?.agent) },
-  { key: 'ancestors', kind: 'name', shared: true, values: (_view, { process }) => process?.ancestors ?? NONE },
-  { key: 'executables', kind: 'path', shared: true, values: (_view, { process }) => one(process?.exe) },
-  { key: 'sha256', kind: 'exact', shared: true, values: (_view, { process }) => one(process?.sha256) },
-  { key: 'containers', kind: 'name', shared: true, values: (_view, { process }) => one(process?.container) },
-  { key: 'images', kind: 'path', shared: true, values: (_view, { process }) => one(process?.image) },
-  { key: 'uids', kind: 'exact', shared: true, values: (_view, { process }) => one(process?.uid?.toString()) },
-  { key: 'verdicts', kind: 'exact', shared: true, values: (_view, { process }) => one(process?.verdict) },
-  { key: 'serviceAccounts', kind: 'exact', shared: true, values: (_view, { process }) => accountWords(process) },
-  { key: 'subjects', kind: 'name', shared: true, values: (_view, { subject }) => one(subject?.name) },
-  { key: 'groups', kind: 'name', shared: true, values: (_view, { subject }) => subject?.groups ?? NONE },
+  {
+    key: 'agents',
+    kind: 'name',
+    shared: true,
+    values: (_view, { process }) => one(process?.agent),
+  },
+  {
+    key: 'ancestors',
+    kind: 'name',
+    shared: true,
+    values: (_view, { process }) => process?.ancestors ?? NONE,
+  },
+  {
+    key: 'executables',
+    kind: 'path',
+    shared: true,
+    values: (_view, { process }) => one(process?.exe),
+  },
+  {
+    key: 'sha256',
+    kind: 'exact',
+    shared: true,
+    values: (_view, { process }) => one(process?.sha256),
+  },
+  {
+    key: 'containers',
+    kind: 'name',
+    shared: true,
+    values: (_view, { process }) => one(process?.container),
+  },
+  {
+    key: 'images',
+    kind: 'path',
+    shared: true,
+    values: (_view, { process }) => one(process?.image),
+  },
+  {
+    key: 'uids',
+    kind: 'exact',
+    shared: true,
+    values: (_view, { process }) => one(process?.uid?.toString()),
+  },
+  {
+    key: 'verdicts',
+    kind: 'exact',
+    shared: true,
+    values: (_view, { process }) => one(process?.verdict),
+  },
+  {
+    key: 'serviceAccounts',
+    kind: 'exact',
+    shared: true,
+    values: (_view, { process }) => accountWords(process),
+  },
+  {
+    key: 'subjects',
+    kind: 'name',
+    shared: true,
+    values: (_view, { subject }) => one(subject?.name),
+  },
+  {
+    key: 'groups',
+    kind: 'name',
+    shared: true,
+    values: (_view, { subject }) => subject?.groups ?? NONE,
+  },
 ]
 
 /** Conditions that ask who calls. */
@@ -164,10 +234,7 @@ function equivalentView(request: RequestAttributes, equivalent: Equivalent): Vie
   })
 }
 
-function makeView(
-  request: RequestAttributes,
-  parts: Omit<View, 'anyNamespace' | 'input'>,
-): View {
+function makeView(request: RequestAttributes, parts: Omit<View, 'anyNamespace' | 'input'>): View {
   const { verb, apiGroup, resource, namespace } = parts
   let made: ConditionInput | undefined
   return {

@@ -87,12 +87,14 @@ function readFile({ file, text }: PolicySource): ReadFile {
     return bad([`${file}: larger than ${MAX_POLICY_BYTES} bytes`])
   }
   const lines = new LineCounter()
-  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, prettyErrors: false })
+  const document = parseDocument(text, {
+    lineCounter: lines,
+    uniqueKeys: true,
+    prettyErrors: false,
+  })
   const at = (line: number, what: string): string => `${file}:${line}: ${what}`
   if (document.errors.length > 0) {
-    return bad(
-      document.errors.map(({ pos, message }) => at(lines.linePos(pos[0]).line, message)),
-    )
+    return bad(document.errors.map(({ pos, message }) => at(lines.linePos(pos[0]).line, message)))
   }
   const plain = plainValue(document)
   if (plain === undefined) return bad([at(1, 'aliases are not read, and a policy is a mapping')])
@@ -197,7 +199,9 @@ function duplicates(rules: readonly Rule[]): string[] {
       seen.set(rule.id, rule)
       return []
     }
-    return [`${rule.file}:${rule.line}: the id ${rule.id} is there twice (${first.file}:${first.line})`]
+    return [
+      `${rule.file}:${rule.line}: the id ${rule.id} is there twice (${first.file}:${first.line})`,
+    ]
   })
 }
 

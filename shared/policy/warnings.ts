@@ -18,7 +18,9 @@ const CONNECT_ONLY = /\/(?:exec|attach|portforward|proxy)$/
 
 /** Warnings, one line each: `FILE:LINE: rule ID: what`. */
 export function policyWarnings({ rules }: PolicySet): readonly string[] {
-  const warnings = rules.flatMap((rule) => [...ruleWarnings(rule)].map((what) => [rule, what] as const))
+  const warnings = rules.flatMap((rule) =>
+    [...ruleWarnings(rule)].map((what) => [rule, what] as const),
+  )
   if (rules.length <= MAX_COMPARED) {
     for (const [rule, other, what] of shadowedRules(rules))
       warnings.push([rule, `${what} rule ${other.id} (${other.file}:${other.line})`])
@@ -43,7 +45,11 @@ function* ruleWarnings({ match, effect }: Rule): Generator<string> {
       (group) => resource !== 'namespaces' && CLUSTER_SCOPED.has(`${group}/${resource}`),
     ),
   )
-  if (everyScoped === true && namespaces !== undefined && !namespaces.some((one) => one === '' || one === '*'))
+  if (
+    everyScoped === true &&
+    namespaces !== undefined &&
+    !namespaces.some((one) => one === '' || one === '*')
+  )
     yield 'never matches: these resources have no namespace'
   if (nonResourceURLs !== undefined && (namespaces ?? apiGroups ?? resourceNames ?? match.labels))
     yield 'paths outside the resource API have no namespace, group, name or labels'
@@ -61,7 +67,13 @@ export function* shadowedRules(rules: readonly Rule[]): Generator<Shadow> {
   for (const [at, rule] of rules.entries()) {
     const by = rules.find((other, otherAt) => other !== rule && shadows(other, rule, otherAt < at))
     if (by === undefined) continue
-    yield [rule, by, by.effect === rule.effect ? 'adds nothing to' : `never decides: it is covered by the ${by.effect} of`]
+    yield [
+      rule,
+      by,
+      by.effect === rule.effect
+        ? 'adds nothing to'
+        : `never decides: it is covered by the ${by.effect} of`,
+    ]
   }
 }
 
@@ -82,7 +94,10 @@ function termsOf({ approval, mask, record, grant }: Rule): string {
 /** Whether whatever `rule` matches `other` matches too, by what is written alone. */
 export function covers(other: Rule, rule: Rule): boolean {
   if (other.when !== undefined && other.when !== rule.when) return false
-  if (other.match.labels !== undefined && JSON.stringify(other.match.labels) !== JSON.stringify(rule.match.labels))
+  if (
+    other.match.labels !== undefined &&
+    JSON.stringify(other.match.labels) !== JSON.stringify(rule.match.labels)
+  )
     return false
   return DIMENSIONS.every((dimension) => {
     const wide = other.match[dimension.key]?.map(String)
@@ -99,11 +114,15 @@ function wordCovers({ key, kind }: Dimension, wide: string, narrow: string): boo
   if (key === 'resources' || key === 'serviceAccounts') {
     const parts = wide.split('/')
     const others = narrow.split('/')
-    return parts.length === others.length && parts.every((part, at) => part === '*' || part === others[at])
+    return (
+      parts.length === others.length &&
+      parts.every((part, at) => part === '*' || part === others[at])
+    )
   }
   if (kind === 'exact') return wide === '*'
   if (!wide.includes('*')) return false
   // Stars of the narrow word are taken by stars of the wide one; only one that crosses slashes needs its like.
-  if (kind === 'path') return wide === '**' || (!narrow.includes('**') && pathPattern(wide).test(narrow))
+  if (kind === 'path')
+    return wide === '**' || (!narrow.includes('**') && pathPattern(wide).test(narrow))
   return namePattern(wide).test(narrow)
 }

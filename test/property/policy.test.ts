@@ -39,7 +39,10 @@ const match = fc
       apiGroups: some(['', 'apps', '*']),
       resources: some([...RESOURCES, '*', 'pods/*', '*/exec', '*/proxy']),
       resourceNames: some(['a', 'b', 'a*', '*']),
-      namespaces: fc.uniqueArray(fc.constantFrom('', 'x', 'y', 'x*', '*'), { minLength: 1, maxLength: 3 }),
+      namespaces: fc.uniqueArray(fc.constantFrom('', 'x', 'y', 'x*', '*'), {
+        minLength: 1,
+        maxLength: 3,
+      }),
       nonResourceURLs: some(['/api', '/metrics', '/m*', '*']),
       uids: fc.uniqueArray(fc.constantFrom(0, 1000), { minLength: 1 }),
       labels: fc.constant({ team: ['t'] }),
@@ -48,7 +51,9 @@ const match = fc
   )
   // Rules with all conditions at once match nothing; a few of them are what policies have.
   .chain((full) =>
-    fc.subarray(Object.entries(full), { maxLength: 4 }).map((entries) => Object.fromEntries(entries)),
+    fc
+      .subarray(Object.entries(full), { maxLength: 4 })
+      .map((entries) => Object.fromEntries(entries)),
   )
 
 const rules: fc.Arbitrary<readonly Rule[]> = fc

@@ -15,16 +15,27 @@ const POLICY = policyOf(`
 `)
 
 function facts(method: string, url: string, body?: unknown): Facts {
-  return { cluster: 'prod', process: processFacts(), subject: undefined, request: requestOf(method, url, body) }
+  return {
+    cluster: 'prod',
+    process: processFacts(),
+    subject: undefined,
+    request: requestOf(method, url, body),
+  }
 }
 
 describe('explainDecision', () => {
   const explain = (given: Facts): Record<string, unknown> =>
     Object.fromEntries(
-      explainDecision(POLICY, given, OPTIONS).rules.map(({ rule, matched, near, equivalent, failed, error }) => [
-        rule.id,
-        matched ? (equivalent ? 'matches by equivalent' : 'matches') : (error ?? [near, failed?.condition, failed?.wanted, failed?.found]),
-      ]),
+      explainDecision(POLICY, given, OPTIONS).rules.map(
+        ({ rule, matched, near, equivalent, failed, error }) => [
+          rule.id,
+          matched
+            ? equivalent
+              ? 'matches by equivalent'
+              : 'matches'
+            : (error ?? [near, failed?.condition, failed?.wanted, failed?.found]),
+        ],
+      ),
     )
 
   it('names the first condition that fails, with what was wanted and what was found', () => {
@@ -44,7 +55,9 @@ describe('explainDecision', () => {
     })
     const create = (body: unknown): Record<string, unknown> =>
       explain(facts('POST', '/api/v1/namespaces/shop/pods', body))
-    expect(create({ spec: { hostNetwork: false }, metadata: { labels: { team: 'c' } } })).to.deep.include({
+    expect(
+      create({ spec: { hostNetwork: false }, metadata: { labels: { team: 'c' } } }),
+    ).to.deep.include({
       nets: [true, 'when', ['object.spec.hostNetwork'], []],
       teams: [true, 'labels', ['team=a|b'], ['team=c']],
     })
@@ -83,7 +96,10 @@ describe('whoCan', () => {
 })
 
 describe('diffPolicies', () => {
-  const past = (given: Facts, hadBody = false): { facts: Facts; hadBody: boolean; about: string } => ({
+  const past = (
+    given: Facts,
+    hadBody = false,
+  ): { facts: Facts; hadBody: boolean; about: string } => ({
     facts: given,
     hadBody,
     about: given.request.policyVerb,
@@ -117,8 +133,12 @@ describe('diffPolicies', () => {
       ['delete', 'hold', 'deny', false],
       ['create', 'deny', 'deny', true],
     ])
-    const terms = '- {id: delete, match: {verbs: [delete], resources: [pods], namespaces: [shop]}, effect: hold, approval: {quorums: [{group: sre, count: 2}]}}'
-    const teams = '- {id: teams, match: {verbs: [create], resources: [pods], labels: {team: [a, b]}}, effect: allow}'
-    expect(change([look, terms, nets, teams, ''].join('\n'))).to.deep.equal([['delete', 'hold', 'hold', false]])
+    const terms =
+      '- {id: delete, match: {verbs: [delete], resources: [pods], namespaces: [shop]}, effect: hold, approval: {quorums: [{group: sre, count: 2}]}}'
+    const teams =
+      '- {id: teams, match: {verbs: [create], resources: [pods], labels: {team: [a, b]}}, effect: allow}'
+    expect(change([look, terms, nets, teams, ''].join('\n'))).to.deep.equal([
+      ['delete', 'hold', 'hold', false],
+    ])
   })
 })

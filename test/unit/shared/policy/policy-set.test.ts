@@ -27,8 +27,18 @@ describe('readPolicySet', () => {
   match: {resources: [pods]}
   effect: deny
 `)
-    expect(found.map((line) => line.split(':')[1])).to.deep.equal(['5', '9', '10', '11', '15', '18'])
-    expect(found.join('\n')).to.contain('resorces').and.to.contain('effect').and.to.contain('rules.3.when')
+    expect(found.map((line) => line.split(':')[1])).to.deep.equal([
+      '5',
+      '9',
+      '10',
+      '11',
+      '15',
+      '18',
+    ])
+    expect(found.join('\n'))
+      .to.contain('resorces')
+      .and.to.contain('effect')
+      .and.to.contain('rules.3.when')
   })
 
   it('tells the problems of all files at once, several of broken YAML', () => {
@@ -53,7 +63,10 @@ describe('readPolicySet', () => {
 
   it('keeps the order of the files, names the policies, and digests names and bytes', () => {
     const a = { file: 'dir/a.yaml', text: HEAD + GOOD }
-    const b = { file: 'dir/b.yaml', text: `metadata: {name: own}\n${HEAD}${GOOD.replace('id: a', 'id: b')}` }
+    const b = {
+      file: 'dir/b.yaml',
+      text: `metadata: {name: own}\n${HEAD}${GOOD.replace('id: a', 'id: b')}`,
+    }
     const read = readPolicySet([a, b])
     if ('problems' in read) throw new Error(read.problems.join('\n'))
     expect(read.rules.map(({ id, policy, line }) => [id, policy, line])).to.deep.equal([
@@ -64,7 +77,9 @@ describe('readPolicySet', () => {
       const again = readPolicySet(sources)
       return 'problems' in again ? 'bad' : again.digest
     }
-    expect(digest(a, b)).to.equal(read.digest).and.to.match(/^[0-9a-f]{64}$/)
+    expect(digest(a, b))
+      .to.equal(read.digest)
+      .and.to.match(/^[0-9a-f]{64}$/)
     // Where the folder lies is no part of the policy.
     expect(digest({ ...a, file: 'elsewhere/a.yaml' }, b)).to.equal(read.digest)
     expect(digest({ ...a, file: 'dir/c.yaml' }, b)).not.to.equal(read.digest)
@@ -76,7 +91,11 @@ describe('readPolicySet', () => {
   const M = 'verbs: [get], resources: [x]'
   const BAD: readonly (readonly [string, string, string])[] = [
     ['an id twice', HEAD + GOOD + GOOD, 'twice'],
-    ['a rule about nothing', rule('verbs: [get]'), 'neither resources nor nonResourceURLs nor actions'],
+    [
+      'a rule about nothing',
+      rule('verbs: [get]'),
+      'neither resources nor nonResourceURLs nor actions',
+    ],
     ['a rule about both', rule(`${M}, nonResourceURLs: [/]`), 'make two rules'],
     ['a rule without verbs', rule('resources: [x]'), 'no verbs'],
     ['broken YAML', `${HEAD}- {id: a`, ':4: '],
@@ -86,18 +105,50 @@ describe('readPolicySet', () => {
     ['an alias bomb', `${HEAD}- &a {id: a, match: {${M}}, effect: allow}\n- *a\n`, 'aliases'],
     ['an unknown action', rule('actions: [explode]'), 'actions'],
     ['a pattern among verbs', rule('verbs: ["g*"], resources: [x]'), 'stands alone'],
-    ['a resource that is spelled wrongly', rule('verbs: [get], resources: ["*/*"]'), 'expected RESOURCE'],
+    [
+      'a resource that is spelled wrongly',
+      rule('verbs: [get], resources: ["*/*"]'),
+      'expected RESOURCE',
+    ],
     ['a star within a path', rule('verbs: [get], nonResourceURLs: ["/a/*/b"]'), 'only at its end'],
-    ['terms of a rule that allows', rule(M, ', approval: {expires: 5m}'), 'belongs to rules that hold'],
-    ['terms of a rule that denies', rule(M, ', mask: x').replace('allow', 'deny'), 'lets nothing through'],
-    ['a long reuse', rule(M, ', approval: {reuse: 16m}').replace('allow', 'hold'), 'longer than 900 seconds'],
-    ['a duration of nothing', rule(M, ', approval: {hold: 0s}').replace('allow', 'hold'), 'expected a duration'],
-    ['a long wait', rule(M, ', approval: {expires: 25h}').replace('allow', 'hold'), 'longer than 86400'],
-    ['a quorum of nobody', rule(M, ', approval: {quorums: [{group: a, count: 0}]}').replace('allow', 'hold'), 'count'],
+    [
+      'terms of a rule that allows',
+      rule(M, ', approval: {expires: 5m}'),
+      'belongs to rules that hold',
+    ],
+    [
+      'terms of a rule that denies',
+      rule(M, ', mask: x').replace('allow', 'deny'),
+      'lets nothing through',
+    ],
+    [
+      'a long reuse',
+      rule(M, ', approval: {reuse: 16m}').replace('allow', 'hold'),
+      'longer than 900 seconds',
+    ],
+    [
+      'a duration of nothing',
+      rule(M, ', approval: {hold: 0s}').replace('allow', 'hold'),
+      'expected a duration',
+    ],
+    [
+      'a long wait',
+      rule(M, ', approval: {expires: 25h}').replace('allow', 'hold'),
+      'longer than 86400',
+    ],
+    [
+      'a quorum of nobody',
+      rule(M, ', approval: {quorums: [{group: a, count: 0}]}').replace('allow', 'hold'),
+      'count',
+    ],
     ['a system group', rule(M, ', grant: {groups: ["system:masters"]}'), 'cannot be granted'],
     ['no labels', rule(`${M}, labels: {}`), 'names no label'],
     ['an unknown expectation', `${HEAD}${GOOD}examples: {must_work: []}\n`, 'must_work'],
-    ['a request line that is none', `${HEAD}${GOOD}examples: {must_deny: [{request: "get pods"}]}\n`, 'expected a request line'],
+    [
+      'a request line that is none',
+      `${HEAD}${GOOD}examples: {must_deny: [{request: "get pods"}]}\n`,
+      'expected a request line',
+    ],
   ]
   for (const [what, text, message] of BAD) {
     it(`refuses ${what}`, () => {
@@ -107,7 +158,9 @@ describe('readPolicySet', () => {
 
   it('refuses no file at all, and one that is too large', () => {
     expect(problemsOf({})).to.deep.equal(['there is no policy file'])
-    expect(problems(`${HEAD}${GOOD}#${'x'.repeat(5 * 1024 * 1024)}`).join()).to.contain('larger than')
+    expect(problems(`${HEAD}${GOOD}#${'x'.repeat(5 * 1024 * 1024)}`).join()).to.contain(
+      'larger than',
+    )
   })
 
   it('takes a rule by actions alone, and all that a rule can have', () => {
@@ -134,7 +187,11 @@ describe('readPolicySet', () => {
   grant: {groups: [viewers]}
   reason: because
 `)
-    expect(rules[0]?.condition?.uses).to.deep.equal({ process: true, subject: false, object: false })
+    expect(rules[0]?.condition?.uses).to.deep.equal({
+      process: true,
+      subject: false,
+      object: false,
+    })
   })
 })
 

@@ -10,18 +10,44 @@ const rule = (id: string, match: string, effect: string, more = ''): string =>
 
 describe('policyWarnings', () => {
   const single: readonly (readonly [string, string, string])[] = [
-    ['verbs that no request has', 'verbs: [read], resources: [pods]', 'no request has the verb read'],
-    ['sessions under another verb', 'verbs: [get, create], resources: [pods/exec]', 'have the verb connect'],
-    ['a namespace of what has none', 'verbs: [get], resources: [nodes], namespaces: [x]', 'have no namespace'],
-    ['a namespace of a path', 'verbs: [get], nonResourceURLs: [/x], namespaces: [x]', 'paths outside the resource API'],
-    ['Kubernetes verbs on a path', 'verbs: [list], nonResourceURLs: [/x]', 'no request has the verb list'],
-    ['discovery that is held', 'verbs: [get], nonResourceURLs: ["/api*", /version]', 'discovery is allowed or denied'],
+    [
+      'verbs that no request has',
+      'verbs: [read], resources: [pods]',
+      'no request has the verb read',
+    ],
+    [
+      'sessions under another verb',
+      'verbs: [get, create], resources: [pods/exec]',
+      'have the verb connect',
+    ],
+    [
+      'a namespace of what has none',
+      'verbs: [get], resources: [nodes], namespaces: [x]',
+      'have no namespace',
+    ],
+    [
+      'a namespace of a path',
+      'verbs: [get], nonResourceURLs: [/x], namespaces: [x]',
+      'paths outside the resource API',
+    ],
+    [
+      'Kubernetes verbs on a path',
+      'verbs: [list], nonResourceURLs: [/x]',
+      'no request has the verb list',
+    ],
+    [
+      'discovery that is held',
+      'verbs: [get], nonResourceURLs: ["/api*", /version]',
+      'discovery is allowed or denied',
+    ],
   ]
   for (const [what, match, message] of single) {
     it(`tells of ${what}`, () => {
       const found = warnings(rule('r', match, 'hold'))
       expect(found).to.have.length(1)
-      expect(found[0]).to.match(/^policy\.yaml:4: rule r: /).and.to.contain(message)
+      expect(found[0])
+        .to.match(/^policy\.yaml:4: rule r: /)
+        .and.to.contain(message)
     })
   }
 
@@ -40,7 +66,8 @@ describe('policyWarnings', () => {
   const PODS = 'verbs: [get, delete], resources: [pods]'
   it('tells of rules that a stronger one covers', () => {
     const wide = 'verbs: ["*"], resources: ["*"], agents: ["ci-*"]'
-    const narrow = 'verbs: [delete], resources: [pods/log], agents: ["ci-a*", ci-b], namespaces: [x]'
+    const narrow =
+      'verbs: [delete], resources: [pods/log], agents: ["ci-a*", ci-b], namespaces: [x]'
     for (const [strong, weak] of [
       ['deny', 'allow'],
       ['deny', 'hold'],
@@ -48,11 +75,17 @@ describe('policyWarnings', () => {
       ['breakGlass', 'allow'],
     ] as const) {
       const found = warnings(rule('weak', narrow, weak) + rule('strong', wide, strong))
-      expect(found.join(), `${strong} ${weak}`).to.contain(`rule weak: never decides: it is covered by the ${strong} of rule strong`)
-      expect(warnings(rule('weak', narrow, strong) + rule('strong', wide, weak)).join()).not.to.contain('never decides')
+      expect(found.join(), `${strong} ${weak}`).to.contain(
+        `rule weak: never decides: it is covered by the ${strong} of rule strong`,
+      )
+      expect(
+        warnings(rule('weak', narrow, strong) + rule('strong', wide, weak)).join(),
+      ).not.to.contain('never decides')
     }
     // A rule that holds meets more spellings than one that breaks glass.
-    expect(warnings(rule('weak', narrow, 'hold') + rule('strong', wide, 'breakGlass'))).to.deep.equal([])
+    expect(
+      warnings(rule('weak', narrow, 'hold') + rule('strong', wide, 'breakGlass')),
+    ).to.deep.equal([])
   })
 
   it('tells once of rules that are the same, and not of those with other terms', () => {
@@ -65,7 +98,10 @@ describe('policyWarnings', () => {
 
   it('does not take a condition for wider than it is', () => {
     const deny = (match: string, more = ''): readonly string[] =>
-      warnings(rule('allow', `${PODS}, executables: ["/usr/**"]`, 'allow') + rule('deny', match, 'deny', more))
+      warnings(
+        rule('allow', `${PODS}, executables: ["/usr/**"]`, 'allow') +
+          rule('deny', match, 'deny', more),
+      )
     expect(deny(`${PODS}, executables: ["/usr/*"]`)).to.deep.equal([])
     expect(deny(`${PODS}, executables: ["/usr/**"]`)).to.have.length(1)
     expect(deny(`${PODS}, executables: ["**"]`)).to.have.length(1)
@@ -77,16 +113,26 @@ describe('policyWarnings', () => {
   })
 
   it('compares patterns as they match', () => {
-    const word = fc.string({ unit: fc.constantFrom('a', 'b', '-', '*'), minLength: 1, maxLength: 5 })
+    const word = fc.string({
+      unit: fc.constantFrom('a', 'b', '-', '*'),
+      minLength: 1,
+      maxLength: 5,
+    })
     fc.assert(
-      fc.property(word, word, fc.string({ unit: fc.constantFrom('a', 'b', '-'), maxLength: 6 }), (wide, narrow, name) => {
-        const found = warnings(
-          rule('allow', `${PODS}, agents: ["${narrow}"]`, 'allow') + rule('deny', `${PODS}, agents: ["${wide}"]`, 'deny'),
-        )
-        const matches = (pattern: string): boolean =>
-          new RegExp(`^${pattern.replaceAll(/\*+/g, '.*')}$`).test(name)
-        if (found.length > 0 && matches(narrow)) expect(matches(wide)).to.equal(true)
-      }),
+      fc.property(
+        word,
+        word,
+        fc.string({ unit: fc.constantFrom('a', 'b', '-'), maxLength: 6 }),
+        (wide, narrow, name) => {
+          const found = warnings(
+            rule('allow', `${PODS}, agents: ["${narrow}"]`, 'allow') +
+              rule('deny', `${PODS}, agents: ["${wide}"]`, 'deny'),
+          )
+          const matches = (pattern: string): boolean =>
+            new RegExp(`^${pattern.replaceAll(/\*+/g, '.*')}$`).test(name)
+          if (found.length > 0 && matches(narrow)) expect(matches(wide)).to.equal(true)
+        },
+      ),
       { numRuns: 500 },
     )
   })
