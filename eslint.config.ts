@@ -19,7 +19,7 @@ const homes = {
   'node-forge': ['scripts/**/*.ts', 'cli/certificates.ts'],
   'node:sqlite': ['broker/store/sqlite/**/*.ts'],
   commander: ['cli/**/*.ts'],
-  '@bufbuild/cel': ['shared/policy/condition.ts', 'shared/policy/condition-values.ts'],
+  '@bufbuild/cel': ['shared/policy/condition*.ts'],
 } as const
 
 function layer(folder: string, forbidden: readonly string[]): object {

@@ -103,7 +103,8 @@ async function describedFacts(options: Readonly<Record<string, unknown>>): Promi
 
 async function readBody(file: string): Promise<unknown> {
   try {
-    return parse(await readFile(file, 'utf8')) as unknown
+    const body: unknown = parse(await readFile(file, 'utf8'))
+    return body
   } catch (error) {
     throw new UsageError(`cannot read the body: ${messageOf(error)}`)
   }

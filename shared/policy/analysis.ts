@@ -6,9 +6,11 @@ import type { DeciderOptions } from './decide.ts'
 import type { Decision, Effect } from './decision.ts'
 import type { Facts } from './facts.ts'
 import type { Case, Match } from './language.ts'
-import { compileRule, matchesWords, viewsOf, WHO } from './matching.ts'
-import type { CompiledRule, View } from './matching.ts'
+import { compileRule, matchesWords, WHO } from './matching.ts'
+import type { CompiledRule } from './matching.ts'
 import type { PolicySet, Rule } from './policy-set.ts'
+import { viewsOf } from './views.ts'
+import type { View } from './views.ts'
 
 /** The first condition of a rule that does not hold. */
 export interface FailedCondition {
@@ -85,17 +87,16 @@ function explainView(
   const outcome = body?.(view, facts, nowMs) ?? 'yes'
   if (outcome === 'yes') return { ...about, matched: true, near: true }
   const missed = { ...about, matched: false, near: true }
-  if (outcome === 'opaque') return { ...missed, error: 'the body is neither JSON nor YAML' }
-  if (outcome !== 'no') return { ...missed, error: outcome.error }
-  const labels = rule.match.labels
-  const found = Object.entries(facts.request.labels ?? {}).map(([key, value]) => `${key}=${value}`)
-  const wanted =
-    labels === undefined
-      ? [rule.when ?? '']
-      : Object.entries(labels).map(([key, words]) => `${key}=${words.join('|')}`)
-  const condition =
-    labels === undefined ? 'when' : rule.when === undefined ? 'labels' : 'labels or when'
-  return { ...missed, failed: { condition, wanted, found: labels === undefined ? [] : found } }
+  if (outcome === 'no') return { ...missed, failed: bodyFailure(rule, facts) }
+  const error = outcome === 'opaque' ? 'the body is neither JSON nor YAML' : outcome.error
+  return { ...missed, error }
+}
+
+function bodyFailure({ match: { labels }, when = '' }: Rule, { request }: Facts): FailedCondition {
+  if (labels === undefined) return { condition: 'when', wanted: [when], found: [] }
+  const found = Object.entries(request.labels ?? {}).map(([key, value]) => `${key}=${value}`)
+  const wanted = Object.entries(labels).map(([key, words]) => `${key}=${words.join('|')}`)
+  return { condition: when === '' ? 'labels' : 'labels or when', wanted, found }
 }
 
 /** What is asked about; what is left out may be anything. */

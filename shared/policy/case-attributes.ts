@@ -24,6 +24,7 @@ export interface AttributeInput {
   readonly body: Buffer
 }
 
+const READS: ReadonlySet<string> = new Set(['get', 'list', 'watch'])
 const WRITES: ReadonlySet<string> = new Set(['create', 'update', 'patch'])
 const WORKLOADS: ReadonlySet<string> = new Set([
   '/pods',
@@ -52,6 +53,7 @@ const SESSIONS: Readonly<Record<string, Action>> = {
   portforward: 'port-forward',
   proxy: 'proxy',
 }
+const DRY_RUN = ['dry-run'] as const
 const NODE_COMMANDS = /^\/(?:exec|run|attach|portForward|cri)(?:\/|$)/
 
 /** Reads the attributes of a request. */
@@ -80,7 +82,8 @@ function readBody(contentType: string, bytes: Buffer): RequestAttributes['body']
   if (bytes.length === 0) return { state: 'none' }
   if (!/json|yaml/.test(contentType)) return { state: 'opaque', contentType }
   try {
-    return { state: 'read', value: JSON.parse(bytes.toString('utf8')) as unknown }
+    const value: unknown = JSON.parse(bytes.toString('utf8'))
+    return { state: 'read', value }
   } catch {
     return refuse('body_invalid')
   }
@@ -124,21 +127,28 @@ function* actionsOfWrite(info: RequestInfo, parameters: RequestParameters): Gene
 }
 
 function actionsOf(info: RequestInfo, parameters: RequestParameters): readonly Action[] {
-  if (!info.isResourceRequest) return []
-  const { verb, resource, subresource } = info
-  const actions: Action[] = []
+  const { isResourceRequest, verb, resource, subresource } = info
+  if (!isResourceRequest) return []
   const session = SESSIONS[verb === 'proxy' ? 'proxy' : subresource]
-  if (session !== undefined) actions.push(session)
-  if (session === 'proxy' && resource === 'nodes' && NODE_COMMANDS.test(parameters.proxyPath ?? ''))
-    actions.push('node-exec')
-  if (WRITES.has(verb)) actions.push(...actionsOfWrite(info, parameters))
-  if (verb === 'deletecollection') actions.push('delete-many')
-  if (verb.startsWith('delete') && parameters.gracePeriodSeconds === 0) actions.push('force-delete')
-  if (verb.startsWith('delete') && parameters.propagationPolicy === 'Orphan') actions.push('orphan')
-  if (resource === 'secrets' && ['get', 'list', 'watch'].includes(verb))
-    actions.push('read-secrets')
-  if (parameters.dryRun) actions.push('dry-run')
-  return actions
+  const path = session === 'proxy' && resource === 'nodes' ? parameters.proxyPath : undefined
+  const reads = resource === 'secrets' && READS.has(verb)
+  return [
+    ...(session === undefined ? [] : [session]),
+    ...(NODE_COMMANDS.test(path ?? '') ? (['node-exec'] as const) : []),
+    ...(WRITES.has(verb) ? actionsOfWrite(info, parameters) : []),
+    ...(verb.startsWith('delete') ? actionsOfDeletion(verb, parameters) : []),
+    ...(reads ? (['read-secrets'] as const) : []),
+    ...DRY_RUN.filter(() => parameters.dryRun),
+  ]
+}
+
+function* actionsOfDeletion(
+  verb: string,
+  { gracePeriodSeconds, propagationPolicy }: RequestParameters,
+): Generator<Action> {
+  if (verb === 'deletecollection') yield 'delete-many'
+  if (gracePeriodSeconds === 0) yield 'force-delete'
+  if (propagationPolicy === 'Orphan') yield 'orphan'
 }
 
 function equivalentsOf(info: RequestInfo): readonly Equivalent[] {

@@ -18,12 +18,14 @@ import type { Reason } from '../reasons.ts'
 import type { ApprovalTerms, Decider, Decision, Effect } from './decision.ts'
 import type { Facts } from './facts.ts'
 import { BUILTIN_PREFIX } from './language.ts'
-import { compileRule, viewsOf } from './matching.ts'
-import type { CompiledRule, View } from './matching.ts'
+import { compileRule } from './matching.ts'
+import type { CompiledRule } from './matching.ts'
 import type { PolicySet, Rule } from './policy-set.ts'
 import { createRuleIndex, emptyBits, forEachBit, setBit } from './rule-index.ts'
 import type { Bits } from './rule-index.ts'
 import { approvalTerms, DEFAULT_TERMS, NO_OBLIGATIONS, obligationsOf } from './terms.ts'
+import { viewsOf } from './views.ts'
+import type { View } from './views.ts'
 
 /** How a decider is set up. */
 export interface DeciderOptions {

@@ -4,7 +4,8 @@
  * every dimension those that say nothing about it. Words with stars are left to be tested on what remains.
  */
 import { DIMENSIONS } from './matching.ts'
-import type { CompiledRule, Dimension, View } from './matching.ts'
+import type { CompiledRule, Dimension } from './matching.ts'
+import type { View } from './views.ts'
 import type { Facts } from './facts.ts'
 
 /** One bit for each rule. */

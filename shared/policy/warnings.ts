@@ -1,10 +1,11 @@
 /** What is probably not meant, though it can be read: rules that never match or never decide, and unknown words. */
 import { EFFECTS } from './decision.ts'
 import { isDiscoveryPath } from './decide.ts'
-import { CLUSTER_SCOPED, DIMENSIONS, isRestricting } from './matching.ts'
+import { DIMENSIONS, isRestricting } from './matching.ts'
 import type { Dimension } from './matching.ts'
 import { namePattern, pathPattern } from './globs.ts'
 import type { PolicySet, Rule } from './policy-set.ts'
+import { CLUSTER_SCOPED } from './views.ts'
 
 /** Above this many rules they are not compared with each other: the work grows with its square. */
 const MAX_COMPARED = 1_000
@@ -29,34 +30,37 @@ export function policyWarnings({ rules }: PolicySet): readonly string[] {
 }
 
 /** What can be said of one rule by itself. */
-function* ruleWarnings({ match, effect }: Rule): Generator<string> {
-  const { verbs = [], resources, nonResourceURLs, namespaces, resourceNames, apiGroups } = match
+function* ruleWarnings(rule: Rule): Generator<string> {
+  const { verbs = [], nonResourceURLs } = rule.match
   const known = nonResourceURLs === undefined ? VERBS : METHODS
   const unknown = verbs.filter((verb) => !known.has(verb))
   if (unknown.length > 0) yield `no request has the verb ${unknown.join(', ')}`
-  if (
-    resources?.every((resource) => CONNECT_ONLY.test(resource)) === true &&
-    match.verbs !== undefined &&
-    !verbs.some((verb) => verb === 'connect' || verb === '*')
-  )
+  if (nonResourceURLs === undefined) yield* resourceWarnings(rule)
+  else yield* pathWarnings(rule, nonResourceURLs)
+}
+
+function* resourceWarnings({ match }: Rule): Generator<string> {
+  const { verbs, resources = [], namespaces, apiGroups = [''] } = match
+  if (resources.length === 0) return
+  const sessions = resources.every((resource) => CONNECT_ONLY.test(resource))
+  if (sessions && verbs?.some((verb) => verb === 'connect' || verb === '*') === false)
     yield 'never matches: exec, attach, port-forward and proxy have the verb connect'
-  const everyScoped = resources?.every((resource) =>
-    (apiGroups ?? ['']).every(
-      (group) => resource !== 'namespaces' && CLUSTER_SCOPED.has(`${group}/${resource}`),
-    ),
+  // A request for a namespace itself has that namespace.
+  const scoped = resources.every(
+    (resource) =>
+      resource !== 'namespaces' &&
+      apiGroups.every((group) => CLUSTER_SCOPED.has(`${group}/${resource}`)),
   )
-  if (
-    everyScoped === true &&
-    namespaces !== undefined &&
-    !namespaces.some((one) => one === '' || one === '*')
-  )
+  if (scoped && namespaces?.some((one) => one === '' || one === '*') === false)
     yield 'never matches: these resources have no namespace'
-  if (nonResourceURLs !== undefined && (namespaces ?? apiGroups ?? resourceNames ?? match.labels))
+}
+
+function* pathWarnings({ match, effect }: Rule, paths: readonly string[]): Generator<string> {
+  const { namespaces, apiGroups, resourceNames, labels } = match
+  if ((namespaces ?? apiGroups ?? resourceNames ?? labels) !== undefined)
     yield 'paths outside the resource API have no namespace, group, name or labels'
-  if (
-    (effect === 'hold' || effect === 'breakGlass') &&
-    nonResourceURLs?.every((path) => isDiscoveryPath(path.replace(/\*$/, ''))) === true
-  )
+  const waits = effect === 'hold' || effect === 'breakGlass'
+  if (waits && paths.every((path) => isDiscoveryPath(path.replace(/\*$/, ''))))
     yield 'never decides: discovery is allowed or denied, and not held'
 }
 

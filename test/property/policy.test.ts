@@ -6,8 +6,9 @@ import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
 import { createDecider, isDiscovery } from '../../shared/policy/decide.ts'
 import { EFFECTS } from '../../shared/policy/decision.ts'
 import type { Facts } from '../../shared/policy/facts.ts'
-import { compileRule, matchesWords, viewsOf } from '../../shared/policy/matching.ts'
+import { compileRule, matchesWords } from '../../shared/policy/matching.ts'
 import type { PolicySet, Rule } from '../../shared/policy/policy-set.ts'
+import { viewsOf } from '../../shared/policy/views.ts'
 
 const RUNS = 1500
 

@@ -1,10 +1,7 @@
 import { expect } from 'chai'
 import { describe, it } from 'mocha'
-import {
-  compileCondition,
-  MAX_EXPRESSION_LENGTH,
-  MAX_MAPPED,
-} from '../../../../shared/policy/condition.ts'
+import { MAX_MAPPED } from '../../../../shared/policy/condition-weave.ts'
+import { compileCondition, MAX_EXPRESSION_LENGTH } from '../../../../shared/policy/condition.ts'
 import type { Condition, ConditionInput } from '../../../../shared/policy/condition.ts'
 
 const INPUT: ConditionInput = {

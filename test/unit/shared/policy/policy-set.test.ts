@@ -114,12 +114,12 @@ describe('readPolicySet', () => {
     [
       'terms of a rule that allows',
       rule(M, ', approval: {expires: 5m}'),
-      'belongs to rules that hold',
+      'does not belong to a rule with the effect allow',
     ],
     [
       'terms of a rule that denies',
       rule(M, ', mask: x').replace('allow', 'deny'),
-      'lets nothing through',
+      'does not belong to a rule with the effect deny',
     ],
     [
       'a long reuse',
