@@ -53,7 +53,9 @@ const DEPLOYMENT = {
   metadata: { name: 'web', labels: { app: 'web' } },
   spec: {
     replicas: 3,
-    template: { spec: { containers: [{ image: 'registry.example/a' }, { image: 'registry.example/b' }] } },
+    template: {
+      spec: { containers: [{ image: 'registry.example/a' }, { image: 'registry.example/b' }] },
+    },
   },
 }
 const EVERYBODYS: readonly Case[] = [
@@ -61,9 +63,27 @@ const EVERYBODYS: readonly Case[] = [
   { verb: 'get', resource: 'secrets', namespace: 'team-0' },
   { verb: 'connect', resource: 'pods/exec', namespace: 'team-0', command: ['sh'] },
   { request: 'GET /apis/apps/v1' },
-  { verb: 'get', apiGroup: 'apps', resource: 'deployments', namespace: 'team-0', agent: 'team-0-reader' },
-  { verb: 'delete', apiGroup: 'apps', resource: 'deployments', namespace: 'team-0', agent: 'team-0-x' },
-  { verb: 'deletecollection', apiGroup: 'batch', resource: 'jobs', namespace: 'team-0', serviceAccount: 'team-0/runner' },
+  {
+    verb: 'get',
+    apiGroup: 'apps',
+    resource: 'deployments',
+    namespace: 'team-0',
+    agent: 'team-0-reader',
+  },
+  {
+    verb: 'delete',
+    apiGroup: 'apps',
+    resource: 'deployments',
+    namespace: 'team-0',
+    agent: 'team-0-x',
+  },
+  {
+    verb: 'deletecollection',
+    apiGroup: 'batch',
+    resource: 'jobs',
+    namespace: 'team-0',
+    serviceAccount: 'team-0/runner',
+  },
 ]
 const CHANGES: readonly Case[] = [
   {
@@ -113,13 +133,21 @@ export function decisionSection(rounds: number): string {
     SIZES.map((size) => {
       const policy = policyOf(size, kind.conditions)
       const decider = createDecider(policy, { acceptVerdicts: ['exclusive'] })
-      return { ...kind, size, policy, decide: (facts: Facts) => decider.decide(facts), figures: [] as Figures[] }
+      return {
+        ...kind,
+        size,
+        policy,
+        decide: (facts: Facts) => decider.decide(facts),
+        figures: [] as Figures[],
+      }
     }),
   )
   for (let round = 0; round < rounds; round += 1)
     for (const { decide, requests, figures } of subjects) figures.push(measure(decide, requests))
   for (const { name, size, policy, figures } of subjects) {
-    rows.push(`| ${name} | ${size} | ${spread(figures.map(({ p50 }) => p50))} | ${spread(figures.map(({ p99 }) => p99))} | ${buildTime(policy)} |`)
+    rows.push(
+      `| ${name} | ${size} | ${spread(figures.map(({ p50 }) => p50))} | ${spread(figures.map(({ p99 }) => p99))} | ${buildTime(policy)} |`,
+    )
   }
   return `## The decision alone
 

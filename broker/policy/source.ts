@@ -98,8 +98,12 @@ export async function openPolicy(deps: PolicySourceDeps): Promise<LivePolicy> {
     onChange?.(old, now)
   }
 
+  const lookSafely = (): Promise<void> =>
+    look().catch((error: unknown) => {
+      log.error({ error: messageOf(error) }, 'policy files could not be looked at')
+    })
   const stop = new AbortController()
-  const watching = watch(look, pollMs, stop.signal, log)
+  const watching = watch(lookSafely, pollMs, stop.signal)
   return {
     decider: {
       get policyDigest() {
@@ -113,10 +117,7 @@ export async function openPolicy(deps: PolicySourceDeps): Promise<LivePolicy> {
       warnings: current.warnings,
       problems,
     }),
-    look: () =>
-      look().catch((error: unknown) => {
-        log.error({ error: messageOf(error) }, 'policy files could not be looked at')
-      }),
+    look: lookSafely,
     async close() {
       stop.abort()
       await watching
@@ -132,16 +133,14 @@ async function watch(
   look: () => Promise<void>,
   pollMs: number,
   signal: AbortSignal,
-  log: Log,
 ): Promise<void> {
-  while (!signal.aborted) {
+  for (;;) {
     try {
       await sleep(pollMs, undefined, { signal, ref: false })
-      await look()
-    } catch (error) {
-      if (!signal.aborted)
-        log.error({ error: messageOf(error) }, 'policy files could not be looked at')
+    } catch {
+      return
     }
+    await look()
   }
 }
 

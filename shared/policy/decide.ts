@@ -18,12 +18,14 @@ import type { Reason } from '../reasons.ts'
 import type { ApprovalTerms, Decider, Decision, Effect } from './decision.ts'
 import type { Facts } from './facts.ts'
 import { BUILTIN_PREFIX } from './language.ts'
-import { compileRule, viewsOf } from './matching.ts'
-import type { CompiledRule, View } from './matching.ts'
+import { compileRule } from './matching.ts'
+import type { CompiledRule } from './matching.ts'
 import type { PolicySet, Rule } from './policy-set.ts'
 import { createRuleIndex, emptyBits, forEachBit, setBit } from './rule-index.ts'
 import type { Bits } from './rule-index.ts'
 import { approvalTerms, DEFAULT_TERMS, NO_OBLIGATIONS, obligationsOf } from './terms.ts'
+import { viewsOf } from './views.ts'
+import type { View } from './views.ts'
 
 /** How a decider is set up. */
 export interface DeciderOptions {
@@ -111,7 +113,8 @@ function createSearch(
     const failures: Failure[] = []
     const look = (view: View): void => {
       const bits = callers.slice()
-      if (!view.literal) for (const [at, word] of restricting.entries()) bits[at] = (bits[at] ?? 0) & word
+      if (!view.literal)
+        for (const [at, word] of restricting.entries()) bits[at] = (bits[at] ?? 0) & word
       index.narrowByRequest(bits, view, facts)
       forEachBit(bits, (at) => {
         const compiled = rules[at]
@@ -121,7 +124,12 @@ function createSearch(
         const outcome = compiled.body?.(view, facts, nowMs) ?? 'yes'
         if (outcome === 'yes') hits.set(compiled, { at, rule, view })
         else if (outcome !== 'no')
-          failures.push({ at, rule, view, reason: outcome === 'opaque' ? 'body_opaque' : 'policy_error' })
+          failures.push({
+            at,
+            rule,
+            view,
+            reason: outcome === 'opaque' ? 'body_opaque' : 'policy_error',
+          })
       })
     }
     look(literal)
@@ -157,7 +165,11 @@ const VERBS_OF_EFFECT: Readonly<Record<Effect, string>> = {
 }
 
 /** See the table at the head of the file. */
-function conclude({ hits, failures }: Found, request: RequestAttributes, terms: ApprovalTerms): Made {
+function conclude(
+  { hits, failures }: Found,
+  request: RequestAttributes,
+  terms: ApprovalTerms,
+): Made {
   const of = (effect: Effect): readonly Hit[] => hits.filter(({ rule }) => rule.effect === effect)
   const denying = of('deny')
   if (denying.length > 0) {
