@@ -180,7 +180,7 @@ ${path}:13: GET /api//v1/pods: must be hold, is no request
     const requestId = newRequestId(Date.now())
     const tag = intent().tag
     await api.store.append([
-      intent({ requestId, agent: 'scanner', tag, request: { bodyBytes: 5 } }),
+      intent({ requestId, agent: 'scanner', tag: tag!, request: { bodyBytes: 5 } }),
     ])
     const { code, out, err } = await cli('policy', 'explain', path, '--id', requestId)
     expect([code, err]).to.deep.equal([0, ''])
@@ -211,7 +211,7 @@ ${path}:13: GET /api//v1/pods: must be hold, is no request
     const ten = Array.from({ length: 1010 }, () => intent({ cluster: 'east', agent: 'scanner' }))
     const attributes = {
       policyVerb: 'delete',
-      actions: ['force-delete', 'of-a-newer-broker'],
+      actions: ['force-delete' as const, 'of-a-newer-broker' as 'scale'],
       equivalents: [],
       parameters: { dryRun: false },
       objectName: 'web-0',
@@ -222,7 +222,7 @@ ${path}:13: GET /api//v1/pods: must be hold, is no request
         subject: { type: 'person', name: 'oidc:ci' },
         request: { verb: 'delete', method: 'DELETE' },
       }),
-      oidc: { name: 'oidc:ci', groups: [] },
+      oidc: { issuer: 'https://ci', sub: 'ci', name: 'oidc:ci', groups: [] },
     }
     await api.store.append([
       ...ten,

@@ -11,7 +11,7 @@ import { approvalListSchema, approvalSchema } from '../../shared/wire.ts'
 import type { Approval } from '../../shared/wire.ts'
 import { attempt, eventually, sleep } from '../../scripts/run.ts'
 import type { Ran } from '../../scripts/run.ts'
-import { startOidcProvider } from '../support/oidc-provider.ts'
+import { mintRunnerToken } from '../support/runner-issuer.ts'
 import type { Report, Task } from './agents/run.ts'
 import {
   admin,
@@ -393,7 +393,7 @@ describe('the decision', () => {
     const kubeconfig = join(facts.root, 'build', 'e2e', 'ci.kubeconfig')
 
     async function ci(args: readonly string[], sub = 'repo:shop'): Promise<Ran> {
-      const token = await startOidcProvider.mint(facts.oidc, { sub })
+      const token = await mintRunnerToken(facts.oidc, { sub })
       const server = `${await brokerUrl()}/clusters/local`
       const config = {
         apiVersion: 'v1',
