@@ -5,6 +5,7 @@ import { integer, port, readConfig } from '../shared/config.ts'
 import type { ConfigSource, EnvTable } from '../shared/config.ts'
 import { LOG_LEVELS } from '../shared/log.ts'
 import { oidcSchema } from './identity/oidc-config.ts'
+import { notificationsSchema } from './notifications/settings.ts'
 import { registrationsSchema } from './identity/registrations.ts'
 import { ROLES } from './identity/roles.ts'
 
@@ -61,6 +62,8 @@ export const brokerSchema = z.strictObject({
   agents: registrationsSchema.default([]),
   /** Verdicts of caller identification that are let through to policy. */
   acceptVerdicts: z.array(z.enum(VERDICTS)).default(['exclusive']),
+  /** Who is told that something waits. */
+  notifications: notificationsSchema.default([]),
   approvals: z
     .strictObject({ pendingSeconds: integer(1, MAX_PENDING_S).default(DEFAULT_PENDING_S) })
     .prefault({}),

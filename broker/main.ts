@@ -8,6 +8,7 @@ import { DEFAULT_TERMS } from '../shared/policy/terms.ts'
 import { closeOnSignal } from '../shared/shutdown.ts'
 import { createApi } from './api/api.ts'
 import { createApprovals } from './approvals/approvals.ts'
+import type { Approvals } from './approvals/approvals.ts'
 import { createPreviews } from './approvals/preview.ts'
 import { createTargets } from './approvals/target.ts'
 import { readBrokerConfig } from './config.ts'
@@ -32,6 +33,8 @@ import {
 } from './identity/service-account-tokens.ts'
 import type { TokenVerifier } from './identity/service-account-tokens.ts'
 import { createSidecars } from './identity/sidecars.ts'
+import { createNotifications } from './notifications/notifications.ts'
+import type { Notifications } from './notifications/notifications.ts'
 import { openPolicy } from './policy/source.ts'
 import type { LivePolicy, PolicySummary } from './policy/source.ts'
 import { startServer } from './server.ts'
@@ -39,6 +42,8 @@ import { openSqliteStore } from './store/sqlite/client.ts'
 
 /** Version of the software, as package.json has it. */
 const VERSION = '0.1.0'
+/** Held requests that are announced at start, at most; the newest. */
+const MAX_ANNOUNCED = 1_000
 const now = Date.now
 
 async function main(): Promise<void> {
@@ -69,7 +74,12 @@ async function main(): Promise<void> {
       log.error({ error: messageOf(error) }, 'an entry about the broker could not be written')
     })
   const approvals = createApprovals({ store, log, now })
+  const notifications = createNotifications(config.notifications, { log, now })
+  approvals.subscribe((event) => {
+    notifications.tell(event)
+  })
   await approvals.recover()
+  await announceOpen(approvals, notifications)
   const sidecars = createSidecars({ verifiers, now })
   const containers = createContainers({ connections, log, now })
   const naming = createNaming({ matcher: createMatcher(config.agents), containers, now })
@@ -99,7 +109,14 @@ async function main(): Promise<void> {
       approvals.close()
     },
     (): Promise<void> => policy.close(),
+    (): Promise<void> => notifications.close(),
   ])
+}
+
+/** What waited when the last broker ended, and may not have been told. */
+async function announceOpen(approvals: Approvals, notifications: Notifications): Promise<void> {
+  notifications.announce(await approvals.list({ states: ['PENDING'] }, MAX_ANNOUNCED))
+  notifications.announce(await approvals.list({ review: 'open' }, MAX_ANNOUNCED))
 }
 
 function policyOptions({ acceptVerdicts, approvals, clusters }: BrokerConfig): DeciderOptions {
