@@ -60,18 +60,17 @@ function matchesPath(tokens: readonly string[], text: string): boolean {
       star = undefined
     } else if (wanted === '*') {
       star = { token: (token += 1), at }
-    } else if (wanted === undefined ? at === text.length : wanted === text[at]) {
-      if (wanted === undefined) return true
+    } else if (wanted !== undefined && wanted === text[at]) {
       token += 1
       at += 1
+    } else if (wanted === undefined && at === text.length) {
+      return true
     } else {
-      const canGrow = star !== undefined && star.at < text.length && text[star.at] !== '/'
-      const grown: Resumption | undefined = canGrow ? star : anything
+      if (star !== undefined && (text[star.at] ?? '/') === '/') star = undefined
+      const grown: Resumption | undefined = star ?? anything
       if (grown === undefined || grown.at >= text.length) return false
-      if (!canGrow) star = undefined
       grown.at += 1
-      at = grown.at
-      token = grown.token
+      ;({ at, token } = grown)
     }
   }
 }
