@@ -66,11 +66,22 @@ function matchesPath(tokens: readonly string[], text: string): boolean {
     } else if (wanted === undefined && at === text.length) {
       return true
     } else {
-      if (star !== undefined && (text[star.at] ?? '/') === '/') star = undefined
-      const grown: Resumption | undefined = star ?? anything
-      if (grown === undefined || grown.at >= text.length) return false
-      grown.at += 1
+      star = withinSegment(star, text)
+      const grown = grow(star ?? anything, text)
+      if (grown === undefined) return false
       ;({ at, token } = grown)
     }
   }
+}
+
+/** A `*` that can take another character; undefined for one that cannot. */
+function withinSegment(star: Resumption | undefined, text: string): Resumption | undefined {
+  return star === undefined || (text[star.at] ?? '/') === '/' ? undefined : star
+}
+
+/** Gives a star one character more. @returns undefined where there is none */
+function grow(star: Resumption | undefined, text: string): Resumption | undefined {
+  if (star === undefined || star.at >= text.length) return undefined
+  star.at += 1
+  return star
 }
