@@ -78,6 +78,8 @@ export async function openPolicy(deps: PolicySourceDeps): Promise<LivePolicy> {
     const found = await stateOf(paths)
     if (found === state) return
     const fresh = await load(deps)
+    // Files that are being written are looked at again when they rest.
+    if ((await stateOf(paths)) !== found) return
     state = found
     if ('problems' in fresh) {
       const known = new Set(problems)
@@ -98,10 +100,14 @@ export async function openPolicy(deps: PolicySourceDeps): Promise<LivePolicy> {
     onChange?.(old, now)
   }
 
-  const lookSafely = (): Promise<void> =>
-    look().catch((error: unknown) => {
+  let looking = Promise.resolve()
+  const lookSafely = (): Promise<void> => {
+    // One after the other: an older state must not come into force after a newer one.
+    looking = looking.then(look).catch((error: unknown) => {
       log.error({ error: messageOf(error) }, 'policy files could not be looked at')
     })
+    return looking
+  }
   const stop = new AbortController()
   const watching = watch(lookSafely, pollMs, stop.signal)
   return {

@@ -237,14 +237,14 @@ function costed(cost: string, value: Expr): Expr {
   return value.exprKind.case === 'constExpr' ? value : callOf(cost, value)
 }
 
-/** The library has no constructor for calls that does not need its generated code; its parser makes them. */
+/** The library's parser makes the parts of expressions; it has no constructors for them that come without generated code. */
+const SOME_CALL = parse('f(x)').expr
+
 function callOf(name: string, ...args: Expr[]): Expr {
-  const made = parse('f(x)').expr
-  if (made.exprKind.case === 'callExpr') {
-    made.exprKind.value.function = name
-    made.exprKind.value.args = args
-  }
-  return made
+  const { exprKind: kind } = SOME_CALL
+  if (kind.case !== 'callExpr') return SOME_CALL
+  const value = { ...kind.value, function: name, args }
+  return { ...SOME_CALL, exprKind: { case: 'callExpr', value } }
 }
 
 function numberExpr(value: number): Expr {

@@ -25,7 +25,7 @@ export interface View {
   readonly input: (facts: Facts, now: number) => ConditionInput
 }
 
-/** A list, watch or deletecollection without a namespace reaches all of them, unless the resource has none. */
+/** Without a name these reach every one, and without a namespace all of them, unless the resource has none. */
 const COLLECTION_VERBS: ReadonlySet<string> = new Set(['list', 'watch', 'deletecollection'])
 /** Cluster-scoped resources of Kubernetes itself, with their groups. */
 export const CLUSTER_SCOPED: ReadonlySet<string> = new Set([
@@ -71,7 +71,7 @@ export function viewsOf(request: RequestAttributes): readonly [View, ...View[]] 
     namespace: info.namespace,
     name: info.name === '' ? objectName : info.name,
     path,
-    anyName: false,
+    anyName: info.name === '' && COLLECTION_VERBS.has(policyVerb),
     nameParts: proxied && info.name.includes(':') ? info.name.split(':') : [],
   })
   return [literal, ...request.equivalents.map((equivalent) => equivalentView(request, equivalent))]

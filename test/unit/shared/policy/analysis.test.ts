@@ -133,6 +133,13 @@ describe('diffPolicies', () => {
       ['delete', 'hold', 'deny', false],
       ['create', 'deny', 'deny', true],
     ])
+    const bodiless = diffPolicies(
+      POLICY,
+      policyOf(`${look ?? ''}\n`),
+      requests.map((request) => ({ ...request, hadBody: false })),
+      OPTIONS,
+    )
+    expect(bodiless.map(({ about }) => about)).to.deep.equal(['delete'])
     const terms =
       '- {id: delete, match: {verbs: [delete], resources: [pods], namespaces: [shop]}, effect: hold, approval: {quorums: [{group: sre, count: 2}]}}'
     const teams =

@@ -166,6 +166,11 @@ describe('the cost of a condition', () => {
 
   const bombs: readonly (readonly [string, string, unknown])[] = [
     ['a loop over a long list', 'object.a.exists(x, x == 2)', { a: many }],
+    [
+      'a loop whose error another operand swallows',
+      'object.a.exists(x, x == 2) || true',
+      { a: many },
+    ],
     ['a loop in a loop', 'object.a.exists(x, object.a.exists(y, x == 2 && y == 2))', { a: many }],
     [
       'a loop in a loop that ends at once',

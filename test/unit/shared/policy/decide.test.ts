@@ -315,6 +315,22 @@ describe('rules on actions and equivalents', () => {
     expect(decide(glass, requestOf('DELETE', `${SHOP}/pods`)).effect).to.equal('deny')
   })
 
+  it('of a name restrict lists and watches that have no other', () => {
+    const rules = (effect: string): string =>
+      `- {id: x, match: {verbs: ["*"], resources: [secrets], resourceNames: [root]}, effect: ${effect}}\n`
+    const list = (query: string): RequestAttributes => requestOf('GET', `${SHOP}/secrets${query}`)
+    for (const query of ['', '?watch=1', '?fieldSelector=metadata.name%3Droot']) {
+      expect(decide(ALL + rules('deny'), list(query)).effect, query).to.equal('deny')
+      const allowed = query.startsWith('?field') ? 'allow' : 'deny'
+      expect(decide(rules('allow'), list(query)).effect, query).to.equal(allowed)
+    }
+    const other = list('?fieldSelector=metadata.name%3Dother')
+    expect(decide(ALL + rules('deny'), other).effect).to.equal('allow')
+    expect(decide(ALL + rules('deny'), requestOf('POST', `${SHOP}/secrets`)).effect).to.equal(
+      'allow',
+    )
+  })
+
   it('of a namespace restrict lists of all namespaces, and allow none', () => {
     const rules = (effect: string): string =>
       `- {id: x, match: {verbs: [list, watch], resources: ["*"], namespaces: [shop]}, effect: ${effect}}\n`
