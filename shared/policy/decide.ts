@@ -27,12 +27,17 @@ import { approvalTerms, DEFAULT_TERMS, NO_OBLIGATIONS, obligationsOf } from './t
 import { viewsOf } from './views.ts'
 import type { View } from './views.ts'
 
+/** Which policies hold for a cluster; a Map is one. */
+export interface PolicyScopes {
+  get(cluster: string): readonly string[] | undefined
+}
+
 /** How a decider is set up. */
 export interface DeciderOptions {
   /** Verdicts that get as far as the rules. */
   readonly acceptVerdicts: readonly Verdict[]
-  /** Names of the policies that hold for a cluster; all of them for one that is not in it. */
-  readonly scopes?: ReadonlyMap<string, readonly string[]>
+  /** Names of the policies that hold for a cluster; all of them for one that is not in it. Asked at each decision. */
+  readonly scopes?: PolicyScopes
   /** Terms of rules that give none. */
   readonly terms?: ApprovalTerms
   /** Milliseconds since the epoch, for conditions that ask for the time. */
@@ -99,15 +104,18 @@ function createSearch(
   }
   const all = bitsOf(() => true)
   const restricting = bitsOf((rule) => rule.restricting)
-  const scoped = new Map(
-    [...(scopes ?? [])].map(([cluster, policies]) => [
-      cluster,
-      bitsOf(({ rule }) => policies.includes(rule.policy)),
-    ]),
-  )
+  // by the list itself: clusters come and go, and a changed one has another list
+  const scoped = new WeakMap<readonly string[], Bits>()
+  const scopeOf = (cluster: string): Bits => {
+    const policies = scopes?.get(cluster)
+    if (policies === undefined) return all
+    const known = scoped.get(policies) ?? bitsOf(({ rule }) => policies.includes(rule.policy))
+    scoped.set(policies, known)
+    return known
+  }
   return (facts, nowMs) => {
     const [literal, ...equivalents] = viewsOf(facts.request)
-    const callers = (scoped.get(facts.cluster) ?? all).slice()
+    const callers = scopeOf(facts.cluster).slice()
     index.narrowByCaller(callers, literal, facts)
     const hits = new Map<CompiledRule, Hit>()
     const failures: Failure[] = []
