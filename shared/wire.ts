@@ -99,8 +99,8 @@ export const approvalSchema = heldRequestSchema.extend({
   agent: z.string(),
   /** Names of the processes above it, from the parent outwards. */
   ancestors: z.array(z.string()),
-  /** The tag of that process, as verified at the time of asking. */
-  tag: z.unknown(),
+  /** The tag of that process, as verified at the time of asking; absent for a direct client. */
+  tag: z.unknown().optional(),
   /** Rules that held the request. */
   rules: z.array(z.string()),
   /** What policy says of it, one sentence. */
