@@ -160,6 +160,8 @@ const WATCHES = [
   'watch=0&watch=1',
   'watch=1&watch=0',
   'Watch=1',
+  'watch=fal%C5%BFe',
+  'watch=%46alse',
 ]
 const FIELD_SELECTORS = [
   'metadata.name=gone',
@@ -173,6 +175,10 @@ const FIELD_SELECTORS = [
   'metadata.name',
   '=gone',
   'metadata.name=a,metadata.name=b',
+  'metadata.name=b,metadata.name=a',
+  'metadata.name==z,metadata.name=a',
+  'metadata.name=%EF%BF%BD,metadata.name=%F0%9F%98%80',
+  'a=b,=,metadata.name=gone',
   'metadata.namespace=default,metadata.name=gone',
   'metadata.name=gone,metadata.namespace!=default',
   'metadata.name!=a,metadata.name=b',
@@ -283,6 +289,18 @@ const LABEL_SELECTORS = [
   'a+in+(b+c)',
   'a+in+(b=c)',
   'a+notin+(b,)',
+  'a+in+(,,)',
+  'a+in+(,,,)',
+  'a+in+(b,,)',
+  'a+in+(,b)',
+  'a=b%00',
+  'a%00=b%00',
+  'a=b%00%00)',
+  'a%00%00=b',
+  'a=%00b',
+  'a%0Din%0D(b)',
+  'a%0B=b',
+  'a%C2%A0=b',
   `${'a'.repeat(63)}=b`,
   `${'a'.repeat(64)}=b`,
   `a=${'b'.repeat(63)}`,
@@ -294,7 +312,12 @@ const LABEL_SELECTORS = [
   '',
 ]
 const NUMBERS = ['1', '0', '-1', '', 'x', '1.5', '1e3', '%2B5', '+5', '0x10', '1_0', '%201', '007']
-const LARGE = ['9223372036854775807', '9223372036854775808', '-9223372036854775808', '99999999999999999999']
+const LARGE = [
+  '9223372036854775807',
+  '9223372036854775808',
+  '-9223372036854775808',
+  '99999999999999999999',
+]
 const ODD_PIECES = [
   '',
   'pretty',
@@ -341,7 +364,15 @@ function pathOf(dice: Dice): string {
 }
 
 function namespacePath(dice: Dice): string {
-  const name = dice.pick(['gone-ns', 'gone-2', 'status', 'finalize', 'namespaces', 'proxy', 'watch'])
+  const name = dice.pick([
+    'gone-ns',
+    'gone-2',
+    'status',
+    'finalize',
+    'namespaces',
+    'proxy',
+    'watch',
+  ])
   return dice.pick([
     'namespaces',
     `namespaces/${name}`,

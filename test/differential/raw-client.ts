@@ -27,7 +27,9 @@ const ANSWER_LIMIT_MS = 5000
 
 interface Kubeconfig {
   readonly clusters: readonly [
-    { readonly cluster: { readonly server: string; readonly 'certificate-authority-data': string } },
+    {
+      readonly cluster: { readonly server: string; readonly 'certificate-authority-data': string }
+    },
   ]
   readonly users: readonly [
     {
