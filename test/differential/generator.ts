@@ -3,6 +3,14 @@
  * not exist, `dryRun=All` on whatever could change something, one second for watches.
  */
 
+import {
+  BROKEN_LABEL_SELECTORS,
+  BROKEN_NUMBERS,
+  FIELD_SELECTORS as FIELD_CASES,
+  LABEL_SELECTORS as LABEL_CASES,
+  NUMBERS as NUMBER_CASES,
+} from '../support/selector-cases.ts'
+
 /** A request as it is put on the wire. */
 export interface GeneratedRequest {
   readonly method: string
@@ -464,6 +472,24 @@ function queryOf(dice: Dice, method: string): string {
     if (pieces.length > 0) pieces.push('timeoutSeconds=1')
   } else pieces.push('dryRun=All')
   return pieces.length === 0 ? dice.pick(['', '', '', '?']) : `?${pieces.join('&')}`
+}
+
+/** A list for each case of selectors and numbers that the unit tests have. */
+export function selectorRequests(): readonly GeneratedRequest[] {
+  const named = 'fieldSelector=metadata.name=gone'
+  const option = (name: string, value: string): string => `${name}=${encodeURIComponent(value)}`
+  const queries = [
+    ...FIELD_CASES.map(([selector]) => option('fieldSelector', selector)),
+    ...[...LABEL_CASES, ...BROKEN_LABEL_SELECTORS].map(
+      (selector) => `${named}&${option('labelSelector', selector)}`,
+    ),
+    ...[...NUMBER_CASES, ...BROKEN_NUMBERS].map((text) => `${named}&${option('limit', text)}`),
+  ]
+  return queries.map((query) => ({
+    method: 'GET',
+    target: `/api/v1/namespaces/default/configmaps?${query}`,
+    ...NO_BODY,
+  }))
 }
 
 type BodyPart = Pick<GeneratedRequest, 'contentType' | 'body'>
