@@ -19,8 +19,8 @@ const homes = {
   'node-forge': ['scripts/**/*.ts', 'cli/certificates.ts'],
   'node:sqlite': ['broker/store/sqlite/**/*.ts'],
   commander: ['cli/**/*.ts'],
-  '@bufbuild/cel': ['shared/policy/condition.ts', 'shared/policy/condition-values.ts'],
   diff: ['broker/approvals/preview-text.ts'],
+  '@bufbuild/cel': ['shared/policy/condition*.ts'],
 } as const
 
 function layer(folder: string, forbidden: readonly string[]): object {

@@ -53,7 +53,9 @@ const DEPLOYMENT = {
   metadata: { name: 'web', labels: { app: 'web' } },
   spec: {
     replicas: 3,
-    template: { spec: { containers: [{ image: 'registry.example/a' }, { image: 'registry.example/b' }] } },
+    template: {
+      spec: { containers: [{ image: 'registry.example/a' }, { image: 'registry.example/b' }] },
+    },
   },
 }
 const EVERYBODYS: readonly Case[] = [
@@ -61,9 +63,27 @@ const EVERYBODYS: readonly Case[] = [
   { verb: 'get', resource: 'secrets', namespace: 'team-0' },
   { verb: 'connect', resource: 'pods/exec', namespace: 'team-0', command: ['sh'] },
   { request: 'GET /apis/apps/v1' },
-  { verb: 'get', apiGroup: 'apps', resource: 'deployments', namespace: 'team-0', agent: 'team-0-reader' },
-  { verb: 'delete', apiGroup: 'apps', resource: 'deployments', namespace: 'team-0', agent: 'team-0-x' },
-  { verb: 'deletecollection', apiGroup: 'batch', resource: 'jobs', namespace: 'team-0', serviceAccount: 'team-0/runner' },
+  {
+    verb: 'get',
+    apiGroup: 'apps',
+    resource: 'deployments',
+    namespace: 'team-0',
+    agent: 'team-0-reader',
+  },
+  {
+    verb: 'delete',
+    apiGroup: 'apps',
+    resource: 'deployments',
+    namespace: 'team-0',
+    agent: 'team-0-x',
+  },
+  {
+    verb: 'deletecollection',
+    apiGroup: 'batch',
+    resource: 'jobs',
+    namespace: 'team-0',
+    serviceAccount: 'team-0/runner',
+  },
 ]
 const CHANGES: readonly Case[] = [
   {
@@ -89,12 +109,14 @@ interface Figures {
   readonly p99: number
 }
 
-function measure(work: (facts: Facts) => unknown, requests: readonly Facts[]): Figures {
+function measure(work: (facts: Facts) => unknown, cases: readonly Case[]): Figures {
   const times: number[] = []
   let next = 0
   for (let batch = 0; batch < WARMUP_BATCHES + BATCHES; batch += 1) {
+    // New ones each time: values of a body that was looked into once are remembered with it.
+    const requests = factsOf(Array.from({ length: BATCH }, () => cases[next++ % cases.length]!))
     const from = process.hrtime.bigint()
-    for (let count = 0; count < BATCH; count += 1) work(requests[next++ % requests.length]!)
+    for (const request of requests) work(request)
     if (batch >= WARMUP_BATCHES) times.push(Number(process.hrtime.bigint() - from) / 1000 / BATCH)
   }
   times.sort((a, b) => a - b)
@@ -106,26 +128,34 @@ function measure(work: (facts: Facts) => unknown, requests: readonly Facts[]): F
 export function decisionSection(rounds: number): string {
   const rows: string[] = []
   const kinds = [
-    { name: 'no conditions', conditions: false, requests: factsOf([...EVERYBODYS, ...CHANGES]) },
-    { name: 'one CEL condition', conditions: true, requests: factsOf(CHANGES) },
+    { name: 'no conditions', conditions: false, requests: [...EVERYBODYS, ...CHANGES] },
+    { name: 'one CEL condition', conditions: true, requests: CHANGES },
   ] as const
   const subjects = kinds.flatMap((kind) =>
     SIZES.map((size) => {
       const policy = policyOf(size, kind.conditions)
       const decider = createDecider(policy, { acceptVerdicts: ['exclusive'] })
-      return { ...kind, size, policy, decide: (facts: Facts) => decider.decide(facts), figures: [] as Figures[] }
+      return {
+        ...kind,
+        size,
+        policy,
+        decide: (facts: Facts) => decider.decide(facts),
+        figures: [] as Figures[],
+      }
     }),
   )
   for (let round = 0; round < rounds; round += 1)
     for (const { decide, requests, figures } of subjects) figures.push(measure(decide, requests))
   for (const { name, size, policy, figures } of subjects) {
-    rows.push(`| ${name} | ${size} | ${spread(figures.map(({ p50 }) => p50))} | ${spread(figures.map(({ p99 }) => p99))} | ${buildTime(policy)} |`)
+    rows.push(
+      `| ${name} | ${size} | ${spread(figures.map(({ p50 }) => p50))} | ${spread(figures.map(({ p99 }) => p99))} | ${buildTime(policy)} |`,
+    )
   }
   return `## The decision alone
 
 \`npm run bench -- decision\`: attributes of a request in, decision with its sentence out; ${rounds} rounds of ${BATCHES} batches of ${BATCH} decisions, median (lowest–highest) of the rounds,
 on ${cpus().length} cores (${cpus()[0]?.model.trim() ?? 'unknown'}), Node ${process.versions.node}. *p99* is that of batches, so it has the machine's noise in it. Policies: five rules for everybody, the rest for one team, agent or
-namespace each; each request meets a handful. *one CEL condition*: the one request in eight whose rule asks \`${CONDITION}\`.
+namespace each; each request meets a handful. *one CEL condition*: only the creation of a Deployment, whose rule asks \`${CONDITION}\`.
 *index* is how long it takes to build one, at start and at each reload.
 
 | policy | rules | p50 µs | p99 µs | index ms |

@@ -1,5 +1,5 @@
 /**
- * The benchmarks: `npm run bench [-- [ways|attribution|footprint] --rounds N --seconds N --connections 1,16,64]`. `ways`: on the cluster of
+ * The benchmarks: `npm run bench [-- [ways|attribution|footprint|decision] --rounds N --seconds N --connections 1,16,64]`. `ways`: on the cluster of
  * KUBECONFIG, or on a control plane that it starts (scripts/cluster.ts) and ends. Prints the table and writes
  * its section of docs/benchmarks.md; the others need no cluster. The load stays on the loopback and is bounded by rounds, seconds and connections.
  */
@@ -14,6 +14,7 @@ import { ROOT } from '../scripts/image.ts'
 import { run } from '../scripts/run.ts'
 import type { LoadPlan, LoadResult } from './load.ts'
 import { attributionSection } from './attribution.ts'
+import { decisionSection } from './decision.ts'
 import { footprintSection } from './footprint.ts'
 import { waysSection } from './report.ts'
 import type { Machine, MemorySample, Sample } from './report.ts'
@@ -49,8 +50,8 @@ function readArguments(): {
     throw new Error(`--${name}: expected a whole number from 1 to ${max}, not ${text}`)
   }
   const [which = 'ways', ...others] = positionals
-  if (!['ways', 'attribution', 'footprint'].includes(which) || others.length > 0)
-    throw new Error('expected ways, attribution or footprint')
+  if (!['ways', 'attribution', 'footprint', 'decision'].includes(which) || others.length > 0)
+    throw new Error('expected ways, attribution, footprint or decision')
   return {
     which,
     rounds: whole('rounds', values.rounds, MAX_ROUNDS),
@@ -142,12 +143,18 @@ async function main(): Promise<void> {
     await measureWays(wish)
     return
   }
-  const text =
-    wish.which === 'attribution'
-      ? await attributionSection(wish.rounds, wish.seconds)
-      : await footprintSection(wish.rounds)
+  const text = await sectionOf(wish)
   writeSection(PAGE, wish.which, text)
   console.log(text)
+}
+
+async function sectionOf({
+  which,
+  rounds,
+  seconds,
+}: ReturnType<typeof readArguments>): Promise<string> {
+  if (which === 'decision') return decisionSection(rounds)
+  return which === 'attribution' ? attributionSection(rounds, seconds) : footprintSection(rounds)
 }
 
 async function measureWays(wish: ReturnType<typeof readArguments>): Promise<void> {

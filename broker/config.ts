@@ -4,7 +4,9 @@ import { VERDICTS } from '../shared/agent-tag.ts'
 import { integer, port, readConfig } from '../shared/config.ts'
 import type { ConfigSource, EnvTable } from '../shared/config.ts'
 import { LOG_LEVELS } from '../shared/log.ts'
+import { clusterSchema } from './clusters/settings.ts'
 import { oidcSchema } from './identity/oidc-config.ts'
+import { notificationsSchema } from './notifications/settings.ts'
 import { registrationsSchema } from './identity/registrations.ts'
 import { ROLES } from './identity/roles.ts'
 
@@ -13,27 +15,6 @@ const MAX_PENDING_S = 86_400
 const DEFAULT_PENDING_S = 900
 
 const text = z.string().min(1)
-
-const clusterSchema = z.strictObject({
-  /** Name in `/clusters/NAME/`: a DNS label. */
-  name: z.string().regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, 'expected a DNS label'),
-  /** The API server's address. */
-  server: z.url({ protocol: /^https$/, error: 'expected an https URL' }),
-  /** Certificates that the API server's own must be signed by, PEM. Nothing else is trusted. */
-  caFile: text,
-  /** What the broker itself is there: a service account that may only impersonate. Read again when the file changes. */
-  credential: z.union([
-    z.strictObject({ tokenFile: text }),
-    z.strictObject({ certFile: text, keyFile: text }),
-  ]),
-  /** How sidecars' projected tokens are checked: against the issuer's published keys, or by asking the API server. */
-  serviceAccountTokens: z.discriminatedUnion('verify', [
-    z.strictObject({ verify: z.literal('jwks'), issuer: text }),
-    z.strictObject({ verify: z.literal('tokenReview') }),
-  ]),
-  /** Names of the policies that hold for this cluster; all of them when left out. */
-  policies: z.array(text).min(1).optional(),
-})
 
 const personSchema = z.strictObject({
   name: text,
@@ -53,7 +34,10 @@ export const brokerSchema = z.strictObject({
   dataDir: text,
   /** A file, or a folder of `*.yaml`; read again when it changes. */
   policyFile: text,
-  clusters: z.array(clusterSchema).min(1),
+  /** More can be registered by the API; those here cannot be changed by it. */
+  clusters: z.array(clusterSchema).default([]),
+  /** Folder of the credentials that clusters registered by the API may name. */
+  clusterSecretsDir: text.optional(),
   people: z.array(personSchema).default([]),
   /** Issuers of tokens by which people sign in, and pipelines call. */
   oidc: oidcSchema.default([]),
@@ -61,6 +45,8 @@ export const brokerSchema = z.strictObject({
   agents: registrationsSchema.default([]),
   /** Verdicts of caller identification that are let through to policy. */
   acceptVerdicts: z.array(z.enum(VERDICTS)).default(['exclusive']),
+  /** Who is told that something waits. */
+  notifications: notificationsSchema.default([]),
   approvals: z
     .strictObject({ pendingSeconds: integer(1, MAX_PENDING_S).default(DEFAULT_PENDING_S) })
     .prefault({}),
@@ -96,8 +82,6 @@ export const BROKER_ENV: EnvTable = {
 
 /** The broker's configuration. */
 export type BrokerConfig = Readonly<z.infer<typeof brokerSchema>>
-/** One cluster of it. */
-export type ClusterConfig = z.infer<typeof clusterSchema>
 /** One person of it. */
 export type PersonConfig = z.infer<typeof personSchema>
 

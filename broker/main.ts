@@ -3,17 +3,20 @@ import { join } from 'node:path'
 import { messageOf } from '../shared/errors.ts'
 import { commandLine } from '../shared/config.ts'
 import { createLog } from '../shared/log.ts'
+import type { Logger } from '../shared/log.ts'
 import type { DeciderOptions } from '../shared/policy/decide.ts'
 import { DEFAULT_TERMS } from '../shared/policy/terms.ts'
 import { closeOnSignal } from '../shared/shutdown.ts'
 import { createApi } from './api/api.ts'
 import { createApprovals } from './approvals/approvals.ts'
+import type { Approvals } from './approvals/approvals.ts'
 import { createPreviews } from './approvals/preview.ts'
 import { createTargets } from './approvals/target.ts'
 import { readBrokerConfig } from './config.ts'
-import type { BrokerConfig, ClusterConfig } from './config.ts'
-import { openConnection } from './credentials/connection.ts'
-import type { ClusterConnection } from './credentials/connection.ts'
+import { createClusters, usable } from './clusters/registry.ts'
+import type { Clusters } from './clusters/registry.ts'
+import { placed, registeredSchema } from './clusters/settings.ts'
+import type { BrokerConfig } from './config.ts'
 import { createKinds } from './discovery/kinds.ts'
 import { createBodies, MAX_BODIES_BYTES } from './gateway/body.ts'
 import { createRunning } from './gateway/running.ts'
@@ -25,28 +28,35 @@ import { createNaming } from './identity/naming.ts'
 import { createOidc } from './identity/oidc.ts'
 import { createPeople } from './identity/people.ts'
 import { createMatcher, createOwners } from './identity/registrations.ts'
-import {
-  checkByKeys,
-  checkByReview,
-  createTokenVerifier,
-} from './identity/service-account-tokens.ts'
-import type { TokenVerifier } from './identity/service-account-tokens.ts'
 import { createSidecars } from './identity/sidecars.ts'
+import { createNotifications } from './notifications/notifications.ts'
+import type { Notifications } from './notifications/notifications.ts'
 import { openPolicy } from './policy/source.ts'
 import type { LivePolicy, PolicySummary } from './policy/source.ts'
 import { startServer } from './server.ts'
 import { openSqliteStore } from './store/sqlite/client.ts'
+import type { Store } from './store/store.ts'
 
 /** Version of the software, as package.json has it. */
 const VERSION = '0.1.0'
+/** Held requests that are announced at start, at most; the newest. */
+const MAX_ANNOUNCED = 1_000
 const now = Date.now
 
 async function main(): Promise<void> {
   const config = readBrokerConfig(commandLine())
   const log = createLog('nestgate-broker', config.log.level)
+  const kinds = createKinds({ log, now })
+  const clusters = createClusters({
+    log,
+    now,
+    onForget: (name) => {
+      kinds.forget(name)
+    },
+  })
   const policy = await openPolicy({
     paths: [config.policyFile],
-    options: policyOptions(config),
+    options: policyOptions(config, clusters),
     log,
     now,
     onChange: (old, fresh) => {
@@ -56,40 +66,44 @@ async function main(): Promise<void> {
       void record(policyEntry('policy_rejected', kept, { problems: problems.length }))
     },
   })
-  const connections = new Map<string, ClusterConnection>()
-  const verifiers = new Map<string, TokenVerifier>()
-  for (const cluster of config.clusters) {
-    const connection = await openConnection(cluster, now)
-    connections.set(cluster.name, connection)
-    verifiers.set(cluster.name, verifierFor(cluster, connection))
-  }
   const store = await openSqliteStore({ file: join(config.dataDir, 'nestgate.db'), log, now })
   const record = (entry: Entry): Promise<unknown> =>
     store.append([entry]).catch((error: unknown) => {
       log.error({ error: messageOf(error) }, 'an entry about the broker could not be written')
     })
   const approvals = createApprovals({ store, log, now })
+  const notifications = createNotifications(config.notifications, { log, now })
+  approvals.subscribe((event) => {
+    notifications.tell(event)
+  })
   await approvals.recover()
+  await announceOpen(approvals, notifications)
+  await openClusters(config, store, clusters, log)
+  const connections = { get: (name: string) => usable(clusters, name)?.connection }
+  const verifiers = { get: (name: string) => usable(clusters, name)?.verifier }
   const sidecars = createSidecars({ verifiers, now })
   const containers = createContainers({ connections, log, now })
   const naming = createNaming({ matcher: createMatcher(config.agents), containers, now })
   const direct = createDirectClients(createOidc(config.oidc, { log, now }))
   const running = createRunning()
   const gateway = createGateway({
-    clusters: { get: (name) => asCluster(connections.get(name)) },
-    ...{ sidecars, direct, naming, owners: createOwners(config.agents) },
-    ...{ kinds: createKinds({ log, now }), decider: policy.decider },
+    ...{ clusters, sidecars, direct, naming, owners: createOwners(config.agents) },
+    ...{ kinds, decider: policy.decider },
     ...{ approvals, targets: createTargets({ now }), previews: createPreviews({ now }) },
     ...{ store, bodies: createBodies(MAX_BODIES_BYTES), running, log, now },
   })
   const people = createPeople(config.people, direct)
-  const api = createApi({ approvals, store, sidecars, people, policy, log, now })
+  const api = createApi({
+    ...{ approvals, store, sidecars, people, policy, log, now },
+    ...{ clusters, clusterSecretsDir: config.clusterSecretsDir },
+  })
   await store.append([startedEntry(config, policy)])
   const server = await startServer({ config, gateway, api, log, now })
   const { rules } = policy.status()
-  log.info({ port: server.port, clusters: [...connections.keys()], rules }, 'listening')
+  const names = clusters.list().map(({ name }) => name)
+  log.info({ port: server.port, clusters: names, rules }, 'listening')
   closeOnSignal(log, [
-    ...[...connections.values()].map((connection) => (): Promise<void> => connection.close()),
+    (): Promise<void> => clusters.close(),
     (): Promise<void> => store.close(),
     // what the listener cut still writes its outcome
     (): Promise<void> => running.close(),
@@ -99,32 +113,39 @@ async function main(): Promise<void> {
       approvals.close()
     },
     (): Promise<void> => policy.close(),
+    (): Promise<void> => notifications.close(),
   ])
 }
 
-function policyOptions({ acceptVerdicts, approvals, clusters }: BrokerConfig): DeciderOptions {
-  const scopes = clusters.flatMap(({ name, policies }) =>
-    policies === undefined ? [] : [[name, policies] as const],
-  )
-  const { pendingSeconds } = approvals
-  return { acceptVerdicts, scopes: new Map(scopes), terms: { ...DEFAULT_TERMS, pendingSeconds } }
+/** What waited when the last broker ended, and may not have been told. */
+async function announceOpen(approvals: Approvals, notifications: Notifications): Promise<void> {
+  notifications.announce(await approvals.list({ states: ['PENDING'] }, MAX_ANNOUNCED))
+  notifications.announce(await approvals.list({ review: 'open' }, MAX_ANNOUNCED))
 }
 
-function asCluster(
-  connection: ClusterConnection | undefined,
-): { readonly connection: ClusterConnection } | undefined {
-  return connection === undefined ? undefined : { connection }
+function policyOptions(
+  { acceptVerdicts, approvals: { pendingSeconds } }: BrokerConfig,
+  clusters: Clusters,
+): DeciderOptions {
+  const scopes = { get: (cluster: string) => clusters.policiesOf(cluster) }
+  return { acceptVerdicts, scopes, terms: { ...DEFAULT_TERMS, pendingSeconds } }
 }
 
-function verifierFor(
-  { serviceAccountTokens: tokens }: ClusterConfig,
-  connection: ClusterConnection,
-): TokenVerifier {
-  const check =
-    tokens.verify === 'jwks'
-      ? checkByKeys(connection, tokens.issuer, now)
-      : checkByReview(connection, now)
-  return createTokenVerifier(check, now)
+/** Opens the clusters of the configuration, and those that were registered; none of them holds up the start. */
+async function openClusters(
+  { clusters: configured, clusterSecretsDir }: BrokerConfig,
+  store: Store,
+  clusters: Clusters,
+  log: Logger,
+): Promise<void> {
+  await Promise.all(configured.map((settings) => clusters.put(settings, 'file')))
+  const fixed = new Set(configured.map(({ name }) => name))
+  for (const stored of await store.clusters()) {
+    const parsed = registeredSchema.safeParse(stored)
+    if (!parsed.success || clusterSecretsDir === undefined || fixed.has(parsed.data.name)) {
+      log.error({ cluster: parsed.data?.name }, 'a registered cluster is left out')
+    } else await clusters.put(placed(parsed.data, clusterSecretsDir), 'api')
+  }
 }
 
 function policyEntry(

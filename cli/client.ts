@@ -25,6 +25,8 @@ export interface BrokerClient {
   /** @param path - below the broker's address, without leading slash */
   get<T>(schema: z.ZodType<T>, path: string, query?: URLSearchParams): Promise<T>
   post<T>(schema: z.ZodType<T>, path: string, body: object): Promise<T>
+  put<T>(schema: z.ZodType<T>, path: string, body: object): Promise<T>
+  delete<T>(schema: z.ZodType<T>, path: string): Promise<T>
   /** Server-sent events, until the broker ends them; a broken connection is a {@link CallError}. */
   events(path: string): AsyncIterable<ServerEvent>
   close(): Promise<void>
@@ -60,7 +62,7 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
   async function call<T>(
     schema: z.ZodType<T>,
     target: URL,
-    options: { method: 'GET' | 'POST'; body?: string },
+    options: { method: 'GET' | 'POST' | 'PUT' | 'DELETE'; body?: string },
   ): Promise<T> {
     const type = options.body === undefined ? {} : { 'content-type': 'application/json' }
     let status: number
@@ -91,6 +93,9 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
     },
     post: (schema, path, body) =>
       call(schema, new URL(path, base), { method: 'POST', body: JSON.stringify(body) }),
+    put: (schema, path, body) =>
+      call(schema, new URL(path, base), { method: 'PUT', body: JSON.stringify(body) }),
+    delete: (schema, path) => call(schema, new URL(path, base), { method: 'DELETE' }),
     events: (path) => follow(new URL(path, base), endless, headers),
     async close() {
       // ends events that are still being read

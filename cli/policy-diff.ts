@@ -55,7 +55,8 @@ function readSince(text: string, now: number): string {
   const found = /^([1-9]\d{0,4})([mhd])$/.exec(text)
   const unit = UNITS[found?.[2] ?? '']
   const from = unit === undefined ? Date.parse(text) : now - Number(found?.[1]) * unit
-  if (Number.isNaN(from)) throw new UsageError('--since: expected 90m, 12h, 7d or a time (RFC 3339)')
+  if (Number.isNaN(from))
+    throw new UsageError('--since: expected 90m, 12h, 7d or a time (RFC 3339)')
   return new Date(from).toISOString()
 }
 
@@ -122,7 +123,9 @@ function diffText({ requests, skipped, cut }: Replayed, changes: Changes): strin
   ]
   if (groups.size === 0) return notes.join('\n')
   const rows = [...groups.values()].map(({ row, count, last }) => [String(count), ...row, last])
-  return [toTable(['COUNT', 'WHO', 'WHAT', 'OLD', 'NEW', 'NOTE', 'LAST'], rows), ...notes].join('\n')
+  return [toTable(['COUNT', 'WHO', 'WHAT', 'OLD', 'NEW', 'NOTE', 'LAST'], rows), ...notes].join(
+    '\n',
+  )
 }
 
 function whoOf({ facts: { process, subject } }: Change<PastAbout>): string {

@@ -74,7 +74,9 @@ export function addPolicyExplain(policy: Command, runner: Runner): void {
       const { items } = await client.get(auditPageSchema, 'v1/audit/events', query)
       const past = items[0] === undefined ? undefined : readPastRequest(items[0])
       if (past === undefined) throw new CallError('the ledger has no intent of this request')
-      const note = past.hadBody ? 'its body is not in the ledger; what follows is as if there were none' : ''
+      const note = past.hadBody
+        ? 'its body is not in the ledger; what follows is as if there were none'
+        : ''
       return show(read, past.facts, note)
     })
   })
@@ -101,7 +103,8 @@ async function describedFacts(options: Readonly<Record<string, unknown>>): Promi
 
 async function readBody(file: string): Promise<unknown> {
   try {
-    return parse(await readFile(file, 'utf8')) as unknown
+    const body: unknown = parse(await readFile(file, 'utf8'))
+    return body
   } catch (error) {
     throw new UsageError(`cannot read the body: ${messageOf(error)}`)
   }
@@ -116,7 +119,12 @@ function explanationJson({ decision, rules }: Explained, note: string): object {
   return {
     ...(note === '' ? {} : { note }),
     decision,
-    rules: rules.map(({ rule, ...rest }) => ({ id: rule.id, policy: rule.policy, effect: rule.effect, ...rest })),
+    rules: rules.map(({ rule, ...rest }) => ({
+      id: rule.id,
+      policy: rule.policy,
+      effect: rule.effect,
+      ...rest,
+    })),
   }
 }
 
@@ -132,7 +140,9 @@ function explanationText({ decision, rules }: Explained, note: string, all: bool
     ['Groups', obligations.grantGroups.join(', ')],
     ['Note', note],
   ])
-  const shown = rules.filter(({ matched, near, error }) => all || matched || near || error !== undefined)
+  const shown = rules.filter(
+    ({ matched, near, error }) => all || matched || near || error !== undefined,
+  )
   const lines = shown.slice(0, all ? shown.length : MAX_SHOWN).map(ruleLine)
   const left = rules.length - lines.length
   const rest = left === 0 ? [] : [`${left} other rules are about something else (--all shows them)`]
@@ -142,10 +152,15 @@ function explanationText({ decision, rules }: Explained, note: string, all: bool
 function ruleLine({ rule, matched, equivalent, failed, error }: RuleExplanation): string {
   const name = `${matched ? 'matches' : '-'.padEnd(7)}  ${rule.effect.padEnd(10)}  ${rule.id}`
   const list = (words: readonly string[]): string =>
-    words.length === 0 ? 'nothing known' : words.map((word) => (word === '' ? '""' : word)).join(', ')
+    words.length === 0
+      ? 'nothing known'
+      : words.map((word) => (word === '' ? '""' : word)).join(', ')
   if (error !== undefined) return plain(`${name}: cannot be evaluated: ${error}`)
-  if (failed?.condition === 'when') return plain(`${name}: when is not true: ${list(failed.wanted)}`)
+  if (failed?.condition === 'when')
+    return plain(`${name}: when is not true: ${list(failed.wanted)}`)
   if (failed !== undefined)
-    return plain(`${name}: ${failed.condition} is ${list(failed.found)}, not ${list(failed.wanted)}`)
+    return plain(
+      `${name}: ${failed.condition} is ${list(failed.found)}, not ${list(failed.wanted)}`,
+    )
   return plain(equivalent ? `${name}: by what the request amounts to` : name)
 }

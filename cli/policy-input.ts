@@ -37,7 +37,9 @@ export async function loadPolicy(paths: readonly string[]): Promise<PolicySet | 
 export async function loadSoundPolicy(paths: readonly string[]): Promise<PolicySet> {
   const policy = await loadPolicy(paths)
   if ('problems' in policy) {
-    throw new CallError(`the policy has problems (nestgate policy check): ${policy.problems.join('; ')}`)
+    throw new CallError(
+      `the policy has problems (nestgate policy check): ${policy.problems.join('; ')}`,
+    )
   }
   return policy
 }

@@ -7,9 +7,10 @@ import { VERDICTS } from '../shared/tag-constants.ts'
 import { ACTIONS } from '../shared/kubernetes/attributes.ts'
 import type { RequestAttributes } from '../shared/kubernetes/attributes.ts'
 import { isConnect } from '../shared/kubernetes/request-info.ts'
+import type { RequestInfo } from '../shared/kubernetes/request-info.ts'
 import type { PastRequest } from '../shared/policy/analysis.ts'
 import { readSentRequest } from '../shared/policy/case.ts'
-import type { Facts } from '../shared/policy/facts.ts'
+import type { Facts, ProcessFacts } from '../shared/policy/facts.ts'
 import type { AuditEvent } from '../shared/wire.ts'
 
 const equivalentSchema = z.object({
@@ -106,25 +107,29 @@ export function readPastRequest(event: AuditEvent): PastRequest<PastAbout> | und
   return { facts, hadBody: request.bodyBytes > 0, about }
 }
 
-function processOf({ subject, agent, chain = [], container, tag }: Intent): Facts['process'] {
+function processOf(intent: Intent): Facts['process'] {
+  const { subject, agent, chain, container, tag } = intent
   if (tag === undefined || subject.type !== 'serviceAccount') return undefined
   const [, , namespace = '', serviceAccount = ''] = subject.name.split(':')
   return {
-    verdict: tag.verdict,
-    namespace: subject.namespace ?? namespace,
-    serviceAccount,
+    ...{ verdict: tag.verdict, namespace, serviceAccount },
     agent: agent ?? '',
-    ancestors: chain,
-    exe: tag.verified?.exe,
-    sha256: tag.verified?.exeSha256,
-    uid: tag.verified?.uid,
+    ancestors: chain ?? [],
+    ...verifiedOf(tag),
     container: container?.name,
     image: container?.image,
   }
 }
 
+function verifiedOf({
+  verified,
+}: NonNullable<Intent['tag']>): Pick<ProcessFacts, 'exe' | 'sha256' | 'uid'> {
+  return { exe: verified?.exe, sha256: verified?.exeSha256, uid: verified?.uid }
+}
+
 function attributesOf(request: Intent['request']): RequestAttributes {
-  const { attributes, method, path, query, bodyBytes: _bodyBytes, ...info } = request
+  const { attributes, method, path, query } = request
+  const info = infoOf(request)
   const body = { state: 'none' } as const
   if (attributes !== undefined) {
     const { policyVerb, equivalents, parameters, objectName, labels } = attributes
@@ -141,4 +146,13 @@ function attributesOf(request: Intent['request']): RequestAttributes {
   const policyVerb = isConnect(info) ? 'connect' : info.verb
   const known = { policyVerb, actions: [], equivalents: [], objectName: info.name }
   return { info, path, ...known, parameters: { dryRun: false }, body }
+}
+
+function infoOf(request: Intent['request']): RequestInfo {
+  const { isResourceRequest, verb, apiGroup, apiVersion } = request
+  const { namespace, resource, subresource, name } = request
+  return {
+    ...{ isResourceRequest, verb, apiGroup, apiVersion },
+    ...{ namespace, resource, subresource, name },
+  }
 }

@@ -56,7 +56,9 @@ function addCheck(policy: Command, runner: Runner): void {
 function addTest(policy: Command, runner: Runner): void {
   const command = policy
     .command('test')
-    .description('run the examples of policy files: must_allow, must_hold, must_deny, must_breakGlass')
+    .description(
+      'run the examples of policy files: must_allow, must_hold, must_deny, must_breakGlass',
+    )
     .argument('<file...>', 'policy files or folders; all their rules decide together')
     .option(...ACCEPT_OPTION)
   command.action(async (files: string[]) => {
@@ -65,7 +67,9 @@ function addTest(policy: Command, runner: Runner): void {
     if ('problems' in read) {
       runner.fail()
       const text = read.problems.map(plain).join('\n')
-      runner.print(runner.format() === 'json' ? toJson({ ok: false, problems: read.problems }) : text)
+      runner.print(
+        runner.format() === 'json' ? toJson({ ok: false, problems: read.problems }) : text,
+      )
       return
     }
     const results = runExamples(read, { acceptVerdicts })
@@ -101,7 +105,10 @@ function addWhoCan(policy: Command, runner: Runner): void {
   const command = policy
     .command('who-can')
     .description('tell whom the rules let do something, and whom they keep from it')
-    .argument('<verb>', 'get, list, watch, create, update, patch, delete, deletecollection, connect')
+    .argument(
+      '<verb>',
+      'get, list, watch, create, update, patch, delete, deletecollection, connect',
+    )
     .argument('<resource>', 'RESOURCE[.GROUP][/SUBRESOURCE], for example deployments.apps/scale')
     .argument('<file...>', 'policy files or folders')
     .option('-n, --namespace <name>', 'only in this namespace')
@@ -120,7 +127,11 @@ function addWhoCan(policy: Command, runner: Runner): void {
       ...(options.cluster === undefined ? {} : { cluster: options.cluster }),
     })
     if ('problem' in answers) throw new UsageError(answers.problem)
-    runner.print(runner.format() === 'json' ? toJson({ items: answers.map(answerJson) }) : answerTable(answers))
+    runner.print(
+      runner.format() === 'json'
+        ? toJson({ items: answers.map(answerJson) })
+        : answerTable(answers),
+    )
   })
 }
 
@@ -132,10 +143,19 @@ function answerTable(answers: readonly WhoCan[]): string {
   if (answers.length === 0) return 'No rule says anything about it: it is denied to everybody.'
   const words = (match: object, otherwise: string): string =>
     Object.entries(match)
-      .map(([key, value]) => `${key}: ${Array.isArray(value) ? value.map((word) => (word === '' ? '""' : String(word))).join(', ') : JSON.stringify(value)}`)
+      .map(
+        ([key, value]) =>
+          `${key}: ${Array.isArray(value) ? value.map((word) => (word === '' ? '""' : String(word))).join(', ') : JSON.stringify(value)}`,
+      )
       .join('; ') || otherwise
   return toTable(
     ['EFFECT', 'WHO', 'ONLY', 'IF', 'RULE'],
-    answers.map(({ effect, who, only, when = '', rule }) => [effect, words(who, 'everybody'), words(only, ''), when, rule.id]),
+    answers.map(({ effect, who, only, when = '', rule }) => [
+      effect,
+      words(who, 'everybody'),
+      words(only, ''),
+      when,
+      rule.id,
+    ]),
   )
 }

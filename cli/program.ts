@@ -7,6 +7,7 @@ import type { BrokerClient } from './client.ts'
 import { plain } from './output.ts'
 import { brokerSettings, UsageError } from './settings.ts'
 import type { Environment, GlobalOptions, OutputFormat } from './settings.ts'
+import { addClusters } from './clusters.ts'
 import { addCertificates } from './certificates-command.ts'
 import { addPolicy } from './policy.ts'
 import { addToken } from './token.ts'
@@ -109,6 +110,7 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
   addAudit(program, runner)
   addCertificates(program, runner)
   addPolicy(program, runner)
+  addClusters(program, runner)
   addToken(program, runner)
   return program
 }

@@ -28,6 +28,9 @@ import {
 } from './cluster.ts'
 import type { Cluster } from './cluster.ts'
 import { stageClients } from './agent-clients.ts'
+import { makeCertificates } from '../test/support/certificates.ts'
+import { AUDIENCE, startRunnerIssuer } from '../test/support/runner-issuer.ts'
+import type { RunnerIssuer } from '../test/support/runner-issuer.ts'
 import { buildImage, ROOT, stageImage } from './image.ts'
 import { attempt, eventually, run } from './run.ts'
 
@@ -48,6 +51,8 @@ export interface E2eFacts {
   readonly agentsImage: string
   readonly caFile: string
   /** Of people, by what they are. */
+  /** The issuer of pipelines' tokens, and the key that it signs with. */
+  readonly oidc: RunnerIssuer
   readonly tokens: Readonly<Record<'reviewer' | 'auditor' | 'sre' | 'security', string>>
   /** The cluster's own audit log, where it can be read. */
   readonly clusterAuditLog?: string
@@ -85,8 +90,21 @@ async function bringImages(cluster: Cluster): Promise<void> {
   await loadImage(cluster, agents)
 }
 
+/** The issuer of pipelines' tokens, and the authority of its certificate. */
+type Issuer = Awaited<ReturnType<typeof startRunnerIssuer>> & { readonly ca: string }
+
+/** Starts it on an address of this machine that pods reach: the one on which the cluster's own API server is found. */
+async function startIssuer(cluster: Cluster): Promise<Issuer> {
+  const given = process.env['NESTGATE_E2E_HOST']
+  const path = ['-n', 'default', 'get', 'endpoints', 'kubernetes', '-o']
+  const host =
+    given ?? (await kubectl(cluster, [...path, 'jsonpath={.subsets[0].addresses[0].ip}'])).trim()
+  const { ca, cert, key } = makeCertificates({ hosts: [host] })
+  return { ...(await startRunnerIssuer({ host, cert, key })), ca }
+}
+
 /** Changes the copy of manifests/install as a user would: image, people, policy, and what an old cluster lacks. */
-function adaptInstall(install: string, minor: number): void {
+function adaptInstall(install: string, minor: number, oidc: Issuer): void {
   const edit = (
     name: string,
     change: (document: ReturnType<typeof parseDocument>) => void,
@@ -99,7 +117,10 @@ function adaptInstall(install: string, minor: number): void {
   edit('kustomization.yaml', (document) => {
     document.setIn(['images', 0, 'newTag'], IMAGE.split(':')[1])
     if (minor < DISRUPTION_BUDGET_MINOR) document.delete('components')
+    // the issuer's authority beside the broker's settings
+    document.addIn(['configMapGenerator', 0, 'files'], 'ci-issuer-ca.pem')
   })
+  writeFileSync(join(install, 'ci-issuer-ca.pem'), oidc.ca)
   edit('broker.yaml', (document) => {
     const people = Object.values(PEOPLE).map(({ name, roles, groups, token }) => ({
       name,
@@ -108,6 +129,9 @@ function adaptInstall(install: string, minor: number): void {
       tokenSha256: createHash('sha256').update(token).digest('hex'),
     }))
     document.set('people', people)
+    const { issuer } = oidc
+    const caFile = '/etc/nestgate/ci-issuer-ca.pem'
+    document.set('oidc', [{ name: 'ci', issuer, audiences: [AUDIENCE], caFile }])
     // For the namespace whose callers are told apart by container.
     document.set('acceptVerdicts', ['exclusive', 'container_only'])
   })
@@ -137,14 +161,14 @@ async function offerVolume(cluster: Cluster): Promise<void> {
 }
 
 /** Installs, with the very commands of docs/installation.md. @returns the folder of certificates */
-async function install(cluster: Cluster): Promise<string> {
+async function install(cluster: Cluster, oidc: Issuer): Promise<string> {
   const manifests = join(WORK, 'manifests')
   rmSync(manifests, { recursive: true, force: true })
   cpSync(join(ROOT, 'manifests'), manifests, { recursive: true })
   const folder = join(manifests, 'install')
   rmSync(join(folder, 'tls'), { recursive: true, force: true })
   await run('node', [join(ROOT, 'cli', 'main.ts'), 'certificates', '--out', join(folder, 'tls')])
-  adaptInstall(folder, await minorVersion(cluster))
+  adaptInstall(folder, await minorVersion(cluster), oidc)
   await offerVolume(cluster)
   await kubectl(cluster, ['apply', '-k', folder])
   for (const what of ['statefulset/nestgate-broker', 'deployment/nestgate-webhook']) {
@@ -197,6 +221,7 @@ async function runTests(
   cluster: Cluster,
   tls: string,
   records: ReturnType<typeof clusterAudit>,
+  { issuer, signingJwk }: Issuer,
   mochaArgs: readonly string[],
 ): Promise<number> {
   const facts: E2eFacts = {
@@ -211,6 +236,7 @@ async function runTests(
       sre: PEOPLE.sre.token,
       security: PEOPLE.security.token,
     },
+    oidc: { issuer, signingJwk },
     ...records,
   }
   const file = join(WORK, 'facts.json')
@@ -261,9 +287,14 @@ async function main(): Promise<number> {
     step('building and loading the images')
     await bringImages(cluster)
     step('installing')
-    const tls = await install(cluster)
-    step('running the suite')
-    code = await runTests(cluster, tls, records, mochaArgs)
+    const oidc = await startIssuer(cluster)
+    try {
+      const tls = await install(cluster, oidc)
+      step('running the suite')
+      code = await runTests(cluster, tls, records, oidc, mochaArgs)
+    } finally {
+      await oidc.close()
+    }
   } finally {
     if (code !== 0) await collectLogs(cluster, [SYSTEM, 'e2e-agents'], LOGS)
     if (!keep) {

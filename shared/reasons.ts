@@ -160,7 +160,7 @@ export const REASONS = {
   body_opaque: {
     status: 415,
     sentence: 'policy asks about the body of this request, and it is not JSON or YAML',
-    remedy: 'send it as application/json, as kubectl does',
+    remedy: 'send it as application/json, as kubectl does with -f',
   },
   body_ambiguous: {
     status: 400,

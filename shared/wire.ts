@@ -192,3 +192,20 @@ export const auditPageSchema = z.object({
   items: z.array(auditEventSchema),
   next: z.string().optional(),
 })
+
+/** A registered cluster, without anything of its credentials but their kind. */
+export const clusterStatusSchema = z.object({
+  name: z.string(),
+  server: z.string(),
+  /** Who told of it: the broker's configuration, or the API. */
+  source: z.enum(['file', 'api']),
+  credential: z.enum(['token', 'certificate']),
+  policies: z.array(z.string()).optional(),
+  state: z.enum(['open', 'broken']),
+  problem: z.string().optional(),
+})
+
+export const clusterListSchema = z.object({ items: z.array(clusterStatusSchema) })
+
+/** Answer to a removal. */
+export const removedSchema = z.object({ name: z.string(), removed: z.literal(true) })

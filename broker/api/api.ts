@@ -12,6 +12,8 @@ import type { Approvals } from '../approvals/types.ts'
 import type { PeopleAuthenticator } from '../identity/people.ts'
 import type { Store } from '../store/store.ts'
 import { answer, faultHandler } from './answers.ts'
+import type { Clusters } from '../clusters/registry.ts'
+import { clusterRoutes } from './cluster-routes.ts'
 import { liveness, readiness } from './health.ts'
 import { peopleRoutes } from './people-routes.ts'
 import { policyRoutes } from './policy-routes.ts'
@@ -30,6 +32,8 @@ export interface ApiDeps {
   readonly sidecars: SidecarAuthenticator
   /** What policy is in force; see broker/policy/source.ts. */
   readonly policy: PolicySource
+  readonly clusters: Clusters
+  readonly clusterSecretsDir: string | undefined
   readonly log: Logger
   /** Milliseconds since the epoch. */
   readonly now: () => number
@@ -53,6 +57,7 @@ export function createApi(deps: ApiDeps): RequestListener {
   app.get('/healthz', liveness(deps.store))
   app.get('/readyz', readiness(deps.store))
   app.use('/v1', sidecarRoutes(deps, json), peopleRoutes(deps, json), policyRoutes(deps))
+  app.use('/v1', clusterRoutes(deps, json))
   app.use((_request, response) => {
     answer(response, refuse('path_unknown'))
   })

@@ -4,10 +4,11 @@
  * request goes out through a connection without an identity that was given for it.
  */
 import { readFile } from 'node:fs/promises'
+import { createSecureContext } from 'node:tls'
 import { Pool } from 'undici'
 import type { Dispatcher } from 'undici'
 import { watchFile } from '../../shared/watched-file.ts'
-import type { ClusterConfig } from '../config.ts'
+import type { ClusterSettings } from '../clusters/settings.ts'
 
 /** Longest wait for the head of an answer to an ordinary request, in milliseconds: above the API server's own limit of 60 s. */
 const HEADERS_TIMEOUT_MS = 65_000
@@ -24,17 +25,19 @@ export interface ClusterConnection {
   readonly upgrades: Dispatcher
   /** Headers that authenticate the broker; none with a client certificate. Rejects when the token cannot be read. */
   authenticate(): Promise<Readonly<Record<string, string>>>
+  /** Lets what is open end, and takes nothing new. */
+  drain(): Promise<void>
   close(): Promise<void>
 }
 
 /** Opens the way to a cluster; no connection is made yet. Rejects when a file of the configuration cannot be read. */
 export async function openConnection(
-  config: ClusterConfig,
+  config: ClusterSettings,
   now: () => number,
 ): Promise<ClusterConnection> {
   const { credential } = config
   const connect = {
-    ca: await readFile(config.caFile, 'utf8'),
+    ca: await authorityOf(config),
     timeout: CONNECT_TIMEOUT_MS,
     ...('certFile' in credential
       ? {
@@ -63,8 +66,19 @@ export async function openConnection(
       if (token === undefined) return {}
       return { authorization: `Bearer ${(await token.read()).trim()}` }
     },
+    async drain(): Promise<void> {
+      await Promise.all([requests.close(), upgrades.close()])
+    },
     async close(): Promise<void> {
       await Promise.all([requests.destroy(), upgrades.destroy()])
     },
   }
+}
+
+/** The authority's certificates. @throws Error where there are none: without, every authority that Node knows would do */
+async function authorityOf(config: ClusterSettings): Promise<string> {
+  const pem = 'caPem' in config ? config.caPem : await readFile(config.caFile, 'utf8')
+  if (!pem.includes('-----BEGIN CERTIFICATE-----')) throw new Error('the CA has no certificate')
+  createSecureContext({ ca: pem })
+  return pem
 }

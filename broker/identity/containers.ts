@@ -88,7 +88,7 @@ const NOTHING: ContainerTable = new Map()
 
 /** @param connections - ways to the registered clusters, by name */
 export function createContainers(deps: {
-  readonly connections: ReadonlyMap<string, ClusterConnection>
+  readonly connections: { get(name: string): ClusterConnection | undefined }
   readonly log: Logger
   readonly now: () => number
 }): Containers {

@@ -75,7 +75,7 @@ const publicKeySchema = z.strictObject({
 
 /** @param verifiers - one for each registered cluster, by name */
 export function createSidecars(deps: {
-  readonly verifiers: ReadonlyMap<string, TokenVerifier>
+  readonly verifiers: { get(name: string): TokenVerifier | undefined }
   readonly now: () => number
 }): Sidecars {
   const { verifiers, now } = deps

@@ -78,6 +78,8 @@ export async function openPolicy(deps: PolicySourceDeps): Promise<LivePolicy> {
     const found = await stateOf(paths)
     if (found === state) return
     const fresh = await load(deps)
+    // Files that are being written are looked at again when they rest.
+    if ((await stateOf(paths)) !== found) return
     state = found
     if ('problems' in fresh) {
       const known = new Set(problems)
@@ -98,8 +100,16 @@ export async function openPolicy(deps: PolicySourceDeps): Promise<LivePolicy> {
     onChange?.(old, now)
   }
 
+  let looking = Promise.resolve()
+  const lookSafely = (): Promise<void> => {
+    // One after the other: an older state must not come into force after a newer one.
+    looking = looking.then(look).catch((error: unknown) => {
+      log.error({ error: messageOf(error) }, 'policy files could not be looked at')
+    })
+    return looking
+  }
   const stop = new AbortController()
-  const watching = watch(look, pollMs, stop.signal, log)
+  const watching = watch(lookSafely, pollMs, stop.signal)
   return {
     decider: {
       get policyDigest() {
@@ -113,10 +123,7 @@ export async function openPolicy(deps: PolicySourceDeps): Promise<LivePolicy> {
       warnings: current.warnings,
       problems,
     }),
-    look: () =>
-      look().catch((error: unknown) => {
-        log.error({ error: messageOf(error) }, 'policy files could not be looked at')
-      }),
+    look: lookSafely,
     async close() {
       stop.abort()
       await watching
@@ -132,16 +139,14 @@ async function watch(
   look: () => Promise<void>,
   pollMs: number,
   signal: AbortSignal,
-  log: Log,
 ): Promise<void> {
-  while (!signal.aborted) {
+  for (;;) {
     try {
       await sleep(pollMs, undefined, { signal, ref: false })
-      await look()
-    } catch (error) {
-      if (!signal.aborted)
-        log.error({ error: messageOf(error) }, 'policy files could not be looked at')
+    } catch {
+      return
     }
+    await look()
   }
 }
 

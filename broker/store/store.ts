@@ -118,6 +118,10 @@ export interface Store {
    * people approved or denied since the given times. Sees every write that was made before.
    */
   same(request: SameRequest): Promise<readonly StoredApproval[]>
+  /** Settings of the clusters that were registered by the API, in no order; to be checked by whoever reads them. */
+  clusters(): Promise<readonly unknown[]>
+  /** Stores a cluster's settings, or removes them where they are undefined, with the entry that says so. */
+  putCluster(name: string, settings: object | undefined, entry: Entry): Promise<void>
   /** Entries that match, newest first, with a sequence number below `before`. */
   events(filter: EventFilter, limit: number, before?: number): Promise<readonly AuditEvent[]>
   /** Waits for what was accepted, then closes. */

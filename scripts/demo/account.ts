@@ -1,4 +1,5 @@
 /** The account at the end of the demo: the ledger's entries, joined by request, as a table for people. */
+import { isRecord } from '../../shared/config.ts'
 import { z } from 'zod'
 import type { AuditEvent } from '../../shared/wire.ts'
 import type { AuditLine } from './cluster.ts'
@@ -46,7 +47,9 @@ export function printAccount(
     say(`  ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ')}`.trimEnd())
   }
   if (audit === undefined) return
-  const known = audit.filter(({ auditId }) => intents.has(auditId)).length
+  // what the broker looked at for the reviewer has ids of its own
+  const looked = new Set(entries.map(({ entry }) => auditIdOf(entry)))
+  const known = audit.filter(({ auditId }) => intents.has(auditId) || looked.has(auditId)).length
   const [first] = audit
   say(
     `\nThe cluster's own audit log has ${audit.length} calls of ${first?.user ?? 'the broker'} as ${first?.impersonatedUser ?? ''};`,
@@ -67,4 +70,9 @@ function rowOf(
     approval === undefined ? '' : `${approval.reviewer}: ${approval.reason}`,
     String(status ?? 'none'),
   ]
+}
+
+function auditIdOf({ detail }: Readonly<Record<string, unknown>>): string | undefined {
+  const auditId = isRecord(detail) ? detail['auditId'] : undefined
+  return typeof auditId === 'string' ? auditId : undefined
 }

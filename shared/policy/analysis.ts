@@ -6,9 +6,11 @@ import type { DeciderOptions } from './decide.ts'
 import type { Decision, Effect } from './decision.ts'
 import type { Facts } from './facts.ts'
 import type { Case, Match } from './language.ts'
-import { compileRule, matchesWords, viewsOf, WHO } from './matching.ts'
-import type { CompiledRule, View } from './matching.ts'
+import { compileRule, matchesWords, WHO } from './matching.ts'
+import type { CompiledRule } from './matching.ts'
 import type { PolicySet, Rule } from './policy-set.ts'
+import { viewsOf } from './views.ts'
+import type { View } from './views.ts'
 
 /** The first condition of a rule that does not hold. */
 export interface FailedCondition {
@@ -53,7 +55,11 @@ function explainRule(compiled: CompiledRule, facts: Facts, nowMs: number): RuleE
   const views = viewsOf(facts.request).filter(({ literal }) => literal || compiled.restricting)
   const all = views.map((view) => explainView(compiled, view, facts, nowMs))
   const [first] = all
-  const best = all.find(({ matched }) => matched) ?? all.find(({ error }) => error !== undefined) ?? all.find(({ near }) => near) ?? first
+  const best =
+    all.find(({ matched }) => matched) ??
+    all.find(({ error }) => error !== undefined) ??
+    all.find(({ near }) => near) ??
+    first
   return best ?? { rule: compiled.rule, matched: false, near: false, equivalent: false }
 }
 
@@ -67,25 +73,37 @@ function explainView(
   const failing = conditions.find((condition) => !condition.test(view, facts))
   if (failing !== undefined) {
     const { dimension, words } = failing
-    const found = dimension.values(view, facts).filter((value) => dimension.kind !== 'exact' || !value.includes('*'))
+    const found = dimension
+      .values(view, facts)
+      .filter((value) => dimension.kind !== 'exact' || !value.includes('*'))
     const near = !['verbs', 'resources', 'actions', 'nonResourceURLs'].includes(dimension.key)
-    return { ...about, matched: false, near, failed: { condition: dimension.key, wanted: words, found } }
+    return {
+      ...about,
+      matched: false,
+      near,
+      failed: { condition: dimension.key, wanted: words, found },
+    }
   }
   const outcome = body?.(view, facts, nowMs) ?? 'yes'
   if (outcome === 'yes') return { ...about, matched: true, near: true }
   const missed = { ...about, matched: false, near: true }
-  if (outcome === 'opaque') return { ...missed, error: 'the body is neither JSON nor YAML' }
-  if (outcome !== 'no') return { ...missed, error: outcome.error }
-  const labels = rule.match.labels
-  const found = Object.entries(facts.request.labels ?? {}).map(([key, value]) => `${key}=${value}`)
-  const wanted =
-    labels === undefined ? [rule.when ?? ''] : Object.entries(labels).map(([key, words]) => `${key}=${words.join('|')}`)
-  const condition = labels === undefined ? 'when' : rule.when === undefined ? 'labels' : 'labels or when'
-  return { ...missed, failed: { condition, wanted, found: labels === undefined ? [] : found } }
+  if (outcome === 'no') return { ...missed, failed: bodyFailure(rule, facts) }
+  const error = outcome === 'opaque' ? 'the body is neither JSON nor YAML' : outcome.error
+  return { ...missed, error }
+}
+
+function bodyFailure({ match: { labels }, when = '' }: Rule, { request }: Facts): FailedCondition {
+  if (labels === undefined) return { condition: 'when', wanted: [when], found: [] }
+  const found = Object.entries(request.labels ?? {}).map(([key, value]) => `${key}=${value}`)
+  const wanted = Object.entries(labels).map(([key, words]) => `${key}=${words.join('|')}`)
+  return { condition: when === '' ? 'labels' : 'labels or when', wanted, found }
 }
 
 /** What is asked about; what is left out may be anything. */
-export type WhoCanQuery = Pick<Case, 'verb' | 'resource' | 'apiGroup' | 'namespace' | 'objectName' | 'cluster'>
+export type WhoCanQuery = Pick<
+  Case,
+  'verb' | 'resource' | 'apiGroup' | 'namespace' | 'objectName' | 'cluster'
+>
 
 /** A rule that has something to say to a question, and to whom. */
 export interface WhoCan {
@@ -117,7 +135,8 @@ export function whoCan(policy: PolicySet, query: WhoCanQuery): readonly WhoCan[]
     const conditions = compiled.conditions.filter(({ dimension }) => !open.has(dimension.key))
     const concerned = views.some(
       (view) =>
-        (view.literal || restricting) && conditions.every((condition) => condition.test(view, facts)),
+        (view.literal || restricting) &&
+        conditions.every((condition) => condition.test(view, facts)),
     )
     if (!concerned) return []
     return [
@@ -176,7 +195,11 @@ export function diffPolicies<T>(
     const [before, after] = [deciders[0].decide(facts), deciders[1].decide(facts)]
     const dependsOnBody =
       hadBody &&
-      asking.some((rule) => viewsOf(facts.request).some((view) => matchesWords(rule, view, facts)) && !knows(rule, facts))
+      asking.some(
+        (rule) =>
+          viewsOf(facts.request).some((view) => matchesWords(rule, view, facts)) &&
+          !knows(rule, facts),
+      )
     if (dependsOnBody || consequencesOf(before) !== consequencesOf(after))
       changes.push({ about, facts, dependsOnBody, old: before, new: after })
   }

@@ -84,25 +84,33 @@ function requestOf(example: Case): SentRequest | CaseProblem {
 
 /** The request line of a verb and a resource. */
 function spellRequest(example: Case): SentRequest | CaseProblem {
-  const { verb = '', resource = '', apiGroup = '', namespace = '' } = example
+  const { verb = '', resource = '' } = example
   const method = METHODS[verb]
   if (resource === '' || method === undefined)
     return { problem: 'names neither a request line nor a verb of requests and a resource' }
-  const [kind = '', subresource] = resource.split('/')
-  const nameless = UNNAMED.has(verb) && subresource === undefined
-  const name = nameless ? undefined : (example.objectName ?? CASE_DEFAULTS.objectName)
-  const prefix = apiGroup === '' ? ['api', 'v1'] : ['apis', apiGroup, 'v1']
-  const place = namespace === '' || kind === 'namespaces' ? [] : ['namespaces', namespace]
-  const segments = [...prefix, ...place, kind, ...(name === undefined ? [] : [name])]
-  if (subresource !== undefined) segments.push(subresource)
-  const query = new URLSearchParams()
-  for (const word of example.command ?? []) query.append('command', word)
-  if (verb === 'watch') query.set('watch', '1')
-  const search = query.size === 0 ? '' : `?${query.toString()}`
-  const target = `/${segments.map(encodeURIComponent).join('/')}${search}`
   const body = verb === 'create' ? namedBody(example) : example.body
-  const sentAs = subresource === 'proxy' ? 'GET' : method
-  return { method: sentAs, target, ...bodyOf(example, sentAs, body) }
+  const sentAs = resource.endsWith('/proxy') ? 'GET' : method
+  return {
+    method: sentAs,
+    target: spellTarget(example, verb, resource),
+    ...bodyOf(example, sentAs, body),
+  }
+}
+
+function spellTarget(example: Case, verb: string, resource: string): string {
+  const { namespace = '', objectName = CASE_DEFAULTS.objectName, command = [] } = example
+  const [kind = '', ...subresource] = resource.split('/')
+  const nameless = UNNAMED.has(verb) && subresource.length === 0
+  const place = namespace === '' || kind === 'namespaces' ? [] : ['namespaces', namespace]
+  const segments = [...apiOf(example), ...place, kind, ...(nameless ? [] : [objectName])]
+  const query = new URLSearchParams(verb === 'watch' ? { watch: '1' } : {})
+  for (const word of command) query.append('command', word)
+  const search = query.size === 0 ? '' : `?${query.toString()}`
+  return `/${[...segments, ...subresource].map(encodeURIComponent).join('/')}${search}`
+}
+
+function apiOf({ apiGroup = '' }: Case): readonly string[] {
+  return apiGroup === '' ? ['api', 'v1'] : ['apis', apiGroup, 'v1']
 }
 
 /** The body of a creation carries the object's name. */

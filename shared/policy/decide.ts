@@ -18,19 +18,26 @@ import type { Reason } from '../reasons.ts'
 import type { ApprovalTerms, Decider, Decision, Effect } from './decision.ts'
 import type { Facts } from './facts.ts'
 import { BUILTIN_PREFIX } from './language.ts'
-import { compileRule, viewsOf } from './matching.ts'
-import type { CompiledRule, View } from './matching.ts'
+import { compileRule } from './matching.ts'
+import type { CompiledRule } from './matching.ts'
 import type { PolicySet, Rule } from './policy-set.ts'
 import { createRuleIndex, emptyBits, forEachBit, setBit } from './rule-index.ts'
 import type { Bits } from './rule-index.ts'
 import { approvalTerms, DEFAULT_TERMS, NO_OBLIGATIONS, obligationsOf } from './terms.ts'
+import { viewsOf } from './views.ts'
+import type { View } from './views.ts'
+
+/** Which policies hold for a cluster; a Map is one. */
+export interface PolicyScopes {
+  get(cluster: string): readonly string[] | undefined
+}
 
 /** How a decider is set up. */
 export interface DeciderOptions {
   /** Verdicts that get as far as the rules. */
   readonly acceptVerdicts: readonly Verdict[]
-  /** Names of the policies that hold for a cluster; all of them for one that is not in it. */
-  readonly scopes?: ReadonlyMap<string, readonly string[]>
+  /** Names of the policies that hold for a cluster; all of them for one that is not in it. Asked at each decision. */
+  readonly scopes?: PolicyScopes
   /** Terms of rules that give none. */
   readonly terms?: ApprovalTerms
   /** Milliseconds since the epoch, for conditions that ask for the time. */
@@ -97,21 +104,25 @@ function createSearch(
   }
   const all = bitsOf(() => true)
   const restricting = bitsOf((rule) => rule.restricting)
-  const scoped = new Map(
-    [...(scopes ?? [])].map(([cluster, policies]) => [
-      cluster,
-      bitsOf(({ rule }) => policies.includes(rule.policy)),
-    ]),
-  )
+  // by the list itself: clusters come and go, and a changed one has another list
+  const scoped = new WeakMap<readonly string[], Bits>()
+  const scopeOf = (cluster: string): Bits => {
+    const policies = scopes?.get(cluster)
+    if (policies === undefined) return all
+    const known = scoped.get(policies) ?? bitsOf(({ rule }) => policies.includes(rule.policy))
+    scoped.set(policies, known)
+    return known
+  }
   return (facts, nowMs) => {
     const [literal, ...equivalents] = viewsOf(facts.request)
-    const callers = (scoped.get(facts.cluster) ?? all).slice()
+    const callers = scopeOf(facts.cluster).slice()
     index.narrowByCaller(callers, literal, facts)
     const hits = new Map<CompiledRule, Hit>()
     const failures: Failure[] = []
     const look = (view: View): void => {
       const bits = callers.slice()
-      if (!view.literal) for (const [at, word] of restricting.entries()) bits[at] = (bits[at] ?? 0) & word
+      if (!view.literal)
+        for (const [at, word] of restricting.entries()) bits[at] = (bits[at] ?? 0) & word
       index.narrowByRequest(bits, view, facts)
       forEachBit(bits, (at) => {
         const compiled = rules[at]
@@ -121,7 +132,12 @@ function createSearch(
         const outcome = compiled.body?.(view, facts, nowMs) ?? 'yes'
         if (outcome === 'yes') hits.set(compiled, { at, rule, view })
         else if (outcome !== 'no')
-          failures.push({ at, rule, view, reason: outcome === 'opaque' ? 'body_opaque' : 'policy_error' })
+          failures.push({
+            at,
+            rule,
+            view,
+            reason: outcome === 'opaque' ? 'body_opaque' : 'policy_error',
+          })
       })
     }
     look(literal)
@@ -157,7 +173,11 @@ const VERBS_OF_EFFECT: Readonly<Record<Effect, string>> = {
 }
 
 /** See the table at the head of the file. */
-function conclude({ hits, failures }: Found, request: RequestAttributes, terms: ApprovalTerms): Made {
+function conclude(
+  { hits, failures }: Found,
+  request: RequestAttributes,
+  terms: ApprovalTerms,
+): Made {
   const of = (effect: Effect): readonly Hit[] => hits.filter(({ rule }) => rule.effect === effect)
   const denying = of('deny')
   if (denying.length > 0) {

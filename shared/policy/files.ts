@@ -50,9 +50,7 @@ async function find(path: string): Promise<readonly FoundFile[]> {
     if (codeOf(error) === 'ENOENT') return path
     throw error
   })
-  const names = (await readdir(folder))
-    .filter((name) => /^[^.].*\.ya?ml$/.test(name))
-    .sort()
+  const names = (await readdir(folder)).filter((name) => /^[^.].*\.ya?ml$/.test(name)).sort()
   if (names.length === 0) throw new Error(`${path}: has no *.yaml file`)
   if (names.length > MAX_FILES) throw new Error(`${path}: has more than ${MAX_FILES} files`)
   return names.map((name) => ({ file: join(path, name), path: join(folder, name) }))

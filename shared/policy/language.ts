@@ -34,7 +34,10 @@ const word = z.string().min(1).max(MAX_WORD_LENGTH)
 const listOf = <T extends z.ZodType>(item: T): z.ZodArray<T> => z.array(item).min(1).max(MAX_WORDS)
 const words = listOf(word)
 /** A word that is itself or a star. */
-const plainWord = z.string().max(MAX_WORD_LENGTH).regex(/^(\*|[^*]*)$/, 'a * stands alone here')
+const plainWord = z
+  .string()
+  .max(MAX_WORD_LENGTH)
+  .regex(/^(\*|[^*]*)$/, 'a * stands alone here')
 const pairOfNames = z.string().regex(/^[^/]+\/[^/]+$/, 'expected NAMESPACE/NAME')
 const resource = z
   .string()
@@ -55,9 +58,7 @@ export const matchSchema = z
       z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 lower-case hex digits'),
     ).describe('SHA-256 of the executable, hex.'),
     containers: words.describe('Name of the container of the calling process; * is any text.'),
-    images: words.describe(
-      'Image of that container: * within a path segment, ** across segments.',
-    ),
+    images: words.describe('Image of that container: * within a path segment, ** across segments.'),
     uids: listOf(z.int().min(0).max(MAX_UID)).describe('Effective user id of the process.'),
     verdicts: listOf(z.enum(VERDICTS)).describe(
       'How sure the identification is; only narrows what acceptVerdicts lets through.',

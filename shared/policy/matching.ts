@@ -5,35 +5,14 @@
  * Rules that restrict (deny, hold) are held against the request and against each of its equivalents; rules that let
  * through (allow, breakGlass) against the request alone. A fact that is missing never matches.
  */
-import type { Equivalent, RequestAttributes } from '../kubernetes/attributes.ts'
-import { resourcePath } from '../kubernetes/request-info.ts'
-import type { ConditionInput } from './condition.ts'
+import type { RequestAttributes } from '../kubernetes/attributes.ts'
+import type { Condition } from './condition.ts'
 import type { Effect } from './decision.ts'
 import type { Facts } from './facts.ts'
 import { namePattern, pathPattern } from './globs.ts'
 import type { Match } from './language.ts'
 import type { Rule } from './policy-set.ts'
-
-/** A request as rules see it: itself, or one of its equivalents. */
-export interface View {
-  /** The request itself. */
-  readonly literal: boolean
-  readonly verb: string
-  readonly apiGroup: string
-  /** With subresource; undefined outside the resource API. */
-  readonly resource: string | undefined
-  readonly namespace: string
-  readonly name: string
-  readonly path: string
-  /** Rules that restrict take it for a request for every name. */
-  readonly anyName: boolean
-  /** Rules that restrict take it for a request for every namespace. */
-  readonly anyNamespace: boolean
-  /** Parts of a name that is spelled `[scheme:]NAME[:port]`; none where it cannot be. */
-  readonly nameParts: readonly string[]
-  /** Variables of conditions in CEL. */
-  input(facts: Facts, now: number): ConditionInput
-}
+import type { View } from './views.ts'
 
 /** How a dimension's words are held against its values. */
 type WordKind = 'exact' | 'name' | 'path'
@@ -45,7 +24,7 @@ export interface Dimension {
   /** Whether it asks who calls and where, and so is the same for all equivalents of a request. */
   readonly shared: boolean
   /** Values of a request: any of them suffices; none where the fact is missing. */
-  values(view: View, facts: Facts): readonly string[]
+  readonly values: (view: View, facts: Facts) => readonly string[]
 }
 
 const NONE: readonly string[] = []
@@ -54,24 +33,94 @@ const one = (value: string | undefined): readonly string[] => (value === undefin
 /** Every condition but `labels` and `when`. Words of `exact` ones are compared as they are: values bring their stars along. */
 export const DIMENSIONS: readonly Dimension[] = [
   { key: 'verbs', kind: 'exact', shared: false, values: ({ verb }) => [verb, '*'] },
-  { key: 'resources', kind: 'exact', shared: false, values: ({ resource }) => resourceWords(resource) },
+  {
+    key: 'resources',
+    kind: 'exact',
+    shared: false,
+    values: ({ resource }) => resourceWords(resource),
+  },
   { key: 'actions', kind: 'exact', shared: true, values: (_view, { request }) => request.actions },
   { key: 'apiGroups', kind: 'exact', shared: false, values: ({ apiGroup }) => [apiGroup, '*'] },
-  { key: 'nonResourceURLs', kind: 'name', shared: false, values: ({ resource, path }) => (resource === undefined ? [path] : NONE) },
+  {
+    key: 'nonResourceURLs',
+    kind: 'name',
+    shared: false,
+    values: ({ resource, path }) => (resource === undefined ? [path] : NONE),
+  },
   { key: 'namespaces', kind: 'name', shared: false, values: ({ namespace }) => [namespace] },
-  { key: 'resourceNames', kind: 'name', shared: false, values: ({ name, nameParts }) => [name, ...nameParts] },
+  {
+    key: 'resourceNames',
+    kind: 'name',
+    shared: false,
+    values: ({ name, nameParts }) => [name, ...nameParts],
+  },
   { key: 'clusters', kind: 'name', shared: true, values: (_view, { cluster }) => [cluster] },
-  { key: 'agents', kind: 'name', shared: true, values: (_view, { process }) => one(process?.agent) },
-  { key: 'ancestors', kind: 'name', shared: true, values: (_view, { process }) => process?.ancestors ?? NONE },
-  { key: 'executables', kind: 'path', shared: true, values: (_view, { process }) => one(process?.exe) },
-  { key: 'sha256', kind: 'exact', shared: true, values: (_view, { process }) => one(process?.sha256) },
-  { key: 'containers', kind: 'name', shared: true, values: (_view, { process }) => one(process?.container) },
-  { key: 'images', kind: 'path', shared: true, values: (_view, { process }) => one(process?.image) },
-  { key: 'uids', kind: 'exact', shared: true, values: (_view, { process }) => one(process?.uid?.toString()) },
-  { key: 'verdicts', kind: 'exact', shared: true, values: (_view, { process }) => one(process?.verdict) },
-  { key: 'serviceAccounts', kind: 'exact', shared: true, values: (_view, { process }) => accountWords(process) },
-  { key: 'subjects', kind: 'name', shared: true, values: (_view, { subject }) => one(subject?.name) },
-  { key: 'groups', kind: 'name', shared: true, values: (_view, { subject }) => subject?.groups ?? NONE },
+  {
+    key: 'agents',
+    kind: 'name',
+    shared: true,
+    values: (_view, { process }) => one(process?.agent),
+  },
+  {
+    key: 'ancestors',
+    kind: 'name',
+    shared: true,
+    values: (_view, { process }) => process?.ancestors ?? NONE,
+  },
+  {
+    key: 'executables',
+    kind: 'path',
+    shared: true,
+    values: (_view, { process }) => one(process?.exe),
+  },
+  {
+    key: 'sha256',
+    kind: 'exact',
+    shared: true,
+    values: (_view, { process }) => one(process?.sha256),
+  },
+  {
+    key: 'containers',
+    kind: 'name',
+    shared: true,
+    values: (_view, { process }) => one(process?.container),
+  },
+  {
+    key: 'images',
+    kind: 'path',
+    shared: true,
+    values: (_view, { process }) => one(process?.image),
+  },
+  {
+    key: 'uids',
+    kind: 'exact',
+    shared: true,
+    values: (_view, { process }) => one(process?.uid?.toString()),
+  },
+  {
+    key: 'verdicts',
+    kind: 'exact',
+    shared: true,
+    values: (_view, { process }) => one(process?.verdict),
+  },
+  {
+    key: 'serviceAccounts',
+    kind: 'exact',
+    shared: true,
+    values: (_view, { process }) => accountWords(process),
+  },
+  {
+    key: 'subjects',
+    kind: 'name',
+    shared: true,
+    values: (_view, { subject }) => one(subject?.name),
+  },
+  {
+    key: 'groups',
+    kind: 'name',
+    shared: true,
+    values: (_view, { subject }) => subject?.groups ?? NONE,
+  },
 ]
 
 /** Conditions that ask who calls. */
@@ -100,110 +149,6 @@ function accountWords(process: Facts['process']): readonly string[] {
   if (process === undefined) return NONE
   const { namespace, serviceAccount } = process
   return [`${namespace}/${serviceAccount}`, `${namespace}/*`, `*/${serviceAccount}`, '*/*']
-}
-
-/** A list, watch or deletecollection without a namespace reaches all of them, unless the resource has none. */
-const COLLECTION_VERBS: ReadonlySet<string> = new Set(['list', 'watch', 'deletecollection'])
-/** Cluster-scoped resources of Kubernetes itself, with their groups. */
-export const CLUSTER_SCOPED: ReadonlySet<string> = new Set([
-  '/namespaces',
-  '/nodes',
-  '/persistentvolumes',
-  '/componentstatuses',
-  'admissionregistration.k8s.io/mutatingwebhookconfigurations',
-  'admissionregistration.k8s.io/validatingwebhookconfigurations',
-  'admissionregistration.k8s.io/validatingadmissionpolicies',
-  'admissionregistration.k8s.io/validatingadmissionpolicybindings',
-  'admissionregistration.k8s.io/mutatingadmissionpolicies',
-  'admissionregistration.k8s.io/mutatingadmissionpolicybindings',
-  'apiextensions.k8s.io/customresourcedefinitions',
-  'apiregistration.k8s.io/apiservices',
-  'certificates.k8s.io/certificatesigningrequests',
-  'certificates.k8s.io/clustertrustbundles',
-  'flowcontrol.apiserver.k8s.io/flowschemas',
-  'flowcontrol.apiserver.k8s.io/prioritylevelconfigurations',
-  'networking.k8s.io/ingressclasses',
-  'node.k8s.io/runtimeclasses',
-  'policy/podsecuritypolicies',
-  'rbac.authorization.k8s.io/clusterroles',
-  'rbac.authorization.k8s.io/clusterrolebindings',
-  'resource.k8s.io/deviceclasses',
-  'resource.k8s.io/resourceslices',
-  'scheduling.k8s.io/priorityclasses',
-  'storage.k8s.io/csidrivers',
-  'storage.k8s.io/csinodes',
-  'storage.k8s.io/storageclasses',
-  'storage.k8s.io/volumeattachments',
-])
-
-/** Views of a request: itself first, then its equivalents. */
-export function viewsOf(request: RequestAttributes): readonly [View, ...View[]] {
-  const { info, path, policyVerb, objectName } = request
-  const proxied = info.subresource === 'proxy' || info.verb === 'proxy'
-  const literal = makeView(request, {
-    literal: true,
-    verb: policyVerb,
-    apiGroup: info.apiGroup,
-    resource: info.isResourceRequest ? resourcePath(info) : undefined,
-    namespace: info.namespace,
-    name: info.name === '' ? objectName : info.name,
-    path,
-    anyName: false,
-    nameParts: proxied && info.name.includes(':') ? info.name.split(':') : NONE,
-  })
-  return [literal, ...request.equivalents.map((equivalent) => equivalentView(request, equivalent))]
-}
-
-function equivalentView(request: RequestAttributes, equivalent: Equivalent): View {
-  return makeView(request, {
-    ...equivalent,
-    literal: false,
-    path: request.path,
-    anyName: equivalent.name === '',
-    nameParts: equivalent.name.includes(':') ? equivalent.name.split(':') : NONE,
-  })
-}
-
-function makeView(
-  request: RequestAttributes,
-  parts: Omit<View, 'anyNamespace' | 'input'>,
-): View {
-  const { verb, apiGroup, resource, namespace } = parts
-  let made: ConditionInput | undefined
-  return {
-    ...parts,
-    anyNamespace:
-      namespace === '' &&
-      COLLECTION_VERBS.has(verb) &&
-      resource !== undefined &&
-      !CLUSTER_SCOPED.has(`${apiGroup}/${resource}`),
-    input(facts, now) {
-      made ??= inputOf(request, parts, facts, now)
-      return made
-    },
-  }
-}
-
-function inputOf(
-  request: RequestAttributes,
-  { verb, apiGroup, resource = '', namespace, name, path }: Omit<View, 'anyNamespace' | 'input'>,
-  { process, subject, cluster }: Facts,
-  now: number,
-): ConditionInput {
-  const [head = '', subresource = ''] = resource.split('/')
-  return {
-    request: {
-      ...{ verb, apiGroup, resource: head, subresource, namespace, name, path },
-      actions: request.actions,
-      labels: request.labels ?? {},
-      parameters: { ...request.parameters },
-    },
-    object: request.body.state === 'read' ? request.body.value : undefined,
-    process: process && { ...process },
-    subject: subject && { ...subject },
-    cluster,
-    now,
-  }
 }
 
 /** What a rule's questions about the body and its expression come to. */
@@ -298,28 +243,42 @@ function compileBody(rule: Rule): CompiledRule['body'] {
   const { condition } = rule
   const { labels } = rule.match
   if (condition === undefined && labels === undefined) return undefined
-  const labelTests = Object.entries(labels ?? {}).map(
+  const labelOutcome = labels === undefined ? undefined : compileLabels(labels)
+  return (view, facts, now) => {
+    const outcome = labelOutcome?.(facts.request) ?? 'yes'
+    if (outcome !== 'yes' || condition === undefined) return outcome
+    return conditionOutcome(condition, view, facts, now)
+  }
+}
+
+function compileLabels(
+  labels: Readonly<Record<string, readonly string[]>>,
+): (request: RequestAttributes) => BodyOutcome {
+  const tests = Object.entries(labels).map(
     ([key, words]) => [key, wordTest('name', words)] as const,
   )
-  return (view, facts, now) => {
-    const { request } = facts
-    if (labels !== undefined) {
-      if (request.body.state === 'opaque') return 'opaque'
-      const found = request.labels
-      const holds = labelTests.every(([key, suffices]) => {
-        const value = found !== undefined && Object.hasOwn(found, key) ? found[key] : undefined
-        return value !== undefined && suffices(value)
-      })
-      if (!holds) return 'no'
-    }
-    if (condition === undefined) return 'yes'
-    const { uses } = condition
-    if (uses.process && facts.process === undefined) return 'no'
-    if (uses.subject && facts.subject === undefined) return 'no'
-    if (uses.object && request.body.state !== 'read')
-      return request.body.state === 'none' ? 'no' : 'opaque'
-    const value = condition.evaluate(view.input(facts, now))
-    if (typeof value !== 'boolean') return value
-    return value ? 'yes' : 'no'
+  return ({ body, labels: found }) => {
+    if (body.state === 'opaque') return 'opaque'
+    const holds = tests.every(([key, suffices]) => {
+      const value = found !== undefined && Object.hasOwn(found, key) ? found[key] : undefined
+      return value !== undefined && suffices(value)
+    })
+    return holds ? 'yes' : 'no'
   }
+}
+
+function conditionOutcome(
+  { uses, evaluate }: Condition,
+  view: View,
+  facts: Facts,
+  now: number,
+): BodyOutcome {
+  const { process, subject, request } = facts
+  if ((uses.process && process === undefined) || (uses.subject && subject === undefined))
+    return 'no'
+  if (uses.object && request.body.state !== 'read')
+    return request.body.state === 'none' ? 'no' : 'opaque'
+  const value = evaluate(view.input(facts, now))
+  if (typeof value !== 'boolean') return value
+  return value ? 'yes' : 'no'
 }

@@ -87,12 +87,14 @@ function readFile({ file, text }: PolicySource): ReadFile {
     return bad([`${file}: larger than ${MAX_POLICY_BYTES} bytes`])
   }
   const lines = new LineCounter()
-  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true, prettyErrors: false })
+  const document = parseDocument(text, {
+    lineCounter: lines,
+    uniqueKeys: true,
+    prettyErrors: false,
+  })
   const at = (line: number, what: string): string => `${file}:${line}: ${what}`
   if (document.errors.length > 0) {
-    return bad(
-      document.errors.map(({ pos, message }) => at(lines.linePos(pos[0]).line, message)),
-    )
+    return bad(document.errors.map(({ pos, message }) => at(lines.linePos(pos[0]).line, message)))
   }
   const plain = plainValue(document)
   if (plain === undefined) return bad([at(1, 'aliases are not read, and a policy is a mapping')])
@@ -174,20 +176,23 @@ function examplesOf(
 
 /** What the schema cannot say: key and problem. */
 function* ruleProblems(rule: RuleText): Generator<readonly [string, string]> {
-  const { match, effect } = rule
-  const byAction = match.actions !== undefined
-  if (match.verbs === undefined && !byAction) yield ['match', 'names no verbs']
-  if (match.resources === undefined && match.nonResourceURLs === undefined && !byAction)
+  const { effect } = rule
+  const { verbs, resources, nonResourceURLs, actions } = rule.match
+  if (actions === undefined && verbs === undefined) yield ['match', 'names no verbs']
+  if ((resources ?? nonResourceURLs ?? actions) === undefined)
     yield ['match', 'names neither resources nor nonResourceURLs nor actions']
-  if (match.resources !== undefined && match.nonResourceURLs !== undefined)
+  if (resources !== undefined && nonResourceURLs !== undefined)
     yield ['match', 'names both resources and nonResourceURLs; make two rules of it']
-  if (rule.approval !== undefined && effect !== 'hold' && effect !== 'breakGlass')
-    yield ['approval', 'belongs to rules that hold or break glass']
-  if (effect !== 'deny') return
-  for (const key of ['mask', 'record', 'grant'] as const) {
-    if (rule[key] !== undefined) yield [key, 'a rule that denies lets nothing through']
-  }
+  const unfit = UNFIT[effect].filter((key) => rule[key] !== undefined)
+  for (const key of unfit) yield [key, `does not belong to a rule with the effect ${effect}`]
 }
+
+const UNFIT = {
+  deny: ['approval', 'mask', 'record', 'grant'],
+  allow: ['approval'],
+  hold: [],
+  breakGlass: [],
+} as const
 
 function duplicates(rules: readonly Rule[]): string[] {
   const seen = new Map<string, Rule>()
@@ -197,7 +202,9 @@ function duplicates(rules: readonly Rule[]): string[] {
       seen.set(rule.id, rule)
       return []
     }
-    return [`${rule.file}:${rule.line}: the id ${rule.id} is there twice (${first.file}:${first.line})`]
+    return [
+      `${rule.file}:${rule.line}: the id ${rule.id} is there twice (${first.file}:${first.line})`,
+    ]
   })
 }
 

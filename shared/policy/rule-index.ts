@@ -4,7 +4,8 @@
  * every dimension those that say nothing about it. Words with stars are left to be tested on what remains.
  */
 import { DIMENSIONS } from './matching.ts'
-import type { CompiledRule, Dimension, View } from './matching.ts'
+import type { CompiledRule, Dimension } from './matching.ts'
+import type { View } from './views.ts'
 import type { Facts } from './facts.ts'
 
 /** One bit for each rule. */
@@ -101,7 +102,10 @@ function indexDimension(dimension: Dimension, rules: readonly CompiledRule[]): D
   const lists = new Map<string, number[]>()
   for (const [at, { rule }] of rules.entries()) {
     const words = rule.match[dimension.key]?.map(String)
-    if (words === undefined || (dimension.kind !== 'exact' && words.some((word) => word.includes('*')))) {
+    if (
+      words === undefined ||
+      (dimension.kind !== 'exact' && words.some((word) => word.includes('*')))
+    ) {
       setBit(open, at)
       continue
     }
@@ -112,7 +116,8 @@ function indexDimension(dimension: Dimension, rules: readonly CompiledRule[]): D
     }
   }
   const byWord = new Map<string, RulesOfWord>()
-  for (const [word, list] of lists) byWord.set(word, list.length > MAX_LISTED ? bitsOf(list, rules.length) : list)
+  for (const [word, list] of lists)
+    byWord.set(word, list.length > MAX_LISTED ? bitsOf(list, rules.length) : list)
   return { dimension, open, byWord }
 }
 

@@ -25,8 +25,9 @@ const MASK_NONE = 'none'
  */
 export function approvalTerms(rules: readonly Rule[], defaults = DEFAULT_TERMS): ApprovalTerms {
   const all = rules.map(({ approval = {} }) => termsOf(approval, defaults))
-  const least = (key: 'pendingSeconds' | 'approvedSeconds' | 'holdSeconds' | 'reuseSeconds'): number =>
-    Math.min(...all.map((terms) => terms[key]))
+  const least = (
+    key: 'pendingSeconds' | 'approvedSeconds' | 'holdSeconds' | 'reuseSeconds',
+  ): number => Math.min(...all.map((terms) => terms[key]))
   return {
     quorums: mergeQuorums(all.flatMap(({ quorums }) => quorums)),
     pendingSeconds: least('pendingSeconds'),
@@ -54,8 +55,7 @@ function termsOf(text: ApprovalText, defaults: ApprovalTerms): ApprovalTerms {
 
 function mergeQuorums(quorums: readonly Quorum[]): readonly Quorum[] {
   const counts = new Map<string, number>()
-  for (const { group, count } of quorums)
-    counts.set(group, Math.max(count, counts.get(group) ?? 0))
+  for (const { group, count } of quorums) counts.set(group, Math.max(count, counts.get(group) ?? 0))
   return [...counts].map(([group, count]) => ({ group, count }))
 }
 

@@ -1,10 +1,11 @@
 /** What is probably not meant, though it can be read: rules that never match or never decide, and unknown words. */
 import { EFFECTS } from './decision.ts'
 import { isDiscoveryPath } from './decide.ts'
-import { CLUSTER_SCOPED, DIMENSIONS, isRestricting } from './matching.ts'
+import { DIMENSIONS, isRestricting } from './matching.ts'
 import type { Dimension } from './matching.ts'
 import { namePattern, pathPattern } from './globs.ts'
 import type { PolicySet, Rule } from './policy-set.ts'
+import { CLUSTER_SCOPED } from './views.ts'
 
 /** Above this many rules they are not compared with each other: the work grows with its square. */
 const MAX_COMPARED = 1_000
@@ -18,7 +19,9 @@ const CONNECT_ONLY = /\/(?:exec|attach|portforward|proxy)$/
 
 /** Warnings, one line each: `FILE:LINE: rule ID: what`. */
 export function policyWarnings({ rules }: PolicySet): readonly string[] {
-  const warnings = rules.flatMap((rule) => [...ruleWarnings(rule)].map((what) => [rule, what] as const))
+  const warnings = rules.flatMap((rule) =>
+    [...ruleWarnings(rule)].map((what) => [rule, what] as const),
+  )
   if (rules.length <= MAX_COMPARED) {
     for (const [rule, other, what] of shadowedRules(rules))
       warnings.push([rule, `${what} rule ${other.id} (${other.file}:${other.line})`])
@@ -27,30 +30,37 @@ export function policyWarnings({ rules }: PolicySet): readonly string[] {
 }
 
 /** What can be said of one rule by itself. */
-function* ruleWarnings({ match, effect }: Rule): Generator<string> {
-  const { verbs = [], resources, nonResourceURLs, namespaces, resourceNames, apiGroups } = match
+function* ruleWarnings(rule: Rule): Generator<string> {
+  const { verbs = [], nonResourceURLs } = rule.match
   const known = nonResourceURLs === undefined ? VERBS : METHODS
   const unknown = verbs.filter((verb) => !known.has(verb))
   if (unknown.length > 0) yield `no request has the verb ${unknown.join(', ')}`
-  if (
-    resources?.every((resource) => CONNECT_ONLY.test(resource)) === true &&
-    match.verbs !== undefined &&
-    !verbs.some((verb) => verb === 'connect' || verb === '*')
-  )
+  if (nonResourceURLs === undefined) yield* resourceWarnings(rule)
+  else yield* pathWarnings(rule, nonResourceURLs)
+}
+
+function* resourceWarnings({ match }: Rule): Generator<string> {
+  const { verbs, resources = [], namespaces, apiGroups = [''] } = match
+  if (resources.length === 0) return
+  const sessions = resources.every((resource) => CONNECT_ONLY.test(resource))
+  if (sessions && verbs?.some((verb) => verb === 'connect' || verb === '*') === false)
     yield 'never matches: exec, attach, port-forward and proxy have the verb connect'
-  const everyScoped = resources?.every((resource) =>
-    (apiGroups ?? ['']).every(
-      (group) => resource !== 'namespaces' && CLUSTER_SCOPED.has(`${group}/${resource}`),
-    ),
+  // A request for a namespace itself has that namespace.
+  const scoped = resources.every(
+    (resource) =>
+      resource !== 'namespaces' &&
+      apiGroups.every((group) => CLUSTER_SCOPED.has(`${group}/${resource}`)),
   )
-  if (everyScoped === true && namespaces !== undefined && !namespaces.some((one) => one === '' || one === '*'))
+  if (scoped && namespaces?.some((one) => one === '' || one === '*') === false)
     yield 'never matches: these resources have no namespace'
-  if (nonResourceURLs !== undefined && (namespaces ?? apiGroups ?? resourceNames ?? match.labels))
+}
+
+function* pathWarnings({ match, effect }: Rule, paths: readonly string[]): Generator<string> {
+  const { namespaces, apiGroups, resourceNames, labels } = match
+  if ((namespaces ?? apiGroups ?? resourceNames ?? labels) !== undefined)
     yield 'paths outside the resource API have no namespace, group, name or labels'
-  if (
-    (effect === 'hold' || effect === 'breakGlass') &&
-    nonResourceURLs?.every((path) => isDiscoveryPath(path.replace(/\*$/, ''))) === true
-  )
+  const waits = effect === 'hold' || effect === 'breakGlass'
+  if (waits && paths.every((path) => isDiscoveryPath(path.replace(/\*$/, ''))))
     yield 'never decides: discovery is allowed or denied, and not held'
 }
 
@@ -61,7 +71,13 @@ export function* shadowedRules(rules: readonly Rule[]): Generator<Shadow> {
   for (const [at, rule] of rules.entries()) {
     const by = rules.find((other, otherAt) => other !== rule && shadows(other, rule, otherAt < at))
     if (by === undefined) continue
-    yield [rule, by, by.effect === rule.effect ? 'adds nothing to' : `never decides: it is covered by the ${by.effect} of`]
+    yield [
+      rule,
+      by,
+      by.effect === rule.effect
+        ? 'adds nothing to'
+        : `never decides: it is covered by the ${by.effect} of`,
+    ]
   }
 }
 
@@ -82,7 +98,10 @@ function termsOf({ approval, mask, record, grant }: Rule): string {
 /** Whether whatever `rule` matches `other` matches too, by what is written alone. */
 export function covers(other: Rule, rule: Rule): boolean {
   if (other.when !== undefined && other.when !== rule.when) return false
-  if (other.match.labels !== undefined && JSON.stringify(other.match.labels) !== JSON.stringify(rule.match.labels))
+  if (
+    other.match.labels !== undefined &&
+    JSON.stringify(other.match.labels) !== JSON.stringify(rule.match.labels)
+  )
     return false
   return DIMENSIONS.every((dimension) => {
     const wide = other.match[dimension.key]?.map(String)
@@ -99,11 +118,15 @@ function wordCovers({ key, kind }: Dimension, wide: string, narrow: string): boo
   if (key === 'resources' || key === 'serviceAccounts') {
     const parts = wide.split('/')
     const others = narrow.split('/')
-    return parts.length === others.length && parts.every((part, at) => part === '*' || part === others[at])
+    return (
+      parts.length === others.length &&
+      parts.every((part, at) => part === '*' || part === others[at])
+    )
   }
   if (kind === 'exact') return wide === '*'
   if (!wide.includes('*')) return false
   // Stars of the narrow word are taken by stars of the wide one; only one that crosses slashes needs its like.
-  if (kind === 'path') return wide === '**' || (!narrow.includes('**') && pathPattern(wide).test(narrow))
+  if (kind === 'path')
+    return wide === '**' || (!narrow.includes('**') && pathPattern(wide).test(narrow))
   return namePattern(wide).test(narrow)
 }

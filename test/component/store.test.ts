@@ -19,7 +19,7 @@ const FAULTY_WORKER = new URL('../support/faulty-store-worker.ts', import.meta.u
 const APPENDER = new URL('../support/append-until-killed.ts', import.meta.url)
 
 /** Takes the file back to what brokers before the third migration made. */
-const UNDO_THIRD = `DROP INDEX approvals_pending_fold; DROP INDEX approvals_fold;
+const UNDO_THIRD = `DROP TABLE clusters; DROP INDEX approvals_pending_fold; DROP INDEX approvals_fold;
   DROP INDEX approvals_review;
   ${['cluster', 'fold_key', 'granted_at', 'review', 'progress']
     .map((column) => `ALTER TABLE approvals DROP COLUMN ${column};`)

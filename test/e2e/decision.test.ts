@@ -11,7 +11,7 @@ import { approvalListSchema, approvalSchema } from '../../shared/wire.ts'
 import type { Approval } from '../../shared/wire.ts'
 import { attempt, eventually, sleep } from '../../scripts/run.ts'
 import type { Ran } from '../../scripts/run.ts'
-import { startOidcProvider } from '../support/oidc-provider.ts'
+import { mintRunnerToken } from '../support/runner-issuer.ts'
 import type { Report, Task } from './agents/run.ts'
 import {
   admin,
@@ -91,6 +91,13 @@ function start(command: readonly string[], more: Partial<Task> = {}): Running {
 
 const inWork = ['-n', WORK_NAMESPACE] as const
 
+/** Creates an object from a manifest; kubectl's own `create KIND` sends protobuf, which has no name for policy. */
+function create(kind: string, name: string, more: object): Running {
+  const [apiVersion = '', kindName] = kind.split('#')
+  const object = { apiVersion, kind: kindName, metadata: { name }, ...more }
+  return start(['kubectl-new', ...inWork, 'create', '-f', '-'], { input: JSON.stringify(object) })
+}
+
 describe('the decision', () => {
   before(prepare)
   after(closeBroker)
@@ -100,7 +107,14 @@ describe('the decision', () => {
       it('lets a delete through once people of both groups have approved, and no sooner', async () => {
         const name = unique('two-groups')
         await workMap(name)
-        const { report, ended } = start([program, ...inWork, 'delete', 'configmap', name, '--wait=false'])
+        const { report, ended } = start([
+          program,
+          ...inWork,
+          'delete',
+          'configmap',
+          name,
+          '--wait=false',
+        ])
         const { id } = await pending((item) => item.name === name)
         expect((await decide('sre', 'approve', id)).code).to.equal(0)
         expect((await show(id)).missing).to.deep.equal([{ group: 'security', count: 1 }])
@@ -128,14 +142,25 @@ describe('the decision', () => {
 
       it('holds scale, and shows what it would change', async () => {
         const { report } = start([program, ...inWork, 'scale', 'deployment/web', '--replicas=0'])
-        const { id } = await pending((item) => item.resource === 'deployments.apps/scale' || item.resource === 'deployments/scale.apps')
+        const { id } = await pending(
+          (item) =>
+            item.resource === 'deployments.apps/scale' ||
+            item.resource === 'deployments/scale.apps',
+        )
         const shown = await show(id)
         expect(shown.preview?.text).to.match(/-.*replicas: 1[\s\S]*\+.*replicas: 0/)
         expect((await decide('sre', 'deny', id, 'traffic is high')).code).to.equal(0)
         const { code, stderr } = await report
         expect(code).to.equal(1)
         expect(stderr).to.include('traffic is high')
-        const replicas = await admin([...inWork, 'get', 'deployment', 'web', '-o', 'jsonpath={.spec.replicas}'])
+        const replicas = await admin([
+          ...inWork,
+          'get',
+          'deployment',
+          'web',
+          '-o',
+          'jsonpath={.spec.replicas}',
+        ])
         expect(replicas).to.equal('1')
       })
 
@@ -148,14 +173,29 @@ describe('the decision', () => {
           metadata: { name, namespace: WORK_NAMESPACE },
           data: { key: 'new' },
         })
-        const command = [program, ...inWork, 'apply', '--server-side', '--force-conflicts', '-f', '-']
+        const command = [
+          program,
+          ...inWork,
+          'apply',
+          '--server-side',
+          '--force-conflicts',
+          '-f',
+          '-',
+        ]
         const { report } = start(command, { input })
         const { id } = await pending((item) => item.name === name)
         expect((await show(id)).preview?.text).to.match(/-.*key: old[\s\S]*\+.*key: new/)
         await approve(id)
         const { code, stderr } = await report
         expect(code, stderr).to.equal(0)
-        const value = await admin([...inWork, 'get', 'configmap', name, '-o', 'jsonpath={.data.key}'])
+        const value = await admin([
+          ...inWork,
+          'get',
+          'configmap',
+          name,
+          '-o',
+          'jsonpath={.data.key}',
+        ])
         expect(value).to.equal('new')
       })
 
@@ -183,12 +223,24 @@ describe('the decision', () => {
             terminationGracePeriodSeconds: 1,
             nodeName: node,
             containers: [
-              { name: 'web', image: facts.agentsImage, imagePullPolicy: 'IfNotPresent', command: ['sleep', '3600'] },
+              {
+                name: 'web',
+                image: facts.agentsImage,
+                imagePullPolicy: 'IfNotPresent',
+                command: ['sleep', '3600'],
+              },
             ],
           },
         })
         try {
-          const command = [program, 'drain', node, `--pod-selector=drained=${label}`, '--force', '--timeout=120s']
+          const command = [
+            program,
+            'drain',
+            node,
+            `--pod-selector=drained=${label}`,
+            '--force',
+            '--timeout=120s',
+          ]
           const { report } = start(command)
           const { id, rules, verb } = await pending((item) => item.name === label)
           expect(verb).to.equal('create')
@@ -203,7 +255,16 @@ describe('the decision', () => {
       })
 
       it('holds an exec once, however often kubectl asks, and cuts it when the approval is revoked', async () => {
-        const command = [program, ...inWork, 'exec', 'deploy/web', '--', 'sh', '-c', 'echo started; sleep 300']
+        const command = [
+          program,
+          ...inWork,
+          'exec',
+          'deploy/web',
+          '--',
+          'sh',
+          '-c',
+          'echo started; sleep 300',
+        ]
         const { report, ended } = start(command)
         const { id } = await pending((item) => item.resource === 'pods/exec')
         expect((await show(id)).preview?.text).to.include('echo started')
@@ -230,7 +291,9 @@ describe('the decision', () => {
         const { code, stderr } = await report
         expect(code).to.equal(1)
         expect(stderr).to.include('not today')
-        const asked = (await audit({ kind: 'approval' })).filter(({ entry }) => entry['to'] === 'PENDING')
+        const asked = (await audit({ kind: 'approval' })).filter(
+          ({ entry }) => entry['to'] === 'PENDING',
+        )
         const same = await Promise.all(
           [...new Set(asked.map(({ requestId = '' }) => requestId))].slice(0, 5).map(show),
         )
@@ -241,7 +304,7 @@ describe('the decision', () => {
 
   it('expires what nobody decides on', async () => {
     const name = unique('expires')
-    const { report } = start(['kubectl-new', ...inWork, 'create', 'serviceaccount', name])
+    const { report } = create('v1#ServiceAccount', name, {})
     const { id } = await pending((item) => item.name === name)
     const { code, stderr } = await report
     expect(code).to.equal(1)
@@ -252,15 +315,15 @@ describe('the decision', () => {
 
   it('sends a client away in return mode, and lets the very same request pass once', async () => {
     const name = unique('returned')
-    const request = (): Promise<Report> =>
-      start(['kubectl-new', ...inWork, 'create', 'quota', name, '--hard=pods=7']).report
+    const request = (pods = '7'): Promise<Report> =>
+      create('v1#ResourceQuota', name, { spec: { hard: { pods } } }).report
     const first = await request()
     expect(first.code).to.equal(1)
     expect(first.stderr).to.include('waits for approval')
     const { id } = await pending((item) => item.name === name)
     expect((await request()).stderr).to.include(id)
     await approve(id)
-    const other = await start(['kubectl-new', ...inWork, 'create', 'quota', name, '--hard=pods=8']).report
+    const other = await request('8')
     expect(other.code).to.equal(1)
     expect(other.stderr).not.to.include(id)
     const second = await request()
@@ -287,15 +350,32 @@ describe('the decision', () => {
 
   it('breaks the glass at once, and leaves a review that another person closes', async () => {
     const name = unique('glass')
-    const { code, stderr } = await start(['kubectl-new', ...inWork, 'create', 'priorityclass', name, '--value=5']).report
+    const { code, stderr } = await create('scheduling.k8s.io/v1#PriorityClass', name, {
+      value: 5,
+    }).report
     expect(code, stderr).to.equal(0)
     expect(stderr).to.include('break-glass')
-    const open = await nestgate('reviewer', ['--output', 'json', 'approvals', 'list', '--review', 'open'])
+    const open = await nestgate('reviewer', [
+      '--output',
+      'json',
+      'approvals',
+      'list',
+      '--review',
+      'open',
+    ])
     const listed: unknown = JSON.parse(open.stdout)
     const { items } = approvalListSchema.parse(Array.isArray(listed) ? { items: listed } : listed)
     const item = items.find((one) => one.name === name)
     expect(item?.breakGlass).to.equal(true)
-    const close = ['approvals', 'review', item?.id ?? '', '--reason', 'looked at it', '--verdict', 'justified']
+    const close = [
+      'approvals',
+      'review',
+      item?.id ?? '',
+      '--reason',
+      'looked at it',
+      '--verdict',
+      'justified',
+    ]
     expect((await nestgate('sre', close)).code).to.equal(0)
     expect((await show(item?.id ?? '')).review).to.equal('closed')
     await admin(['delete', 'priorityclass', name])
@@ -314,7 +394,7 @@ describe('the decision', () => {
     const kubeconfig = join(facts.root, 'build', 'e2e', 'ci.kubeconfig')
 
     async function ci(args: readonly string[], sub = 'repo:shop'): Promise<Ran> {
-      const token = await startOidcProvider.mint(facts.oidc, { sub })
+      const token = await mintRunnerToken(facts.oidc, { sub })
       const server = `${await brokerUrl()}/clusters/local`
       const config = {
         apiVersion: 'v1',
@@ -329,7 +409,9 @@ describe('the decision', () => {
           },
         ],
         users: [{ name: 'ci', user: { token } }],
-        contexts: [{ name: 'ci', context: { cluster: 'nestgate', user: 'ci', namespace: WORK_NAMESPACE } }],
+        contexts: [
+          { name: 'ci', context: { cluster: 'nestgate', user: 'ci', namespace: WORK_NAMESPACE } },
+        ],
         'current-context': 'ci',
       }
       await writeFile(kubeconfig, JSON.stringify(config), { mode: 0o600 })
@@ -341,7 +423,10 @@ describe('the decision', () => {
       expect(code, stderr).to.equal(0)
       expect(stdout).to.include('configmap/')
       const [intent] = await audit({ kind: 'intent', subject: 'ci:repo:shop' })
-      expect(intent?.entry['credential']).to.deep.include({ user: 'ci:repo:shop', groups: ['deployers'] })
+      expect(intent?.entry['credential']).to.deep.include({
+        user: 'ci:repo:shop',
+        groups: ['deployers'],
+      })
     })
 
     it('waits for approval like any other', async () => {

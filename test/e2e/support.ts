@@ -180,12 +180,21 @@ function workObjects(): readonly object[] {
     clusterRole('e2e-nodes', [
       { apiGroups: [''], resources: ['nodes'], verbs: ['get', 'patch'] },
       { apiGroups: [''], resources: ['pods'], verbs: ['list'] },
-      { apiGroups: ['scheduling.k8s.io'], resources: ['priorityclasses'], verbs: ['create', 'get'] },
+      {
+        apiGroups: ['scheduling.k8s.io'],
+        resources: ['priorityclasses'],
+        verbs: ['create', 'get'],
+      },
     ]),
     // as a platform team lets the broker act as a pipeline's subject, with the groups that policy grants
     clusterRole('e2e-direct', [
       { apiGroups: [''], resources: ['users'], verbs: ['impersonate'], resourceNames: CI_USERS },
-      { apiGroups: [''], resources: ['groups'], verbs: ['impersonate'], resourceNames: ['deployers'] },
+      {
+        apiGroups: [''],
+        resources: ['groups'],
+        verbs: ['impersonate'],
+        resourceNames: ['deployers'],
+      },
     ]),
     binding('edit', agent, WORK_NAMESPACE),
     binding('e2e-work', agent, WORK_NAMESPACE),

@@ -6,8 +6,9 @@ import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
 import { createDecider, isDiscovery } from '../../shared/policy/decide.ts'
 import { EFFECTS } from '../../shared/policy/decision.ts'
 import type { Facts } from '../../shared/policy/facts.ts'
-import { compileRule, matchesWords, viewsOf } from '../../shared/policy/matching.ts'
+import { compileRule, matchesWords } from '../../shared/policy/matching.ts'
 import type { PolicySet, Rule } from '../../shared/policy/policy-set.ts'
+import { viewsOf } from '../../shared/policy/views.ts'
 
 const RUNS = 1500
 
@@ -39,7 +40,10 @@ const match = fc
       apiGroups: some(['', 'apps', '*']),
       resources: some([...RESOURCES, '*', 'pods/*', '*/exec', '*/proxy']),
       resourceNames: some(['a', 'b', 'a*', '*']),
-      namespaces: fc.uniqueArray(fc.constantFrom('', 'x', 'y', 'x*', '*'), { minLength: 1, maxLength: 3 }),
+      namespaces: fc.uniqueArray(fc.constantFrom('', 'x', 'y', 'x*', '*'), {
+        minLength: 1,
+        maxLength: 3,
+      }),
       nonResourceURLs: some(['/api', '/metrics', '/m*', '*']),
       uids: fc.uniqueArray(fc.constantFrom(0, 1000), { minLength: 1 }),
       labels: fc.constant({ team: ['t'] }),
@@ -48,7 +52,9 @@ const match = fc
   )
   // Rules with all conditions at once match nothing; a few of them are what policies have.
   .chain((full) =>
-    fc.subarray(Object.entries(full), { maxLength: 4 }).map((entries) => Object.fromEntries(entries)),
+    fc
+      .subarray(Object.entries(full), { maxLength: 4 })
+      .map((entries) => Object.fromEntries(entries)),
   )
 
 const rules: fc.Arbitrary<readonly Rule[]> = fc

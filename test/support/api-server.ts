@@ -8,6 +8,7 @@ import type { SidecarAuthenticator } from '../../broker/api/sidecar-routes.ts'
 import { createApprovals } from '../../broker/approvals/approvals.ts'
 import type { Approvals } from '../../broker/approvals/approvals.ts'
 import { createPeople } from '../../broker/identity/people.ts'
+import { createClusters } from '../../broker/clusters/registry.ts'
 import type { Person, PersonSettings } from '../../broker/identity/people.ts'
 import type { Role } from '../../broker/identity/roles.ts'
 import type { Store } from '../../broker/store/store.ts'
@@ -63,8 +64,11 @@ export async function startApi(
   const policy = {
     status: () => ({ digest: '0'.repeat(64), rules: 0, loadedAt: 0, warnings: [], problems: [] }),
   }
+  const clusters = createClusters({ log: SILENT, now: Date.now })
   const api = createApi({
     policy,
+    clusters,
+    clusterSecretsDir: undefined,
     approvals,
     store: wrap(store),
     people,

@@ -13,7 +13,7 @@ import type { Entry } from '../../ledger/entry.ts'
 import { Fault } from '../../../shared/errors.ts'
 import type { Store } from '../store.ts'
 import type { Leaf, ReadCall, WriteCall } from './messages.ts'
-import { fromApprovalRow, fromEventRow, fromRows } from './rows.ts'
+import { fromApprovalRow, fromClusterRow, fromEventRow, fromRows } from './rows.ts'
 import { toChange, toLeaf, toNewApproval, toSameQuery } from './rows.ts'
 import { startWorker } from './worker-link.ts'
 import type { WorkerLink } from './worker-link.ts'
@@ -95,6 +95,13 @@ function createStore(
     async same(request) {
       const rows = await write({ op: 'same', query: toSameQuery(request) })
       return fromRows(rows, fromApprovalRow)
+    },
+    async clusters() {
+      return fromRows(await reader.call({ op: 'clusters' }), fromClusterRow)
+    },
+    async putCluster(name, settings, entry) {
+      const text = settings === undefined ? null : JSON.stringify(settings)
+      await write({ op: 'cluster', name, settings: text, leaves: toLeaves([entry]) })
     },
     async events(filter, limit, before) {
       return fromRows(await reader.call({ op: 'events', filter, limit, before }), fromEventRow)

@@ -61,9 +61,17 @@ export type WriteCall =
   | { readonly op: 'transition'; readonly change: Change; readonly leaves: readonly Leaf[] }
   | { readonly op: 'approval'; readonly id: string }
   | { readonly op: 'same'; readonly query: SameQuery }
+  | {
+      readonly op: 'cluster'
+      readonly name: string
+      /** JSON; null removes it. */
+      readonly settings: string | null
+      readonly leaves: readonly Leaf[]
+    }
 
 /** A call that the reading worker answers. */
 export type ReadCall =
+  | { readonly op: 'clusters' }
   | { readonly op: 'approvals'; readonly filter: ApprovalFilter; readonly limit: number }
   | {
       readonly op: 'events'

@@ -19,6 +19,7 @@ export interface Reader {
 export function createReader(db: DatabaseSync): Reader {
   const read = (call: ReadCall): unknown => {
     if (call.op === 'events') return readEvents(db, call)
+    if (call.op === 'clusters') return db.prepare('SELECT settings FROM clusters').all()
     return readApprovals(db, call)
   }
   return {

@@ -136,6 +136,11 @@ export function fromApprovalRow(value: unknown): StoredApproval {
   }
 }
 
+/** Decodes a row of clusters. @throws {@link Fault} `store_failed` */
+export function fromClusterRow(value: unknown): unknown {
+  return parseJson(decode(z.object({ settings: z.string() }), value).settings)
+}
+
 /** Decodes a row of the ledger. @throws {@link Fault} `store_failed` */
 export function fromEventRow(value: unknown): AuditEvent {
   const row = decode(eventRowSchema, value)

@@ -124,8 +124,16 @@ CREATE INDEX approvals_fold ON approvals (fold_key, created_at, id) WHERE fold_k
 CREATE INDEX approvals_review ON approvals (review, created_at, id) WHERE review IS NOT NULL;
 `
 
+/** Clusters that were registered by the API; their settings as JSON, without any secret. */
+const FOURTH = `
+CREATE TABLE clusters (
+  name TEXT PRIMARY KEY,
+  settings TEXT NOT NULL
+) STRICT;
+`
+
 /** Each brings the database from the version that is its index to the next. */
-const MIGRATIONS: readonly string[] = [FIRST, SECOND, THIRD]
+const MIGRATIONS: readonly string[] = [FIRST, SECOND, THIRD, FOURTH]
 
 /**
  * Opens the file for writing, creating and migrating it as needed. The caller must own the file (see

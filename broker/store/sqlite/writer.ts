@@ -27,6 +27,8 @@ const INSERT_LEAF = `INSERT INTO ledger (seq, time_us, peak_us, kind, request_id
   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 const INSERT_RULE = 'INSERT INTO ledger_rule (rule, seq) VALUES (?, ?)'
 const INSERT_ANCESTOR = 'INSERT INTO ledger_ancestor (agent, seq) VALUES (?, ?)'
+const PUT_CLUSTER = `INSERT INTO clusters (name, settings) VALUES (?, ?)
+  ON CONFLICT (name) DO UPDATE SET settings = excluded.settings`
 const INSERT_APPROVAL = `INSERT INTO approvals
   (id, version, state, created_at, expires_at, cluster, fold_key, review, progress, facts)
   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
@@ -55,6 +57,8 @@ export function createWriter(db: DatabaseSync): Writer {
     set: db.prepare(COMPARE_AND_SET),
     get: db.prepare('SELECT * FROM approvals WHERE id = ?'),
     same: db.prepare(SAME),
+    putCluster: db.prepare(PUT_CLUSTER),
+    removeCluster: db.prepare('DELETE FROM clusters WHERE name = ?'),
     begin: db.prepare('BEGIN IMMEDIATE'),
     commit: db.prepare('COMMIT'),
     rollback: db.prepare('ROLLBACK'),
@@ -106,6 +110,8 @@ interface Statements {
   readonly hold: StatementSync
   readonly set: StatementSync
   readonly get: StatementSync
+  readonly putCluster: StatementSync
+  readonly removeCluster: StatementSync
 }
 
 function write(statements: Statements, call: WriteCall, head: Head): CallResult {
@@ -125,6 +131,12 @@ function write(statements: Statements, call: WriteCall, head: Head): CallResult 
       const row = compareAndSet(statements, call.change)
       if (row !== undefined) insertLeaves(statements, call.leaves, head)
       return { ok: true, value: row }
+    }
+    case 'cluster': {
+      const { name, settings } = call
+      if (settings === null) statements.removeCluster.run(name)
+      else statements.putCluster.run(name, settings)
+      return { ok: true, value: insertLeaves(statements, call.leaves, head) }
     }
     case 'approval':
     case 'same':

@@ -142,7 +142,10 @@ describe('strict YAML', () => {
       'metadata:\n  name: web\n  when: 2024-01-01T00:00:00Z\nlist: [1, 2.5, null, "on"]\n',
     )
     expect(JSON.parse(JSON.stringify(read))).to.deep.equal({
-      value: { metadata: { name: 'web', when: '2024-01-01T00:00:00Z' }, list: [1, 2.5, null, 'on'] },
+      value: {
+        metadata: { name: 'web', when: '2024-01-01T00:00:00Z' },
+        list: [1, 2.5, null, 'on'],
+      },
     })
     expect(yaml('{"a":9007199254740993}')).to.deep.equal(
       readStrictJsonText('{"a":9007199254740993}'),

@@ -115,9 +115,7 @@ describe('a decision', () => {
   }
 
   it('explains itself in one sentence and names the policy', () => {
-    const decision = known.decide(
-      facts('DELETE', '/apis/apps/v1/namespaces/agents/deployments/d'),
-    )
+    const decision = known.decide(facts('DELETE', '/apis/apps/v1/namespaces/agents/deployments/d'))
     expect(decision.explanation).to.equal(
       'rule "delete" holds delete deployments.apps d in agents: a person looks at deletions',
     )
@@ -219,8 +217,14 @@ describe('effects', () => {
     const hold = (id: string, approval: string): string =>
       `- {id: ${id}, match: {verbs: [get], resources: [pods]}, effect: hold, approval: ${approval}}\n`
     const both =
-      hold('a', '{quorums: [{group: sre, count: 1}, {group: sec, count: 1}], expires: 1h, approvedFor: 2m, hold: 30s, reuse: 10m, onLeave: keep}') +
-      hold('b', '{quorums: [{group: sre, count: 2}], expires: 20m, approvedFor: 1h, hold: 2m, reuse: 5m, onLeave: keep, mode: return}')
+      hold(
+        'a',
+        '{quorums: [{group: sre, count: 1}, {group: sec, count: 1}], expires: 1h, approvedFor: 2m, hold: 30s, reuse: 10m, onLeave: keep}',
+      ) +
+      hold(
+        'b',
+        '{quorums: [{group: sre, count: 2}], expires: 20m, approvedFor: 1h, hold: 2m, reuse: 5m, onLeave: keep, mode: return}',
+      )
     expect(decide(both, get).approval).to.deep.equal({
       quorums: [
         { group: 'sre', count: 2 },
@@ -284,7 +288,9 @@ describe('rules on actions and equivalents', () => {
       const decision = decide(rules, requestOf('GET', url))
       expect(decision, url).to.deep.include({ effect: 'deny', rules: ['no-shell'] })
     }
-    expect(decide(rules, requestOf('GET', '/api/v1/nodes/n/proxy/metrics')).effect).to.equal('allow')
+    expect(decide(rules, requestOf('GET', '/api/v1/nodes/n/proxy/metrics')).effect).to.equal(
+      'allow',
+    )
   })
 
   it('restrict a request that is spelled otherwise', () => {
@@ -309,6 +315,22 @@ describe('rules on actions and equivalents', () => {
     expect(decide(glass, requestOf('DELETE', `${SHOP}/pods`)).effect).to.equal('deny')
   })
 
+  it('of a name restrict lists and watches that have no other', () => {
+    const rules = (effect: string): string =>
+      `- {id: x, match: {verbs: ["*"], resources: [secrets], resourceNames: [root]}, effect: ${effect}}\n`
+    const list = (query: string): RequestAttributes => requestOf('GET', `${SHOP}/secrets${query}`)
+    for (const query of ['', '?watch=1', '?fieldSelector=metadata.name%3Droot']) {
+      expect(decide(ALL + rules('deny'), list(query)).effect, query).to.equal('deny')
+      const allowed = query.startsWith('?field') ? 'allow' : 'deny'
+      expect(decide(rules('allow'), list(query)).effect, query).to.equal(allowed)
+    }
+    const other = list('?fieldSelector=metadata.name%3Dother')
+    expect(decide(ALL + rules('deny'), other).effect).to.equal('allow')
+    expect(decide(ALL + rules('deny'), requestOf('POST', `${SHOP}/secrets`)).effect).to.equal(
+      'allow',
+    )
+  })
+
   it('of a namespace restrict lists of all namespaces, and allow none', () => {
     const rules = (effect: string): string =>
       `- {id: x, match: {verbs: [list, watch], resources: ["*"], namespaces: [shop]}, effect: ${effect}}\n`
@@ -317,7 +339,9 @@ describe('rules on actions and equivalents', () => {
     expect(decide(ALL + rules('hold'), everywhere).effect).to.equal('hold')
     expect(decide(rules('allow'), everywhere).effect).to.equal('deny')
     expect(decide(ALL + rules('deny'), requestOf('GET', '/api/v1/nodes')).effect).to.equal('allow')
-    expect(decide(ALL + rules('deny'), requestOf('GET', '/api/v1/namespaces/till/secrets')).effect).to.equal('allow')
+    expect(
+      decide(ALL + rules('deny'), requestOf('GET', '/api/v1/namespaces/till/secrets')).effect,
+    ).to.equal('allow')
   })
 })
 
@@ -346,7 +370,7 @@ describe('who calls', () => {
   for (const match of matching) {
     it(`matches by ${match}, and not where the fact is missing`, () => {
       expect(decide(rule(match), get, { process: processFacts(KNOWN) }).effect).to.equal('allow')
-      const missing: readonly (Partial<Facts>)[] = [
+      const missing: readonly Partial<Facts>[] = [
         { process: undefined, subject: person },
         ...(/sha|uid|cont|imag/.test(match) ? [{ process: processFacts() }] : []),
         ...(match.startsWith('exec') ? [{ process: processFacts({ exe: undefined }) }] : []),
@@ -357,7 +381,9 @@ describe('who calls', () => {
 
   it('can be a person or a pipeline, with or without a process', () => {
     for (const match of ['subjects: ["oidc:ci/shop/*"]', 'groups: [team-x, team-shop]']) {
-      expect(decide(rule(match), get, { process: undefined, subject: person }).effect).to.equal('allow')
+      expect(decide(rule(match), get, { process: undefined, subject: person }).effect).to.equal(
+        'allow',
+      )
       expect(decide(rule(match), get, { subject: person }).effect).to.equal('allow')
       expect(decide(rule(match), get).effect, match).to.equal('deny')
       const other = { name: 'oidc:ci/x', groups: ['team-y'] }
@@ -373,7 +399,8 @@ describe('who calls', () => {
 })
 
 describe('rules on the body', () => {
-  const LABELS = '- {id: l, match: {verbs: [create], resources: [pods], labels: {team: [shop, "till-*"], owner: ["*"]}}, effect: allow}\n'
+  const LABELS =
+    '- {id: l, match: {verbs: [create], resources: [pods], labels: {team: [shop, "till-*"], owner: ["*"]}}, effect: allow}\n'
   const pods = (labels: object): RequestAttributes =>
     requestOf('POST', `${SHOP}/pods`, { metadata: { labels } })
 
@@ -400,12 +427,22 @@ describe('rules on the body', () => {
   })
 
   it('deny what cannot be looked into, and only what they are about', () => {
-    const opaque = requestOf('POST', `${SHOP}/pods`, 'k8s\0...', 'application/vnd.kubernetes.protobuf')
+    const opaque = requestOf(
+      'POST',
+      `${SHOP}/pods`,
+      'k8s\0...',
+      'application/vnd.kubernetes.protobuf',
+    )
     for (const rules of [LABELS, WHEN('allow'), WHEN('deny')]) {
       const decision = decide(ALL + rules, opaque)
       expect(decision).to.deep.include({ effect: 'deny', reason: 'body_opaque' })
     }
-    const elsewhere = requestOf('POST', `${SHOP}/services`, 'k8s', 'application/vnd.kubernetes.protobuf')
+    const elsewhere = requestOf(
+      'POST',
+      `${SHOP}/services`,
+      'k8s',
+      'application/vnd.kubernetes.protobuf',
+    )
     expect(decide(ALL + WHEN('deny'), elsewhere).effect).to.equal('allow')
     // A rule that asks about the body only behind another question is not asked when that fails.
     const guarded = WHEN('deny').replace('object.spec', "request.namespace == 'x' && object.spec")
@@ -413,7 +450,8 @@ describe('rules on the body', () => {
   })
 
   it('tell nothing of the body when they fail', () => {
-    const rule = '- {id: w, match: {verbs: [create], resources: [pods]}, when: "int(object.password) == 1", effect: deny}\n'
+    const rule =
+      '- {id: w, match: {verbs: [create], resources: [pods]}, when: "int(object.password) == 1", effect: deny}\n'
     const decision = decide(rule, requestOf('POST', `${SHOP}/pods`, { password: 'hunter2' }))
     expect(decision.reason).to.equal('policy_error')
     expect(JSON.stringify(decision)).not.to.contain('hunter2')
@@ -422,7 +460,9 @@ describe('rules on the body', () => {
   it('do not keep discovery from going through, unless they deny', () => {
     const rule = (effect: string): string =>
       `- {id: w, match: {verbs: [get], nonResourceURLs: ["/api*"]}, when: "request.parameters.fieldManager == 'x'", effect: ${effect}}\n`
-    expect(decide(rule('hold'), requestOf('GET', '/api')).rules).to.deep.equal(['builtin:discovery'])
+    expect(decide(rule('hold'), requestOf('GET', '/api')).rules).to.deep.equal([
+      'builtin:discovery',
+    ])
     expect(decide(rule('deny'), requestOf('GET', '/api')).reason).to.equal('policy_error')
   })
 })
@@ -437,7 +477,9 @@ describe('scopes', () => {
         ['b', ['other']],
       ]),
     })
-    const effects = ['a', 'b', 'c'].map((cluster) => known.decide(facts('GET', '/api/v1/pods', { cluster })).effect)
+    const effects = ['a', 'b', 'c'].map(
+      (cluster) => known.decide(facts('GET', '/api/v1/pods', { cluster })).effect,
+    )
     expect(effects).to.deep.equal(['allow', 'deny', 'allow'])
   })
 })
