@@ -6,6 +6,7 @@
 import { refuse } from '../reasons.ts'
 import type { Refusal } from '../reasons.ts'
 import type { RequestTarget } from './path.ts'
+import { demandedField, isInt64, isLabelSelector } from './selectors.ts'
 
 /** What kube-apiserver calls RequestInfo; empty strings stand for "none", as there. */
 export interface RequestInfo {
@@ -117,13 +118,28 @@ function refineVerb(info: RequestInfo, target: RequestTarget): RequestInfo {
   if (info.name !== '') return info
   if (info.verb === 'delete') return { ...info, verb: 'deletecollection' }
   if (info.verb !== 'get') return info
-  return { ...info, verb: flag(target, 'watch') ? 'watch' : 'list', name: nameFromSelector(target) }
+  const name = nameFromOptions(target)
+  const watches = name === undefined ? isWatchAsText(target) : flag(target, 'watch')
+  return {
+    ...info,
+    verb: watches ? 'watch' : 'list',
+    name: name !== undefined && PATH_NAME.test(name) ? name : '',
+  }
 }
 
-/** apimachinery Convert_Slice_string_To_bool: absent, `0` and `false` are false; all else, also empty, is true; the first value counts. */
+/** What the API server makes of `watch` where it could not parse the options: other than in {@link flag}, case is that of ASCII. */
+function isWatchAsText(target: RequestTarget): boolean {
+  const value = first(target, 'watch')
+  return value !== undefined && value !== '0' && value.toLowerCase() !== 'false'
+}
+
+/**
+ * apimachinery Convert_Slice_string_To_bool: absent, `0` and `false` in any case (of Unicode: `fal\u017fe`) are false; all else,
+ * also empty, is true; the first value counts.
+ */
 export function flag(target: RequestTarget, key: string): boolean {
   const value = first(target, key)
-  return value !== undefined && value !== '0' && value.toLowerCase() !== 'false'
+  return value !== undefined && value !== '0' && !/^false$/iu.test(value)
 }
 
 /** The first value of a parameter. */
@@ -131,20 +147,12 @@ export function first(target: RequestTarget, key: string): string | undefined {
   return target.parameters.find(([name]) => name === key)?.[1]
 }
 
-/**
- * The name that an exact `metadata.name` field selector pins a list or watch to. When the API server cannot
- * parse the list options it takes no name from them; neither is one taken here.
- */
-function nameFromSelector(target: RequestTarget): string {
-  if (NUMERIC_OPTIONS.some((key) => !/^(?:-?\d+)?$/.test(first(target, key) ?? ''))) return ''
-  const terms = (first(target, 'fieldSelector') ?? '')
-    .split(/(?<!\\),/)
-    .filter((term) => term !== '')
-  const parsed = terms.map((term) => /^([^=!]+)(==|=|!=)([^=]*)$/.exec(term))
-  if (parsed.includes(null)) return ''
-  const exact = parsed.find((term) => term?.[1] === 'metadata.name' && term[2] !== '!=')
-  const name = exact?.[3]?.replaceAll(/\\([,=\\])/g, '$1') ?? ''
-  return PATH_NAME.test(name) ? name : ''
+/** The name that an exact `metadata.name` field selector pins a list or watch to; undefined where the server cannot parse the list options. */
+function nameFromOptions(target: RequestTarget): string | undefined {
+  const numbers = NUMERIC_OPTIONS.map((key) => first(target, key))
+  if (!numbers.every((text) => text === undefined || isInt64(text))) return undefined
+  if (!isLabelSelector(first(target, 'labelSelector') ?? '')) return undefined
+  return demandedField(first(target, 'fieldSelector') ?? '', 'metadata.name')
 }
 
 /** Whether the API server treats the request as long-running (controlplane/apiserver/config.go): no deadline applies. */

@@ -309,6 +309,23 @@ describe('readRequestInfo', () => {
     }
   })
 
+  it('takes a name from list options only where kube-apiserver can parse them all', () => {
+    const name = (query: string): string =>
+      read('GET', `/api/v1/pods?fieldSelector=metadata.name=a&${query}`).name
+    for (const query of ['labelSelector=a+in+(b)', 'limit=%2B5', 'timeoutSeconds=1', 'x=('])
+      expect(name(query), query).to.equal('a')
+    for (const query of ['labelSelector=a+in+b', 'limit=', 'timeoutSeconds=1.5', 'limit=1e30'])
+      expect(name(query), query).to.equal('')
+  })
+
+  it('knows the long s of Unicode from the end of "false" as kube-apiserver does', () => {
+    const verb = (query: string): string => read('GET', `/api/v1/pods?${query}`).verb
+    expect(verb('watch=fal%C5%BFe')).to.equal('list')
+    // where the options cannot be parsed, it looks at the text again, and otherwise
+    expect(verb('watch=fal%C5%BFe&limit=x')).to.equal('watch')
+    expect(verb('watch=FALSE&limit=x')).to.equal('list')
+  })
+
   it('refuses a path that ends at its verb', () => {
     const target = parseTarget('/api/v1/watch')
     if (!isRefusal(target))
