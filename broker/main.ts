@@ -83,7 +83,10 @@ async function main(): Promise<void> {
     ...{ store, bodies: createBodies(MAX_BODIES_BYTES), running, log, now },
   })
   const people = createPeople(config.people, direct)
-  const api = createApi({ approvals, store, sidecars, people, policy, log, now })
+  const api = createApi({
+    ...{ approvals, store, sidecars, people, policy, log, now },
+    issuers: config.oidc,
+  })
   await store.append([startedEntry(config, policy)])
   const server = await startServer({ config, gateway, api, log, now })
   const { rules } = policy.status()

@@ -25,13 +25,16 @@ const DEFAULT_ACCOUNTS: Accounts = {
 /** Groups of each account. */
 export type Accounts = Readonly<Record<string, readonly string[]>>
 
+/** Claims of a token; undefined leaves out one that would stand there by itself. */
+export type TokenClaims = { readonly [name in keyof JWTPayload]: JWTPayload[name] | undefined }
+
 /** A provider that is up. */
 export interface OidcProvider {
   readonly issuer: string
   /** The private key of its tokens: as JSON good in other processes. */
   readonly signingJwk: JWK
   /** See {@link mintToken}. */
-  mint(claims: JWTPayload): Promise<string>
+  mint(claims: TokenClaims): Promise<string>
   close(): Promise<void>
 }
 
@@ -95,19 +98,25 @@ export async function startOidcProvider(options: OidcProviderOptions): Promise<O
 
 /**
  * An ID token of a provider, signed with its own key. `claims` win over what stands by itself: `iss`, audience
- * {@link CLIENT_ID}, made now, good for ten minutes; one that is undefined is left out.
+ * {@link CLIENT_ID}, made now, good for ten minutes.
  *
  * @param more - fields of the token's header, before its `alg` and `kid`
  */
 export async function mintToken(
   jwk: JWK,
   issuer: string,
-  claims: JWTPayload,
+  claims: TokenClaims,
   more: Readonly<Record<string, unknown>> = {},
 ): Promise<string> {
   const alg = jwk.alg ?? ALGORITHM
   const iat = Math.floor(Date.now() / 1000)
-  const all = { iss: issuer, aud: CLIENT_ID, iat, exp: iat + TOKEN_LIFE_S, ...claims }
+  const all: Record<string, unknown> = {
+    iss: issuer,
+    aud: CLIENT_ID,
+    iat,
+    exp: iat + TOKEN_LIFE_S,
+    ...claims,
+  }
   return new SignJWT(all)
     .setProtectedHeader({ alg, ...(jwk.kid === undefined ? {} : { kid: jwk.kid }), ...more })
     .sign(await importJWK(jwk, alg))

@@ -3,13 +3,14 @@ import { createPublicKey } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
 import { after, before, beforeEach, describe, it } from 'mocha'
 import { SignJWT, UnsecuredJWT } from 'jose'
-import type { JWK, JWTPayload } from 'jose'
+import type { JWK } from 'jose'
 import { z } from 'zod'
 import { createDirectClients } from '../../../broker/identity/direct.ts'
 import { createOidc, MAX_TOKEN_LENGTH } from '../../../broker/identity/oidc.ts'
 import type { OidcIssuers } from '../../../broker/identity/oidc.ts'
 import { oidcSchema } from '../../../broker/identity/oidc-config.ts'
 import { mintToken } from '../../support/oidc-provider.ts'
+import type { TokenClaims } from '../../support/oidc-provider.ts'
 import {
   DISCOVERY_PATH,
   KEYS_PATH,
@@ -48,7 +49,7 @@ describe('tokens of OIDC issuers', () => {
     const issuers = oidcSchema.parse([{ ...settings, caFile: issuer.caFile, ...more }])
     return createOidc(issuers, { log: SILENT, now: () => nowMs })
   }
-  const mint = (claims: JWTPayload = {}, by = key, header = {}): Promise<string> =>
+  const mint = (claims: TokenClaims = {}, by = key, header = {}): Promise<string> =>
     mintToken(by, issuer.issuer, { sub: 'alice', ...claims }, header)
   const seconds = (offset: number): number => nowMs / SECOND + offset
   const keysAsked = (): number => issuer.asked.filter((path) => path === KEYS_PATH).length
