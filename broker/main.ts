@@ -96,6 +96,7 @@ async function main(): Promise<void> {
   const api = createApi({
     ...{ approvals, store, sidecars, people, policy, log, now },
     ...{ clusters, clusterSecretsDir: config.clusterSecretsDir },
+    issuers: config.oidc,
   })
   await store.append([startedEntry(config, policy)])
   const server = await startServer({ config, gateway, api, log, now })

@@ -209,3 +209,24 @@ export const clusterListSchema = z.object({ items: z.array(clusterStatusSchema) 
 
 /** Answer to a removal. */
 export const removedSchema = z.object({ name: z.string(), removed: z.literal(true) })
+
+/** Ways to sign in: the browser of the same machine, or a code typed into any other. */
+export const LOGIN_FLOWS = ['browser', 'device'] as const
+
+/** Answer of `GET /v1/login`: the issuers that people may sign in with. */
+export const loginIssuersSchema = z.object({
+  issuers: z
+    .array(
+      z.object({
+        name: z.string(),
+        issuer: z.url({ protocol: /^https$/ }),
+        clientId: z.string(),
+        scopes: z.array(z.string()).readonly(),
+        flows: z.array(z.enum(LOGIN_FLOWS)).readonly(),
+      }),
+    )
+    .readonly(),
+})
+
+/** See {@link loginIssuersSchema}. */
+export type LoginIssuers = z.infer<typeof loginIssuersSchema>
