@@ -178,15 +178,13 @@ function parametersOf(
   }
 }
 
-function optional<K extends string, V>(key: K, value: V | undefined): { readonly [P in K]?: V } {
-  return value === undefined ? NOTHING : record(key, value)
-}
-
-const NOTHING = {}
-
-function record<K extends string, V>(key: K, value: V): { readonly [P in K]?: V } {
-  const made: { [P in K]?: V } = {}
-  made[key] = value
+/** An object with one field, or none where there is no value. */
+function optional<K extends keyof RequestParameters>(
+  key: K,
+  value: RequestParameters[K] | undefined,
+): Partial<Pick<RequestParameters, K>> {
+  const made: Partial<Pick<RequestParameters, K>> = {}
+  if (value !== undefined) made[key] = value
   return made
 }
 
@@ -202,38 +200,31 @@ type DeleteOptions = Pick<RequestParameters, 'dryRun' | 'propagationPolicy' | 'g
 function deleteOptions(target: RequestTarget, info: RequestInfo, body: BodyView): DeleteOptions {
   const deletes = info.verb === 'delete' || info.verb === 'deletecollection'
   const evicts = info.subresource === 'eviction'
-  if (deletes && body.state === 'opaque') return { dryRun: false }
-  if (body.state === 'read' && (deletes || evicts)) {
-    const options = evicts ? fieldOf(body.value, 'deleteOptions') : body.value
-    const dryRun = listOf(options, 'dryRun').includes(ALL) || (evicts && dryRunInQuery(target))
-    const policy = textOf(options, 'propagationPolicy')
-    return {
-      dryRun,
-      ...optional('gracePeriodSeconds', numberOf(options, 'gracePeriodSeconds')),
-      ...optional(
-        'propagationPolicy',
-        policy === '' ? orphaned(fieldOf(options, 'orphanDependents')) : policy,
-      ),
-    }
-  }
-  const grace = deletes ? first(target, 'gracePeriodSeconds') : undefined
+  if (body.state === 'none' || !(deletes || evicts)) return optionsOfQuery(target, deletes)
+  if (body.state === 'opaque') return { dryRun: false }
+  const options = evicts ? fieldOf(body.value, 'deleteOptions') : body.value
+  const dryRun = listOf(options, 'dryRun').includes(ALL) || (evicts && dryRunInQuery(target))
+  const policy = textOf(options, 'propagationPolicy')
   return {
-    dryRun: dryRunInQuery(target),
-    ...optional(
-      'gracePeriodSeconds',
-      grace === undefined || grace === '' ? undefined : Number(grace),
-    ),
+    dryRun,
+    ...optional('gracePeriodSeconds', numberOf(options, 'gracePeriodSeconds')),
     ...optional(
       'propagationPolicy',
-      deletes
-        ? (first(target, 'propagationPolicy') ??
-            orphaned(
-              first(target, 'orphanDependents') === undefined
-                ? undefined
-                : flag(target, 'orphanDependents'),
-            ))
-        : undefined,
+      policy === '' ? orphaned(fieldOf(options, 'orphanDependents')) : policy,
     ),
+  }
+}
+
+function optionsOfQuery(target: RequestTarget, deletes: boolean): DeleteOptions {
+  const dryRun = dryRunInQuery(target)
+  if (!deletes) return { dryRun }
+  const grace = first(target, 'gracePeriodSeconds') ?? ''
+  const orphans =
+    first(target, 'orphanDependents') !== undefined && flag(target, 'orphanDependents')
+  return {
+    dryRun,
+    ...optional('gracePeriodSeconds', grace === '' ? undefined : Number(grace)),
+    ...optional('propagationPolicy', first(target, 'propagationPolicy') ?? orphaned(orphans)),
   }
 }
 

@@ -719,7 +719,7 @@ describe('the gateway', () => {
         200,
         ticket?.id,
       ])
-      expect(passed.headers['warning']).to.contain('approved by alice')
+      expect(passed.headers.warning).to.contain('approved by alice')
       expect((await away()).text, 'a new one')
         .to.contain('approval_pending')
         .and.not.to.contain(ticket?.id)

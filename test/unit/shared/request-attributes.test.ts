@@ -213,7 +213,7 @@ describe('effective actions', () => {
     [`GET /metrics`, undefined, '', []],
   ]
   for (const [line, body, type, expected] of cases)
-    it(`${line} ${typeof body === 'string' ? body : (JSON.stringify(body) ?? '')}`, () => {
+    it(`${line} ${typeof body === 'string' ? body : JSON.stringify(body)}`, () => {
       expect(attributes(line, body, type).actions).to.have.members(expected)
     })
 })
