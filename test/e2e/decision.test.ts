@@ -38,7 +38,9 @@ function unique(prefix: string): string {
 
 async function workMap(name: string, data: Record<string, string> = {}): Promise<void> {
   const metadata = { name, namespace: WORK_NAMESPACE }
-  await apply({ apiVersion: 'v1', kind: 'ConfigMap', metadata, data })
+  const object = { apiVersion: 'v1', kind: 'ConfigMap', metadata, data }
+  // not by apply: kubectl would take its fields over in a second patch of its own
+  await admin(['replace', '--force', '-f', '-'], JSON.stringify(object))
 }
 
 async function exists(kind: string, name: string): Promise<boolean> {
