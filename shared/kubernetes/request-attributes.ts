@@ -11,10 +11,11 @@ import { actionsOf } from './actions.ts'
 import type { BodyView, RequestAttributes, RequestParameters } from './attributes.ts'
 import { mediaType, readBody } from './body.ts'
 import { equivalentsOf } from './equivalents.ts'
-import { first, flag, isConnect } from './request-info.ts'
+import { first, flag, isConnect, resourcePath } from './request-info.ts'
 import type { RequestInfo } from './request-info.ts'
 import type { RequestTarget } from './path.ts'
 import { fieldOf, listOf, numberOf, textOf } from './json-fields.ts'
+import { isInt64 } from './selectors.ts'
 import { replicasTouch } from './workloads.ts'
 
 /** Verb of exec, attach, port-forward and proxy in policy, whatever the HTTP method: a WebSocket exec is a GET. */
@@ -40,13 +41,13 @@ const BODY_VERBS: ReadonlySet<string> = new Set([
   'delete',
   'deletecollection',
 ])
-const PATCH_TYPES: Readonly<Record<string, NonNullable<RequestParameters['patchType']>>> = {
-  'application/json-patch+json': 'json',
-  'application/merge-patch+json': 'merge',
-  'application/strategic-merge-patch+json': 'strategic',
-  'application/apply-patch+yaml': 'apply',
-  'application/apply-patch+cbor': 'apply',
-}
+const PATCH_TYPES: ReadonlyMap<string, NonNullable<RequestParameters['patchType']>> = new Map([
+  ['application/json-patch+json', 'json'],
+  ['application/merge-patch+json', 'merge'],
+  ['application/strategic-merge-patch+json', 'strategic'],
+  ['application/apply-patch+yaml', 'apply'],
+  ['application/apply-patch+cbor', 'apply'],
+])
 const SELECTOR_VERBS: ReadonlySet<string> = new Set(['list', 'watch', 'deletecollection'])
 
 /** Reads a request. @returns `body_ambiguous` where its body can be read in more than one way */
@@ -133,8 +134,8 @@ function connectParameters({ target, info }: RawRequest): RequestParameters {
   if (subresource === 'portforward') {
     const ports = all(target, 'ports')
       .flatMap((value) => value.split(','))
+      .filter((value) => /^\d+$/.test(value))
       .map(Number)
-      .filter((port) => Number.isInteger(port))
     return { dryRun: false, ...(ports.length === 0 ? {} : { ports }) }
   }
   return { dryRun: false, proxyPath: proxyPath(target, info) }
@@ -157,7 +158,7 @@ function parametersOf(
   if (!info.isResourceRequest) return PLAIN
   if (target.parameters.length === 0 && body.state === 'none') return PLAIN
   const { verb } = info
-  const patchType = verb === 'patch' ? PATCH_TYPES[mediaType(contentType)] : undefined
+  const patchType = verb === 'patch' ? PATCH_TYPES.get(mediaType(contentType)) : undefined
   const touch = replicasTouch(info, patchType, body)
   const replicas = touch.kind === 'set' && typeof touch.value === 'number' ? touch.value : undefined
   return {
@@ -178,15 +179,12 @@ function parametersOf(
   }
 }
 
-function optional<K extends string, V>(key: K, value: V | undefined): { readonly [P in K]?: V } {
-  return value === undefined ? NOTHING : record(key, value)
-}
-
-const NOTHING = {}
-
-function record<K extends string, V>(key: K, value: V): { readonly [P in K]?: V } {
-  const made: { [P in K]?: V } = {}
-  made[key] = value
+function optional<K extends string, V>(
+  key: K,
+  value: V | undefined,
+): Readonly<Partial<Record<K, V>>> {
+  const made: Partial<Record<K, V>> = {}
+  if (value !== undefined) made[key] = value
   return made
 }
 
@@ -200,39 +198,39 @@ type DeleteOptions = Pick<RequestParameters, 'dryRun' | 'propagationPolicy' | 'g
 
 /** A deletion's options are its body where it has one, and else its query; an eviction's are in its body (delete.go, eviction.go). */
 function deleteOptions(target: RequestTarget, info: RequestInfo, body: BodyView): DeleteOptions {
-  const deletes = info.verb === 'delete' || info.verb === 'deletecollection'
-  const evicts = info.subresource === 'eviction'
-  if (deletes && body.state === 'opaque') return { dryRun: false }
-  if (body.state === 'read' && (deletes || evicts)) {
-    const options = evicts ? fieldOf(body.value, 'deleteOptions') : body.value
-    const dryRun = listOf(options, 'dryRun').includes(ALL) || (evicts && dryRunInQuery(target))
-    const policy = textOf(options, 'propagationPolicy')
-    return {
-      dryRun,
-      ...optional('gracePeriodSeconds', numberOf(options, 'gracePeriodSeconds')),
-      ...optional(
-        'propagationPolicy',
-        policy === '' ? orphaned(fieldOf(options, 'orphanDependents')) : policy,
-      ),
-    }
+  if (info.subresource === 'eviction' && body.state === 'read') {
+    const options = optionsOf(fieldOf(body.value, 'deleteOptions'))
+    return { ...options, dryRun: options.dryRun || dryRunInQuery(target) }
   }
-  const grace = deletes ? first(target, 'gracePeriodSeconds') : undefined
+  if (info.verb !== 'delete' && info.verb !== 'deletecollection')
+    return { dryRun: dryRunInQuery(target) && !IGNORES_DRY_RUN.has(resourcePath(info)) }
+  if (body.state === 'opaque') return { dryRun: false }
+  return body.state === 'read' ? optionsOf(body.value) : queryOptions(target)
+}
+
+/** What does its work in a dry run, too (kubernetes, pkg/registry/core/serviceaccount/storage/token.go). */
+const IGNORES_DRY_RUN: ReadonlySet<string> = new Set(['serviceaccounts/token'])
+
+function optionsOf(options: unknown): DeleteOptions {
+  const policy = textOf(options, 'propagationPolicy')
   return {
-    dryRun: dryRunInQuery(target),
-    ...optional(
-      'gracePeriodSeconds',
-      grace === undefined || grace === '' ? undefined : Number(grace),
-    ),
+    dryRun: listOf(options, 'dryRun').includes(ALL),
+    ...optional('gracePeriodSeconds', numberOf(options, 'gracePeriodSeconds')),
     ...optional(
       'propagationPolicy',
-      deletes
-        ? (first(target, 'propagationPolicy') ??
-            orphaned(
-              first(target, 'orphanDependents') === undefined
-                ? undefined
-                : flag(target, 'orphanDependents'),
-            ))
-        : undefined,
+      policy === '' ? orphaned(fieldOf(options, 'orphanDependents') === true) : policy,
+    ),
+  }
+}
+
+function queryOptions(target: RequestTarget): DeleteOptions {
+  const grace = first(target, 'gracePeriodSeconds') ?? ''
+  return {
+    dryRun: dryRunInQuery(target),
+    ...optional('gracePeriodSeconds', isInt64(grace) ? Number(grace) : undefined),
+    ...optional(
+      'propagationPolicy',
+      first(target, 'propagationPolicy') ?? orphaned(flag(target, 'orphanDependents')),
     ),
   }
 }
@@ -245,8 +243,8 @@ function dryRunInQuery(target: RequestTarget): boolean {
 }
 
 /** The older word for a propagation policy. */
-function orphaned(orphanDependents: unknown): string | undefined {
-  return orphanDependents === true ? 'Orphan' : undefined
+function orphaned(orphanDependents: boolean): string | undefined {
+  return orphanDependents ? 'Orphan' : undefined
 }
 
 function all({ parameters }: RequestTarget, key: string): readonly string[] {
