@@ -90,6 +90,14 @@ export async function openCluster(wish: ClusterWish): Promise<Cluster> {
   }
 }
 
+/** The binaries to start a cluster from, with an API server that survives our webhook, and patches; see scripts/webhook-apiserver.sh. */
+export async function webhookCapable(): Promise<Readonly<Record<string, string>>> {
+  if ((process.env['KUBECONFIG'] ?? '') !== '') return {}
+  const assets = process.env['KUBEBUILDER_ASSETS'] ?? '/opt/kubernetes/bin'
+  const said = await run(join(ROOT, 'scripts', 'webhook-apiserver.sh'), [assets])
+  return { KUBEBUILDER_ASSETS: said.trim().split('\n').at(-1) ?? assets }
+}
+
 /** Whether the scripts' cluster of this folder runs. */
 function isRunning(dir: string): boolean {
   const file = join(dir, 'pids')

@@ -25,6 +25,7 @@ import {
   minorVersion,
   openCluster,
   tryKubectl,
+  webhookCapable,
 } from './cluster.ts'
 import type { Cluster } from './cluster.ts'
 import { stageClients } from './agent-clients.ts'
@@ -259,14 +260,6 @@ function clusterAudit(cluster: Cluster): Pick<E2eFacts, 'clusterAuditLog' | 'clu
   }
   console.error('e2e: NESTGATE_CLUSTER_AUDIT_LOG is not set: the tests that read it will fail')
   return {}
-}
-
-/** The binaries to start a cluster from, with an API server that survives our webhook; see scripts/webhook-apiserver.sh. */
-async function webhookCapable(): Promise<Readonly<Record<string, string>>> {
-  if ((process.env['KUBECONFIG'] ?? '') !== '') return {}
-  const assets = process.env['KUBEBUILDER_ASSETS'] ?? '/opt/kubernetes/bin'
-  const said = await run(join(ROOT, 'scripts', 'webhook-apiserver.sh'), [assets])
-  return { KUBEBUILDER_ASSETS: said.trim().split('\n').at(-1) ?? assets }
 }
 
 async function main(): Promise<number> {

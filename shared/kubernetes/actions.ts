@@ -4,7 +4,7 @@
  * by sending protobuf.
  */
 import type { Action, BodyView, RequestParameters } from './attributes.ts'
-import { hasAt, listOf, textOf, valueAt } from './json-fields.ts'
+import { hasAt, textOf } from './json-fields.ts'
 import { mentions } from './json-patch.ts'
 import type { RequestInfo } from './request-info.ts'
 import { mayRunCode, replicasTouch, touchOf } from './workloads.ts'
@@ -20,12 +20,12 @@ const NONE: readonly Action[] = []
 const READS: ReadonlySet<string> = new Set(['get', 'list', 'watch'])
 const WRITES: ReadonlySet<string> = new Set(['create', 'update', 'patch'])
 const DELETES: ReadonlySet<string> = new Set(['delete', 'deletecollection'])
-const SESSIONS: Readonly<Record<string, Action>> = {
-  exec: 'exec',
-  attach: 'attach',
-  portforward: 'port-forward',
-  proxy: 'proxy',
-}
+const SESSIONS: ReadonlyMap<string, Action> = new Map([
+  ['exec', 'exec'],
+  ['attach', 'attach'],
+  ['portforward', 'port-forward'],
+  ['proxy', 'proxy'],
+])
 /** Paths of the kubelet behind `nodes/NAME/proxy` that run commands or open ways into pods (kubernetes, pkg/kubelet/server). */
 const NODE_EXEC: ReadonlySet<string> = new Set(['exec', 'run', 'attach', 'portForward', 'cri'])
 const RBAC_GROUP = 'rbac.authorization.k8s.io'
@@ -40,12 +40,25 @@ const CREDENTIAL_TYPES: ReadonlySet<string> = new Set([
   'bootstrap.kubernetes.io/token',
 ])
 const RESTARTED_AT = 'kubectl.kubernetes.io/restartedAt'
+/** Names the account that the token controller fills a Secret for. */
+const TOKEN_ACCOUNT = 'kubernetes.io/service-account.name'
+/** Subresources through which no finalizers are written: of another kind, or with metadata that is passed over. */
+const WITHOUT_FINALIZERS: ReadonlySet<string> = new Set([
+  'scale',
+  'token',
+  'eviction',
+  'binding',
+  'ephemeralcontainers',
+  'resize',
+])
+/** Writes whose answer is the object, or are the objects, as they were stored: with what the request did not say. */
+const SECRET_TELLING: ReadonlySet<string> = new Set(['patch', 'delete', 'deletecollection'])
 
 /** The actions of a request, in the order of `ACTIONS`'s kinds; empty for most reads. */
 export function actionsOf(facts: ActionFacts): readonly Action[] {
   const { info } = facts
   if (!info.isResourceRequest) return NONE
-  const session = info.verb === 'proxy' ? 'proxy' : SESSIONS[info.subresource]
+  const session = info.verb === 'proxy' ? 'proxy' : SESSIONS.get(info.subresource)
   if (session !== undefined) return sessionActions(facts, session)
   if (READS.has(info.verb)) return readsSecrets(info) ? ['read-secrets'] : NONE
   return writeActions(facts)
@@ -78,6 +91,7 @@ const WRITE_TESTS: readonly (readonly [Action, Test])[] = [
   ['escalate', escalates],
   ['run-code', ({ info, parameters, body }) => mayRunCode(info, parameters.patchType, body)],
   ['extend-cluster', ({ info }) => EXTENSIONS.has(info.apiGroup)],
+  ['read-secrets', ({ info }) => SECRET_TELLING.has(info.verb) && readsSecrets(info)],
   ['dry-run', ({ parameters }) => parameters.dryRun],
 ]
 
@@ -91,11 +105,16 @@ function replicas({ info, parameters, body }: ActionFacts): ReturnType<typeof re
 
 function scalesToZero(facts: ActionFacts): boolean {
   const touch = replicas(facts)
-  return touch.kind === 'unknown' || (touch.kind === 'set' && touch.value === 0)
+  if (touch.kind !== 'set') return touch.kind === 'unknown'
+  // a Scale without replicas has none; a workload without them has one
+  const isScale = facts.info.subresource === 'scale'
+  return touch.value === 0 || (isScale && typeof touch.value !== 'number')
 }
 
-function restarts({ info, body }: ActionFacts): boolean {
-  return info.verb === 'patch' && body.state === 'read' && mentions(body.value, RESTARTED_AT)
+function restarts({ info, parameters, body }: ActionFacts): boolean {
+  if (info.verb !== 'patch' && info.verb !== 'update') return false
+  if (body.state === 'opaque') return mayRunCode(info, parameters.patchType, body)
+  return body.state === 'read' && mentions(body.value, RESTARTED_AT)
 }
 
 function deletes({ info }: ActionFacts): boolean {
@@ -104,7 +123,9 @@ function deletes({ info }: ActionFacts): boolean {
 
 function deletesByForce(facts: ActionFacts): boolean {
   const { parameters, body } = facts
-  return deletes(facts) && (body.state === 'opaque' || parameters.gracePeriodSeconds === 0)
+  const grace = parameters.gracePeriodSeconds
+  // less than none is as good as none
+  return deletes(facts) && (body.state === 'opaque' || (grace !== undefined && grace <= 0))
 }
 
 function orphans(facts: ActionFacts): boolean {
@@ -112,14 +133,14 @@ function orphans(facts: ActionFacts): boolean {
   return deletes(facts) && (body.state === 'opaque' || parameters.propagationPolicy === 'Orphan')
 }
 
-/** An update is the whole object: one without finalizers takes away whatever there are. */
+/**
+ * An update is the whole object, and takes away what it leaves out; which finalizers there were is not known here. Those of
+ * many built-in kinds can be written through `status`, too.
+ */
 function removesFinalizers({ info, parameters, body }: ActionFacts): boolean {
   if (info.subresource === 'finalize') return true
-  if (info.subresource !== '') return false
-  if (info.verb === 'update')
-    return (
-      body.state !== 'read' || listOf(valueAt(body.value, ['metadata']), 'finalizers').length === 0
-    )
+  if (WITHOUT_FINALIZERS.has(info.subresource)) return false
+  if (info.verb === 'update') return true
   if (info.verb !== 'patch') return false
   if (touchOf(['metadata', 'finalizers'], parameters.patchType, body).kind !== 'none') return true
   return (
@@ -133,7 +154,7 @@ function mintsCredential({ info, body }: ActionFacts): boolean {
   if (apiGroup === 'certificates.k8s.io') return WRITES.has(verb)
   if (apiGroup !== '' || resource !== 'secrets' || !WRITES.has(verb)) return false
   if (body.state !== 'read') return true
-  return CREDENTIAL_TYPES.has(textOf(body.value, 'type'))
+  return CREDENTIAL_TYPES.has(textOf(body.value, 'type')) || mentions(body.value, TOKEN_ACCOUNT)
 }
 
 function escalates({ info }: ActionFacts): boolean {

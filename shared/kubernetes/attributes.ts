@@ -9,12 +9,12 @@ import type { RequestInfo } from './request-info.ts'
  *
  * `exec`, `attach`, `port-forward`, `proxy`: a way to a program. `node-exec`: commands through a node's kubelet.
  * `debug`: ephemeral containers. `evict`: a deletion that is spelled as a creation. `scale`, `scale-to-zero`: replicas.
- * `delete-many`, `force-delete` (no grace period), `orphan` (dependents stay). `remove-finalizers`.
+ * `delete-many`, `force-delete` (no grace period), `orphan` (dependents stay). `remove-finalizers`: any update or apply, since they take away what they leave out.
  * `mint-credential`: token requests, token Secrets, certificate requests and their approval.
  * `escalate`: writing roles and bindings, `bind`, `escalate`, `impersonate`.
  * `run-code`: what makes pods run: pods, workload templates, CronJobs.
  * `extend-cluster`: webhook configurations, APIServices, CRDs, admission policies.
- * `read-secrets`: a read that returns Secrets. `dry-run`: nothing is stored.
+ * `read-secrets`: a request whose answer can be Secrets: reads, and patches and deletions, which answer with what was stored. `dry-run`: nothing is stored.
  */
 export const ACTIONS = [
   'exec',

@@ -11,10 +11,11 @@ import { actionsOf } from './actions.ts'
 import type { BodyView, RequestAttributes, RequestParameters } from './attributes.ts'
 import { mediaType, readBody } from './body.ts'
 import { equivalentsOf } from './equivalents.ts'
-import { first, flag, isConnect } from './request-info.ts'
+import { first, flag, isConnect, resourcePath } from './request-info.ts'
 import type { RequestInfo } from './request-info.ts'
 import type { RequestTarget } from './path.ts'
 import { fieldOf, listOf, numberOf, textOf } from './json-fields.ts'
+import { isInt64 } from './selectors.ts'
 import { replicasTouch } from './workloads.ts'
 
 /** Verb of exec, attach, port-forward and proxy in policy, whatever the HTTP method: a WebSocket exec is a GET. */
@@ -40,13 +41,13 @@ const BODY_VERBS: ReadonlySet<string> = new Set([
   'delete',
   'deletecollection',
 ])
-const PATCH_TYPES: Readonly<Record<string, NonNullable<RequestParameters['patchType']>>> = {
-  'application/json-patch+json': 'json',
-  'application/merge-patch+json': 'merge',
-  'application/strategic-merge-patch+json': 'strategic',
-  'application/apply-patch+yaml': 'apply',
-  'application/apply-patch+cbor': 'apply',
-}
+const PATCH_TYPES: ReadonlyMap<string, NonNullable<RequestParameters['patchType']>> = new Map([
+  ['application/json-patch+json', 'json'],
+  ['application/merge-patch+json', 'merge'],
+  ['application/strategic-merge-patch+json', 'strategic'],
+  ['application/apply-patch+yaml', 'apply'],
+  ['application/apply-patch+cbor', 'apply'],
+])
 const SELECTOR_VERBS: ReadonlySet<string> = new Set(['list', 'watch', 'deletecollection'])
 
 /** Reads a request. @returns `body_ambiguous` where its body can be read in more than one way */
@@ -133,8 +134,8 @@ function connectParameters({ target, info }: RawRequest): RequestParameters {
   if (subresource === 'portforward') {
     const ports = all(target, 'ports')
       .flatMap((value) => value.split(','))
+      .filter((value) => /^\d+$/.test(value))
       .map(Number)
-      .filter((port) => Number.isInteger(port))
     return { dryRun: false, ...(ports.length === 0 ? {} : { ports }) }
   }
   return { dryRun: false, proxyPath: proxyPath(target, info) }
@@ -157,7 +158,7 @@ function parametersOf(
   if (!info.isResourceRequest) return PLAIN
   if (target.parameters.length === 0 && body.state === 'none') return PLAIN
   const { verb } = info
-  const patchType = verb === 'patch' ? PATCH_TYPES[mediaType(contentType)] : undefined
+  const patchType = verb === 'patch' ? PATCH_TYPES.get(mediaType(contentType)) : undefined
   const touch = replicasTouch(info, patchType, body)
   const replicas = touch.kind === 'set' && typeof touch.value === 'number' ? touch.value : undefined
   return {
@@ -178,12 +179,11 @@ function parametersOf(
   }
 }
 
-/** An object with one field, or none where there is no value. */
-function optional<K extends keyof RequestParameters>(
+function optional<K extends string, V>(
   key: K,
-  value: RequestParameters[K] | undefined,
-): Partial<Pick<RequestParameters, K>> {
-  const made: Partial<Pick<RequestParameters, K>> = {}
+  value: V | undefined,
+): Readonly<Partial<Record<K, V>>> {
+  const made: Partial<Record<K, V>> = {}
   if (value !== undefined) made[key] = value
   return made
 }
@@ -198,33 +198,40 @@ type DeleteOptions = Pick<RequestParameters, 'dryRun' | 'propagationPolicy' | 'g
 
 /** A deletion's options are its body where it has one, and else its query; an eviction's are in its body (delete.go, eviction.go). */
 function deleteOptions(target: RequestTarget, info: RequestInfo, body: BodyView): DeleteOptions {
-  const deletes = info.verb === 'delete' || info.verb === 'deletecollection'
-  const evicts = info.subresource === 'eviction'
-  if (body.state === 'none' || !(deletes || evicts)) return optionsOfQuery(target, deletes)
+  if (info.subresource === 'eviction' && body.state === 'read') {
+    const options = optionsOf(fieldOf(body.value, 'deleteOptions'))
+    return { ...options, dryRun: options.dryRun || dryRunInQuery(target) }
+  }
+  if (info.verb !== 'delete' && info.verb !== 'deletecollection')
+    return { dryRun: dryRunInQuery(target) && !IGNORES_DRY_RUN.has(resourcePath(info)) }
   if (body.state === 'opaque') return { dryRun: false }
-  const options = evicts ? fieldOf(body.value, 'deleteOptions') : body.value
-  const dryRun = listOf(options, 'dryRun').includes(ALL) || (evicts && dryRunInQuery(target))
+  return body.state === 'read' ? optionsOf(body.value) : queryOptions(target)
+}
+
+/** What does its work in a dry run, too (kubernetes, pkg/registry/core/serviceaccount/storage/token.go). */
+const IGNORES_DRY_RUN: ReadonlySet<string> = new Set(['serviceaccounts/token'])
+
+function optionsOf(options: unknown): DeleteOptions {
   const policy = textOf(options, 'propagationPolicy')
   return {
-    dryRun,
+    dryRun: listOf(options, 'dryRun').includes(ALL),
     ...optional('gracePeriodSeconds', numberOf(options, 'gracePeriodSeconds')),
     ...optional(
       'propagationPolicy',
-      policy === '' ? orphaned(fieldOf(options, 'orphanDependents')) : policy,
+      policy === '' ? orphaned(fieldOf(options, 'orphanDependents') === true) : policy,
     ),
   }
 }
 
-function optionsOfQuery(target: RequestTarget, deletes: boolean): DeleteOptions {
-  const dryRun = dryRunInQuery(target)
-  if (!deletes) return { dryRun }
+function queryOptions(target: RequestTarget): DeleteOptions {
   const grace = first(target, 'gracePeriodSeconds') ?? ''
-  const orphans =
-    first(target, 'orphanDependents') !== undefined && flag(target, 'orphanDependents')
   return {
-    dryRun,
-    ...optional('gracePeriodSeconds', grace === '' ? undefined : Number(grace)),
-    ...optional('propagationPolicy', first(target, 'propagationPolicy') ?? orphaned(orphans)),
+    dryRun: dryRunInQuery(target),
+    ...optional('gracePeriodSeconds', isInt64(grace) ? Number(grace) : undefined),
+    ...optional(
+      'propagationPolicy',
+      first(target, 'propagationPolicy') ?? orphaned(flag(target, 'orphanDependents')),
+    ),
   }
 }
 
@@ -236,8 +243,8 @@ function dryRunInQuery(target: RequestTarget): boolean {
 }
 
 /** The older word for a propagation policy. */
-function orphaned(orphanDependents: unknown): string | undefined {
-  return orphanDependents === true ? 'Orphan' : undefined
+function orphaned(orphanDependents: boolean): string | undefined {
+  return orphanDependents ? 'Orphan' : undefined
 }
 
 function all({ parameters }: RequestTarget, key: string): readonly string[] {

@@ -21,14 +21,14 @@ export interface RequestInfo {
   readonly name: string
 }
 
-const METHOD_VERBS: Readonly<Record<string, string>> = {
-  GET: 'get',
-  HEAD: 'get',
-  POST: 'create',
-  PUT: 'update',
-  PATCH: 'patch',
-  DELETE: 'delete',
-}
+const METHOD_VERBS: ReadonlyMap<string, string> = new Map([
+  ['GET', 'get'],
+  ['HEAD', 'get'],
+  ['POST', 'create'],
+  ['PUT', 'update'],
+  ['PATCH', 'patch'],
+  ['DELETE', 'delete'],
+])
 const NON_RESOURCE: Omit<RequestInfo, 'verb'> = {
   isResourceRequest: false,
   apiGroup: '',
@@ -74,7 +74,7 @@ export function readRequestInfo(method: string, target: RequestTarget): RequestI
   if (pathVerb !== undefined && rest.length === 1) {
     return refuse('path_ambiguous', `nothing follows the verb ${pathVerb} in the path`)
   }
-  const verb = pathVerb ?? METHOD_VERBS[method]
+  const verb = pathVerb ?? METHOD_VERBS.get(method)
   if (verb === undefined) return refuse('method_unsupported')
   const place = readPlace(pathVerb === undefined ? rest : rest.slice(1), verb)
   const info = { isResourceRequest: true, verb, apiGroup, apiVersion, ...place }

@@ -48,18 +48,18 @@ export function touchOf(
   if (body.state === 'opaque') return { kind: 'unknown' }
   if (patchType === 'json') return touches(body.value, path)
   if (hasAt(body.value, path)) return { kind: 'set', value: valueAt(body.value, path) }
+  // a whole object takes away what it leaves out; so does an apply of what its manager, whose name the client chooses, has set
+  if (patchType === undefined || patchType === 'apply') return { kind: 'set', value: undefined }
   // of a patch that removes or replaces a whole branch, what becomes of the place is not in the patch
-  return patchType !== undefined && replacesBranch(body.value, path)
-    ? { kind: 'unknown' }
-    : { kind: 'none' }
+  return replacesBranch(body.value, path) ? { kind: 'unknown' } : { kind: 'none' }
 }
 
-/** Whether a merge patch sets a parent of the place to null, or a strategic one replaces or deletes it (`$patch`). */
+/** Whether a merge patch sets a parent of the place to null, or a strategic one replaces, deletes or empties it (`$patch`, `$retainKeys`). */
 function replacesBranch(value: unknown, path: readonly string[]): boolean {
   return path.some((_part, length) => {
     const parent = path.slice(0, length)
     if (length > 0 && hasAt(value, parent) && valueAt(value, parent) === null) return true
-    return hasAt(value, [...parent, '$patch'])
+    return hasAt(value, [...parent, '$patch']) || hasAt(value, [...parent, '$retainKeys'])
   })
 }
 
@@ -69,10 +69,12 @@ export function replicasTouch(
   patchType: RequestParameters['patchType'],
   body: BodyView,
 ): Touch {
-  const writes = info.verb === 'update' || info.verb === 'patch' || info.verb === 'create'
   const scaled =
     info.subresource === 'scale' || (info.subresource === '' && SCALED.has(kindKey(info)))
-  return writes && scaled ? touchOf(REPLICAS, patchType, body) : { kind: 'none' }
+  if (!scaled || !['create', 'update', 'patch'].includes(info.verb)) return { kind: 'none' }
+  const touch = touchOf(REPLICAS, patchType, body)
+  const byDefault = info.verb === 'create' && touch.kind === 'set' && touch.value === undefined
+  return byDefault ? { kind: 'none' } : touch
 }
 
 /** Whether a write may change what runs. */

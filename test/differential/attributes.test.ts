@@ -8,7 +8,7 @@ import { after, before, describe, it } from 'mocha'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { openCluster } from '../../scripts/cluster.ts'
+import { openCluster, webhookCapable } from '../../scripts/cluster.ts'
 import type { Cluster } from '../../scripts/cluster.ts'
 import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
 import { parseTarget } from '../../shared/kubernetes/path.ts'
@@ -179,7 +179,11 @@ describe('request attributes against the audit log of a real API server', () => 
     const policy = join(work, 'audit-policy.json')
     writeFileSync(policy, JSON.stringify(AUDIT_POLICY))
     const dir = join(work, 'cluster')
-    const env = { ...OWN_PORTS, CLUSTER_APISERVER_FLAGS: `--audit-policy-file=${policy}` }
+    const env = {
+      ...(await webhookCapable()),
+      ...OWN_PORTS,
+      CLUSTER_APISERVER_FLAGS: `--audit-policy-file=${policy}`,
+    }
     cluster = await openCluster({ node: false, dir, env })
     const dice = new Dice(SEED)
     const generated = Array.from({ length: COUNT }, () => generateRequest(dice))

@@ -87,6 +87,7 @@ const RESOURCES = [
   'watch',
   'status',
   'Pods',
+  'constructor',
 ]
 const SUBRESOURCES = [
   'status',
@@ -103,6 +104,8 @@ const SUBRESOURCES = [
   'approval',
   'binding',
   'rollback',
+  'constructor',
+  '__proto__',
 ]
 /** None of them is there. */
 const NAMES = [

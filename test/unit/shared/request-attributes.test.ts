@@ -131,7 +131,94 @@ describe('effective actions', () => {
       JSON_PATCH,
       ['restart', 'run-code'],
     ],
-    [`PATCH ${APPS}/deployments/web`, 'spec:\n  replicas: 0\n', APPLY, ['scale', 'scale-to-zero']],
+    // what an apply leaves out, it takes away, if it was its manager's; and managers are a parameter
+    [
+      `PATCH ${APPS}/deployments/web`,
+      'spec:\n  replicas: 0\n',
+      APPLY,
+      ['scale', 'scale-to-zero', 'remove-finalizers', 'run-code'],
+    ],
+    [
+      `PATCH ${APPS}/deployments/web`,
+      { spec: { template: {} } },
+      APPLY,
+      ['scale', 'remove-finalizers', 'run-code'],
+    ],
+    [`PATCH ${CORE}/configmaps/a`, {}, APPLY, ['remove-finalizers']],
+    // a workload without replicas has one, a Scale without them none
+    [
+      `PUT ${APPS}/deployments/web`,
+      { metadata: { finalizers: ['a/b'] }, spec: { template: {} } },
+      '',
+      ['scale', 'remove-finalizers', 'run-code'],
+    ],
+    [`POST ${APPS}/deployments`, { spec: { template: {} } }, '', ['run-code']],
+    [`PUT ${APPS}/deployments/web/scale`, { spec: {} }, '', ['scale', 'scale-to-zero']],
+    [
+      `PATCH ${APPS}/deployments/web/scale`,
+      { spec: { replicas: null } },
+      MERGE,
+      ['scale', 'scale-to-zero'],
+    ],
+    [
+      `PATCH ${APPS}/deployments/web/scale`,
+      [{ op: 'remove', path: '/spec/replicas' }],
+      JSON_PATCH,
+      ['scale', 'scale-to-zero'],
+    ],
+    [`PATCH ${APPS}/deployments/web`, { spec: { replicas: null } }, MERGE, ['scale']],
+    // the server's JSON patch passes over what stands before the first slash
+    [
+      `PATCH ${APPS}/deployments/web`,
+      [{ op: 'move', from: 'x/spec/replicas', path: '/spec/minReadySeconds' }],
+      JSON_PATCH,
+      ['scale', 'scale-to-zero', 'remove-finalizers', 'run-code'],
+    ],
+    [
+      `PATCH ${APPS}/deployments/web`,
+      [{ op: 'replace', path: 'x/spec/replicas', value: 0 }],
+      JSON_PATCH,
+      ['scale', 'scale-to-zero', 'restart', 'remove-finalizers', 'run-code'],
+    ],
+    [
+      `PATCH ${APPS}/deployments/web`,
+      { spec: { $retainKeys: ['template'], template: {} } },
+      STRATEGIC,
+      ['scale', 'scale-to-zero', 'run-code'],
+    ],
+    [
+      `PATCH ${CORE}/configmaps/a`,
+      { metadata: { $retainKeys: ['name'] } },
+      STRATEGIC,
+      ['remove-finalizers'],
+    ],
+    [`PATCH ${CORE}/pods/a/status`, { metadata: { finalizers: [] } }, MERGE, ['remove-finalizers']],
+    [`PATCH ${CORE}/pods/a/status`, { status: {} }, MERGE, []],
+    [`PUT ${CORE}/pods/a/status`, { status: {} }, '', ['remove-finalizers']],
+    [`DELETE ${CORE}/pods/web?gracePeriodSeconds=-1`, undefined, '', ['force-delete']],
+    [`DELETE ${CORE}/pods/web`, { gracePeriodSeconds: -1 }, '', ['force-delete']],
+    // the answers have what was stored
+    [`PATCH ${CORE}/secrets/a?dryRun=All`, {}, MERGE, ['read-secrets', 'dry-run']],
+    [
+      `DELETE ${CORE}/secrets?dryRun=All`,
+      undefined,
+      '',
+      ['delete-many', 'read-secrets', 'dry-run'],
+    ],
+    [`DELETE ${CORE}/secrets/a`, undefined, '', ['read-secrets']],
+    // a dry run mints, too
+    [`POST ${CORE}/serviceaccounts/robot/token?dryRun=All`, {}, '', ['mint-credential']],
+    [
+      `PATCH ${CORE}/secrets/a`,
+      { metadata: { annotations: { 'kubernetes.io/service-account.name': 'admin' } } },
+      MERGE,
+      ['mint-credential', 'read-secrets'],
+    ],
+    // words that every JavaScript object knows
+    [`GET ${CORE}/pods/web/constructor`, undefined, '', []],
+    [`PUT ${CORE}/pods/web/__proto__`, {}, '', ['remove-finalizers']],
+    [`PATCH ${CORE}/configmaps/a`, '{}', 'constructor', ['remove-finalizers']],
+    [`GET /api/v1/nodes/n1/proxy/constructor/a/b`, undefined, '', ['proxy']],
     [`DELETE ${CORE}/pods`, undefined, '', ['delete-many']],
     [`DELETE ${CORE}/pods?dryRun=All`, undefined, '', ['delete-many', 'dry-run']],
     [`DELETE ${CORE}/pods/web`, { gracePeriodSeconds: 0 }, '', ['force-delete']],
@@ -171,7 +258,7 @@ describe('effective actions', () => {
       JSON_PATCH,
       ['remove-finalizers'],
     ],
-    [`PUT ${CORE}/configmaps/a`, { metadata: { finalizers: ['x/y'] } }, '', []],
+    [`PUT ${CORE}/configmaps/a`, { metadata: { finalizers: ['x/y'] } }, '', ['remove-finalizers']],
     [`PUT ${CORE}/configmaps/a`, { metadata: {} }, '', ['remove-finalizers']],
     [`POST ${CORE}/serviceaccounts/robot/token`, { spec: {} }, '', ['mint-credential']],
     [`POST ${CORE}/serviceaccounts`, { metadata: { name: 'robot' } }, '', []],
@@ -187,7 +274,7 @@ describe('effective actions', () => {
       `PUT /apis/certificates.k8s.io/v1/certificatesigningrequests/a/approval`,
       {},
       '',
-      ['mint-credential'],
+      ['remove-finalizers', 'mint-credential'],
     ],
     [`POST ${RBAC}/clusterrolebindings`, { metadata: { name: 'a' } }, '', ['escalate']],
     [`PATCH ${RBAC}/namespaces/shop/roles/a`, { rules: [] }, MERGE, ['escalate']],
@@ -199,7 +286,7 @@ describe('effective actions', () => {
       `PATCH ${APPS}/deployments/web`,
       'opaque',
       'application/apply-patch+cbor',
-      ['scale', 'scale-to-zero', 'remove-finalizers', 'run-code'],
+      ['scale', 'scale-to-zero', 'restart', 'remove-finalizers', 'run-code'],
     ],
     [
       `DELETE /apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/a`,
@@ -213,7 +300,7 @@ describe('effective actions', () => {
     [`GET /metrics`, undefined, '', []],
   ]
   for (const [line, body, type, expected] of cases)
-    it(`${line} ${typeof body === 'string' ? body : JSON.stringify(body)}`, () => {
+    it(`${line} ${typeof body === 'string' ? body : body === undefined ? '' : JSON.stringify(body)}`, () => {
       expect(attributes(line, body, type).actions).to.have.members(expected)
     })
 })
@@ -248,6 +335,40 @@ describe('what a request amounts to', () => {
     expect(of(`GET /api/v1/proxy/nodes/n1/attach/shop/web/main`)).to.deep.equal(
       one('connect', 'pods/attach', 'shop', 'web'),
     )
+  })
+
+  it('what is read through a node is read', () => {
+    const logs = `GET /api/v1/nodes/n1/proxy/containerLogs/shop/web/main`
+    expect(of(logs)).to.deep.equal(one('get', 'pods/log', 'shop', 'web'))
+    expect(of(`GET /api/v1/nodes/n1/proxy/pods`)).to.deep.equal(one('list', 'pods', '', ''))
+    expect(of(`GET /api/v1/nodes/n1/proxy/constructor/a/b`)).to.deep.equal([])
+  })
+
+  it('a write that creates what is not there is a creation', () => {
+    const apply = attributes(`PATCH ${CORE}/pods/web`, {}, APPLY).equivalents
+    expect(apply).to.deep.equal(one('create', 'pods', 'shop', 'web'))
+    expect(attributes(`PATCH ${CORE}/pods/web`, {}, MERGE).equivalents).to.deep.equal([])
+    expect(of(`PUT ${CORE}/services/web`, {})).to.deep.equal(
+      one('create', 'services', 'shop', 'web'),
+    )
+    expect(of(`PUT ${CORE}/pods/web`, {})).to.deep.equal([])
+    expect(of(`PUT ${RBAC}/clusterroles/a`, {})).to.have.nested.property('[0].verb', 'create')
+  })
+
+  it('an object that two groups serve is reached by the rules of either', () => {
+    const at = (verb: string, apiGroup: string, resource: string, name: string): Equivalent => ({
+      ...{ verb, apiGroup, resource, namespace: 'shop', name },
+    })
+    const old = '/apis/extensions/v1beta1/namespaces/shop'
+    expect(of(`DELETE ${old}/ingresses`)).to.deep.equal([
+      at('delete', 'extensions', 'ingresses', ''),
+      at('deletecollection', 'networking.k8s.io', 'ingresses', ''),
+      at('delete', 'networking.k8s.io', 'ingresses', ''),
+    ])
+    expect(of(`GET ${old}/deployments/web/scale`)).to.deep.equal([
+      at('get', 'apps', 'deployments/scale', 'web'),
+    ])
+    expect(of(`GET ${CORE}/events/a`)).to.deep.equal([at('get', 'events.k8s.io', 'events', 'a')])
   })
 
   it('anything else is itself', () => {
