@@ -383,15 +383,6 @@ describe('the decision', () => {
     await admin(['delete', 'priorityclass', name])
   })
 
-  it('tells the truth to auth can-i', async () => {
-    const ask = async (...words: readonly string[]): Promise<Report> =>
-      start(['kubectl-new', ...inWork, 'auth', 'can-i', ...words]).report
-    expect((await ask('get', 'pods')).stdout.trim()).to.equal('yes')
-    expect((await ask('delete', 'configmaps')).stdout).to.match(/^yes.*approval/s)
-    const denied = await ask('get', 'secrets')
-    expect(denied.stdout).to.match(/^no.*no-secrets/s)
-  })
-
   describe('a pipeline without a sidecar', () => {
     const kubeconfig = join(facts.root, 'build', 'e2e', 'ci.kubeconfig')
 
