@@ -28,6 +28,11 @@ export type Accounts = Readonly<Record<string, readonly string[]>>
 /** Claims of a token; undefined leaves out one that would stand there by itself. */
 export type TokenClaims = { readonly [name in keyof JWTPayload]: JWTPayload[name] | undefined }
 
+/** An answer in the making. */
+interface Context {
+  body: unknown
+}
+
 /** A provider that is up. */
 export interface OidcProvider {
   readonly issuer: string
@@ -150,8 +155,16 @@ function configuration(options: OidcProviderOptions, jwk: JWK): object {
     cookies: { keys: [randomBytes(16).toString('hex')] },
     features: {
       devInteractions: { enabled: false },
-      deviceFlow: { enabled: true },
-      revocation: { enabled: true },
+      deviceFlow: {
+        enabled: true,
+        userCodeConfirmSource: (context: Context, form: string) => {
+          context.body = form
+        },
+        successSource: (context: Context) => {
+          context.body = 'You may go back to your device.'
+        },
+      },
+      revocation: { enabled: true, allowedPolicy: () => true },
     },
     findAccount: (_context: unknown, accountId: string) => {
       const groups = Object.hasOwn(accounts, accountId) ? accounts[accountId] : undefined
@@ -163,7 +176,7 @@ function configuration(options: OidcProviderOptions, jwk: JWK): object {
     interactions: {
       url: (_context: unknown, { uid }: { readonly uid: string }) => `/interaction/${uid}`,
     },
-    renderError: (context: { body: unknown; status: number }, out: object) => {
+    renderError: (context: Context, out: object) => {
       context.body = out
     },
     ttl: {
