@@ -47,8 +47,6 @@ export async function signInByDevice(
   const started = await connection.post(startedSchema, endpoint, {
     client_id: client.clientId,
     scope: client.scopes.join(' '),
-    // without it an issuer need not give a refresh token (OpenID Connect Core 1.0, 11)
-    ...(client.scopes.includes('offline_access') ? { prompt: 'consent' } : {}),
   })
   const endMs = now() + Math.min(started.expires_in, MAX_LIFE_S) * 1000
   tell({
