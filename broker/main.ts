@@ -43,6 +43,7 @@ const now = Date.now
 
 async function main(): Promise<void> {
   const config = readBrokerConfig(commandLine())
+  const { oidc: issuers } = config
   const log = createLog('nestgate-broker', config.log.level)
   const policy = await openPolicy({
     paths: [config.policyFile],
@@ -73,7 +74,7 @@ async function main(): Promise<void> {
   const sidecars = createSidecars({ verifiers, now })
   const containers = createContainers({ connections, log, now })
   const naming = createNaming({ matcher: createMatcher(config.agents), containers, now })
-  const direct = createDirectClients(createOidc(config.oidc, { log, now }))
+  const direct = createDirectClients(createOidc(issuers, { log, now }))
   const running = createRunning()
   const gateway = createGateway({
     clusters: { get: (name) => asCluster(connections.get(name)) },
@@ -83,10 +84,7 @@ async function main(): Promise<void> {
     ...{ store, bodies: createBodies(MAX_BODIES_BYTES), running, log, now },
   })
   const people = createPeople(config.people, direct)
-  const api = createApi({
-    ...{ approvals, store, sidecars, people, policy, log, now },
-    issuers: config.oidc,
-  })
+  const api = createApi({ approvals, store, sidecars, people, policy, issuers, log, now })
   await store.append([startedEntry(config, policy)])
   const server = await startServer({ config, gateway, api, log, now })
   const { rules } = policy.status()

@@ -88,9 +88,10 @@ export function openLoginStore(env: Environment): LoginStore {
       try {
         const result = await work(signInAt(readAll().brokers, broker))
         // read again: work may have taken long, and only this key is ours
-        const { [keyOf(broker)]: _old, ...others } = readAll().brokers
-        const brokers = result === undefined ? others : { ...others, [keyOf(broker)]: result }
-        replaceFile(file, `${JSON.stringify({ version: 1, brokers }, undefined, 2)}\n`)
+        const brokers = new Map(Object.entries(readAll().brokers))
+        if (result === undefined) brokers.delete(keyOf(broker))
+        else brokers.set(keyOf(broker), result)
+        replaceFile(file, `${JSON.stringify(fileOf(brokers), undefined, 2)}\n`)
         return result
       } finally {
         unlock()
@@ -112,6 +113,10 @@ function keyOf({ href }: URL): string {
 
 function signInAt(brokers: Readonly<Record<string, SignIn>>, broker: URL): SignIn | undefined {
   return Object.hasOwn(brokers, keyOf(broker)) ? brokers[keyOf(broker)] : undefined
+}
+
+function fileOf(brokers: ReadonlyMap<string, SignIn>): z.infer<typeof fileSchema> {
+  return { version: 1, brokers: Object.fromEntries(brokers) }
 }
 
 function readPrivate(file: string): string | undefined {

@@ -125,7 +125,7 @@ describe('tokens of OIDC issuers', () => {
       const oidc = create()
       expect(oidc.handles(await mint({}, other))).to.equal(true)
       expect(oidc.handles(await mint({ iss: 'https://elsewhere.example' }))).to.equal(false)
-      for (const text of ['', 'nestgate_abc', 'a.b.c', '..', `e30.${'e30'}.`])
+      for (const text of ['', 'nestgate_abc', 'a.b.c', '..', 'e30.e30.'])
         expect(oidc.handles(text)).to.equal(false)
     })
   })
