@@ -268,10 +268,15 @@ describe('nestgate login', () => {
     await signIn('alice')
     const before = kept()
     keep({ expiresAt: Math.floor(Date.now() / 1000) + 5 })
+    const requests = provider.tokenRequests
+    // long enough for all of them to find that the token ends soon
+    provider.tokenDelayMs = 1500
     const runs = await Promise.all(['whoami', 'whoami', 'credential'].map((name) => run([name])))
     expect(runs.map(({ code, err }) => ({ code, err }))).to.deep.equal(
       runs.map(() => ({ code: 0, err: '' })),
     )
+    provider.tokenDelayMs = 0
+    expect(provider.tokenRequests - requests).to.equal(1)
     expect(kept().refreshToken).to.not.equal(before.refreshToken)
     expect(kept().expiresAt).to.be.greaterThan(Date.now() / 1000 + 200)
     // a refresh token used twice would have ended them all

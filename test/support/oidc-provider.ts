@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { exportJWK, generateKeyPair, importJWK, SignJWT } from 'jose'
 import type { JWK, JWTPayload } from 'jose'
 import { Provider } from 'oidc-provider'
@@ -38,6 +39,10 @@ export interface OidcProvider {
   readonly issuer: string
   /** The private key of its tokens: as JSON good in other processes. */
   readonly signingJwk: JWK
+  /** Requests to its token endpoint that it has had. */
+  readonly tokenRequests: number
+  /** Makes its token endpoint slow: each request waits so long before it is looked at, in milliseconds. */
+  tokenDelayMs: number
   /** See {@link mintToken}. */
   mint(claims: TokenClaims): Promise<string>
   close(): Promise<void>
@@ -79,17 +84,27 @@ export async function startOidcProvider(options: OidcProviderOptions): Promise<O
   const issuer = `https://${host}:${(server.address() as AddressInfo).port}`
   const provider = new Provider(issuer, configuration(options, signingJwk))
   const callback = provider.callback()
+  let tokenRequests = 0
   handle = (request, response) => {
-    const isInteraction = request.url?.startsWith('/interaction/') === true
-    const done = isInteraction ? interact(provider, request, response) : callback(request, response)
-    done.catch((error: unknown) => {
+    const answer = async (): Promise<void> => {
+      if (request.url?.startsWith('/interaction/') === true)
+        return interact(provider, request, response)
+      if (request.url === '/token') {
+        tokenRequests += 1
+        await sleep(running.tokenDelayMs)
+      }
+      return callback(request, response)
+    }
+    answer().catch((error: unknown) => {
       response.statusCode = 500
       response.end(String(error))
     })
   }
-  return {
-    issuer,
-    signingJwk,
+  const running: OidcProvider = {
+    ...{ issuer, signingJwk, tokenDelayMs: 0 },
+    get tokenRequests() {
+      return tokenRequests
+    },
     mint: (claims) => mintToken(signingJwk, issuer, claims),
     close: () =>
       new Promise((resolve) => {
@@ -99,6 +114,7 @@ export async function startOidcProvider(options: OidcProviderOptions): Promise<O
         server.closeAllConnections()
       }),
   }
+  return running
 }
 
 /**
