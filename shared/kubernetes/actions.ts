@@ -7,7 +7,7 @@ import type { Action, BodyView, RequestParameters } from './attributes.ts'
 import { hasAt, textOf } from './json-fields.ts'
 import { mentions } from './json-patch.ts'
 import type { RequestInfo } from './request-info.ts'
-import { mayRunCode, replicasTouch, touchOf } from './workloads.ts'
+import { kindKey, mayRunCode, replicasTouch, touchOf } from './workloads.ts'
 
 /** What actions are found from. */
 export interface ActionFacts {
@@ -38,6 +38,10 @@ const EXTENSIONS: ReadonlySet<string> = new Set([
 const CREDENTIAL_TYPES: ReadonlySet<string> = new Set([
   'kubernetes.io/service-account-token',
   'bootstrap.kubernetes.io/token',
+])
+const TAKES_OTHERS: ReadonlySet<string> = new Set([
+  '/namespaces',
+  'apiextensions.k8s.io/customresourcedefinitions',
 ])
 const RESTARTED_AT = 'kubectl.kubernetes.io/restartedAt'
 /** Names the account that the token controller fills a Secret for. */
@@ -83,7 +87,7 @@ const WRITE_TESTS: readonly (readonly [Action, Test])[] = [
   ['scale', (facts) => replicas(facts).kind !== 'none'],
   ['scale-to-zero', scalesToZero],
   ['restart', restarts],
-  ['delete-many', ({ info }) => info.verb === 'deletecollection'],
+  ['delete-many', deletesMany],
   ['force-delete', deletesByForce],
   ['orphan', orphans],
   ['remove-finalizers', removesFinalizers],
@@ -119,6 +123,12 @@ function restarts({ info, parameters, body }: ActionFacts): boolean {
 
 function deletes({ info }: ActionFacts): boolean {
   return DELETES.has(info.verb) || info.subresource === 'eviction'
+}
+
+/** Everything in it goes with a namespace, and every object of its kind with a definition. */
+function deletesMany({ info }: ActionFacts): boolean {
+  if (info.verb === 'deletecollection') return true
+  return info.verb === 'delete' && info.subresource === '' && TAKES_OTHERS.has(kindKey(info))
 }
 
 function deletesByForce(facts: ActionFacts): boolean {

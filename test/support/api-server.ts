@@ -11,6 +11,7 @@ import type { DirectClients } from '../../broker/identity/direct.ts'
 import type { IssuerSettings } from '../../broker/identity/oidc-config.ts'
 import { createPeople } from '../../broker/identity/people.ts'
 import { createClusters } from '../../broker/clusters/registry.ts'
+import type { ClusterSettings } from '../../broker/clusters/settings.ts'
 import type { Person, PersonSettings } from '../../broker/identity/people.ts'
 import type { Role } from '../../broker/identity/roles.ts'
 import type { Store } from '../../broker/store/store.ts'
@@ -51,6 +52,10 @@ const sidecars: SidecarAuthenticator = {
 export interface ApiExtras {
   readonly direct?: DirectClients
   readonly issuers?: readonly IssuerSettings[]
+  /** Without it no cluster can be registered. */
+  readonly clusterSecretsDir?: string
+  /** Clusters of the configuration. */
+  readonly clusters?: readonly ClusterSettings[]
 }
 
 /**
@@ -63,7 +68,7 @@ export interface ApiExtras {
 export async function startApi(
   wrap: (store: Store) => Store = (store) => store,
   more: Partial<Person> = {},
-  { direct, issuers = [] }: ApiExtras = {},
+  { direct, issuers = [], clusterSecretsDir, clusters: fixed = [] }: ApiExtras = {},
 ): Promise<ApiServer> {
   const { file, remove } = newFile()
   const store = await open(file)
@@ -81,10 +86,11 @@ export async function startApi(
     status: () => ({ digest: '0'.repeat(64), rules: 0, loadedAt: 0, warnings: [], problems: [] }),
   }
   const clusters = createClusters({ log: SILENT, now: Date.now })
+  for (const settings of fixed) await clusters.put(settings, 'file')
   const api = createApi({
     policy,
     clusters,
-    clusterSecretsDir: undefined,
+    clusterSecretsDir,
     approvals,
     store: wrap(store),
     people,
@@ -105,6 +111,7 @@ export async function startApi(
       server.close()
       server.closeAllConnections()
       await once(server, 'close')
+      await clusters.close()
       await store.close()
       remove()
     },

@@ -220,6 +220,13 @@ describe('effective actions', () => {
     [`PATCH ${CORE}/configmaps/a`, '{}', 'constructor', ['remove-finalizers']],
     [`GET /api/v1/nodes/n1/proxy/constructor/a/b`, undefined, '', ['proxy']],
     [`DELETE ${CORE}/pods`, undefined, '', ['delete-many']],
+    [`DELETE /api/v1/namespaces/shop`, undefined, '', ['delete-many']],
+    [
+      `DELETE /apis/apiextensions.k8s.io/v1/customresourcedefinitions/a`,
+      undefined,
+      '',
+      ['delete-many', 'extend-cluster'],
+    ],
     [`DELETE ${CORE}/pods?dryRun=All`, undefined, '', ['delete-many', 'dry-run']],
     [`DELETE ${CORE}/pods/web`, { gracePeriodSeconds: 0 }, '', ['force-delete']],
     [`DELETE ${CORE}/pods/web?gracePeriodSeconds=0`, undefined, '', ['force-delete']],
