@@ -25,6 +25,7 @@ import type { Entry } from './ledger/entry.ts'
 import { createContainers } from './identity/containers.ts'
 import { createDirectClients } from './identity/direct.ts'
 import { createNaming } from './identity/naming.ts'
+import type { Naming } from './identity/naming.ts'
 import { createOidc } from './identity/oidc.ts'
 import { createPeople } from './identity/people.ts'
 import { createMatcher, createOwners } from './identity/registrations.ts'
@@ -47,30 +48,14 @@ async function main(): Promise<void> {
   const config = readBrokerConfig(commandLine())
   const log = createLog('nestgate-broker', config.log.level)
   const kinds = createKinds({ log, now })
-  const clusters = createClusters({
-    log,
-    now,
-    onForget: (name) => {
-      kinds.forget(name)
-    },
-  })
-  const policy = await openPolicy({
-    paths: [config.policyFile],
-    options: policyOptions(config, clusters),
-    log,
-    now,
-    onChange: (old, fresh) => {
-      void record(policyEntry('policy_loaded', fresh, { old: old.digest }))
-    },
-    onRejected: (kept, problems) => {
-      void record(policyEntry('policy_rejected', kept, { problems: problems.length }))
-    },
+  const clusters = createClusters({ log, now, onForget: kinds.forget })
+  // what changes before there is a ledger stands in its first entry
+  let record: (entry: Entry) => void = () => undefined
+  const policy = await startPolicy(config, clusters, log, (entry) => {
+    record(entry)
   })
   const store = await openSqliteStore({ file: join(config.dataDir, 'nestgate.db'), log, now })
-  const record = (entry: Entry): Promise<unknown> =>
-    store.append([entry]).catch((error: unknown) => {
-      log.error({ error: messageOf(error) }, 'an entry about the broker could not be written')
-    })
+  record = recorder(store, log)
   const approvals = createApprovals({ store, log, now })
   const notifications = createNotifications(config.notifications, { log, now })
   approvals.subscribe((event) => {
@@ -79,29 +64,34 @@ async function main(): Promise<void> {
   await approvals.recover()
   await announceOpen(approvals, notifications)
   await openClusters(config, store, clusters, log)
-  const connections = { get: (name: string) => usable(clusters, name)?.connection }
-  const verifiers = { get: (name: string) => usable(clusters, name)?.verifier }
-  const sidecars = createSidecars({ verifiers, now })
-  const containers = createContainers({ connections, log, now })
-  const naming = createNaming({ matcher: createMatcher(config.agents), containers, now })
+  const sidecars = createSidecars({
+    verifiers: { get: (name) => usable(clusters, name)?.verifier },
+    now,
+  })
   const direct = createDirectClients(createOidc(config.oidc, { log, now }))
   const running = createRunning()
   const gateway = createGateway({
-    ...{ clusters, sidecars, direct, naming, owners: createOwners(config.agents) },
-    ...{ kinds, decider: policy.decider },
+    ...{ clusters, kinds, sidecars, direct, naming: namingOf(config, clusters, log) },
+    ...{ owners: createOwners(config.agents), decider: policy.decider },
     ...{ approvals, targets: createTargets({ now }), previews: createPreviews({ now }) },
     ...{ store, bodies: createBodies(MAX_BODIES_BYTES), running, log, now },
   })
-  const people = createPeople(config.people, direct)
   const api = createApi({
-    ...{ approvals, store, sidecars, people, policy, log, now },
-    ...{ clusters, clusterSecretsDir: config.clusterSecretsDir },
+    ...{
+      approvals,
+      store,
+      sidecars,
+      people: createPeople(config.people, direct),
+      policy,
+      log,
+      now,
+    },
+    ...{ clusters, clusterSecretsDir: config.clusterSecretsDir, issuers: config.oidc },
   })
   await store.append([startedEntry(config, policy)])
   const server = await startServer({ config, gateway, api, log, now })
-  const { rules } = policy.status()
   const names = clusters.list().map(({ name }) => name)
-  log.info({ port: server.port, clusters: names, rules }, 'listening')
+  log.info({ port: server.port, clusters: names, rules: policy.status().rules }, 'listening')
   closeOnSignal(log, [
     (): Promise<void> => clusters.close(),
     (): Promise<void> => store.close(),
@@ -115,6 +105,41 @@ async function main(): Promise<void> {
     (): Promise<void> => policy.close(),
     (): Promise<void> => notifications.close(),
   ])
+}
+
+/** Writes entries that nothing waits for. */
+function recorder(store: Store, log: Logger): (entry: Entry) => void {
+  return (entry) => {
+    store.append([entry]).catch((error: unknown) => {
+      log.error({ error: messageOf(error) }, 'an entry about the broker could not be written')
+    })
+  }
+}
+
+function startPolicy(
+  config: BrokerConfig,
+  clusters: Clusters,
+  log: Logger,
+  record: (entry: Entry) => void,
+): Promise<LivePolicy> {
+  return openPolicy({
+    paths: [config.policyFile],
+    options: policyOptions(config, clusters),
+    log,
+    now,
+    onChange: (old, fresh) => {
+      record(policyEntry('policy_loaded', fresh, { old: old.digest }))
+    },
+    onRejected: (kept, problems) => {
+      record(policyEntry('policy_rejected', kept, { problems: problems.length }))
+    },
+  })
+}
+
+function namingOf({ agents }: BrokerConfig, clusters: Clusters, log: Logger): Naming {
+  const connections = { get: (name: string) => usable(clusters, name)?.connection }
+  const containers = createContainers({ connections, log, now })
+  return createNaming({ matcher: createMatcher(agents), containers, now })
 }
 
 /** What waited when the last broker ended, and may not have been told. */

@@ -59,8 +59,10 @@ export function addClusters(program: Command, runner: Runner): void {
         runner.call(async (client, format) => {
           const body = bodyOf(name, readOptions(given))
           const path = verb === 'add' ? 'v1/clusters' : `v1/clusters/${encodeURIComponent(name)}`
-          const send = verb === 'add' ? client.post : client.put
-          const status = await send(clusterStatusSchema, path, body)
+          const status =
+            verb === 'add'
+              ? await client.post(clusterStatusSchema, path, body)
+              : await client.put(clusterStatusSchema, path, body)
           return format === 'json' ? toJson(status) : toTable(HEAD, [toRow(status)])
         }),
       )

@@ -99,8 +99,8 @@ export const approvalSchema = heldRequestSchema.extend({
   agent: z.string(),
   /** Names of the processes above it, from the parent outwards. */
   ancestors: z.array(z.string()),
-  /** The tag of that process, as verified at the time of asking. */
-  tag: z.unknown(),
+  /** The tag of that process, as verified at the time of asking; absent for a direct client. */
+  tag: z.unknown().optional(),
   /** Rules that held the request. */
   rules: z.array(z.string()),
   /** What policy says of it, one sentence. */
@@ -209,3 +209,24 @@ export const clusterListSchema = z.object({ items: z.array(clusterStatusSchema) 
 
 /** Answer to a removal. */
 export const removedSchema = z.object({ name: z.string(), removed: z.literal(true) })
+
+/** Ways to sign in: the browser of the same machine, or a code typed into any other. */
+export const LOGIN_FLOWS = ['browser', 'device'] as const
+
+/** Answer of `GET /v1/login`: the issuers that people may sign in with. */
+export const loginIssuersSchema = z.object({
+  issuers: z
+    .array(
+      z.object({
+        name: z.string(),
+        issuer: z.url({ protocol: /^https$/ }),
+        clientId: z.string(),
+        scopes: z.array(z.string()).readonly(),
+        flows: z.array(z.enum(LOGIN_FLOWS)).readonly(),
+      }),
+    )
+    .readonly(),
+})
+
+/** See {@link loginIssuersSchema}. */
+export type LoginIssuers = z.infer<typeof loginIssuersSchema>

@@ -108,20 +108,21 @@ async function ask(
 
 /** What a state means for the request that waits; undefined while nobody has decided. */
 function decide({ id, state, reason, reviewer }: HeldRequest): Decision | undefined {
-  const words = [reviewer, reason].filter((text) => text !== undefined).join(': ')
+  const said = [reviewer, reason].filter((text) => text !== undefined).join(': ')
+  const words = said === '' ? `request ${id}` : said
   switch (state) {
     case 'PENDING':
       return undefined
     case 'APPROVED':
       return { kind: 'approved' }
     case 'DENIED':
-      return refused(refuse('approval_denied', words === '' ? `request ${id}` : words))
+      return refused(refuse('approval_denied', words))
     case 'EXPIRED':
       return refused(refuse('approval_expired', `request ${id}`))
     case 'CANCELLED':
       return refused(refuse('approval_cancelled', `request ${id}`))
     case 'REVOKED':
-      return refused(refuse('approval_revoked', words === '' ? `request ${id}` : words))
+      return refused(refuse('approval_revoked', words))
     case 'EXECUTING':
     case 'SUCCEEDED':
     case 'FAILED':

@@ -9,12 +9,14 @@ import type { Logger } from '../../shared/log.ts'
 import { refuse } from '../../shared/reasons.ts'
 import { newRequestId } from '../../shared/request-id.ts'
 import type { Approvals } from '../approvals/types.ts'
+import type { IssuerSettings } from '../identity/oidc-config.ts'
 import type { PeopleAuthenticator } from '../identity/people.ts'
 import type { Store } from '../store/store.ts'
 import { answer, faultHandler } from './answers.ts'
 import type { Clusters } from '../clusters/registry.ts'
 import { clusterRoutes } from './cluster-routes.ts'
 import { liveness, readiness } from './health.ts'
+import { loginRoutes } from './login-routes.ts'
 import { peopleRoutes } from './people-routes.ts'
 import { policyRoutes } from './policy-routes.ts'
 import type { PolicySource } from './policy-routes.ts'
@@ -30,6 +32,8 @@ export interface ApiDeps {
   readonly store: Store
   readonly people: PeopleAuthenticator
   readonly sidecars: SidecarAuthenticator
+  /** Whom people may sign in with. */
+  readonly issuers: readonly Pick<IssuerSettings, 'name' | 'issuer' | 'login'>[]
   /** What policy is in force; see broker/policy/source.ts. */
   readonly policy: PolicySource
   readonly clusters: Clusters
@@ -56,6 +60,7 @@ export function createApi(deps: ApiDeps): RequestListener {
   const json = express.json({ limit: MAX_BODY_BYTES, strict: true, inflate: false })
   app.get('/healthz', liveness(deps.store))
   app.get('/readyz', readiness(deps.store))
+  app.use('/v1', loginRoutes(deps.issuers))
   app.use('/v1', sidecarRoutes(deps, json), peopleRoutes(deps, json), policyRoutes(deps))
   app.use('/v1', clusterRoutes(deps, json))
   app.use((_request, response) => {

@@ -77,27 +77,74 @@ export interface ClustersDeps {
 }
 
 /** Makes an empty registry and starts looking after what comes into it. */
-export function createClusters({ log, now, onForget }: ClustersDeps): Clusters {
-  const slots = new Map<string, Slot>()
+export function createClusters(deps: ClustersDeps): Clusters {
+  return new Registry(deps)
+}
 
-  async function open(slot: Slot): Promise<void> {
-    const { settings } = slot
+class Registry implements Clusters {
+  readonly #deps: ClustersDeps
+  readonly #slots = new Map<string, Slot>()
+  readonly #timer: NodeJS.Timeout
+
+  constructor(deps: ClustersDeps) {
+    this.#deps = deps
+    this.#timer = setInterval(() => {
+      for (const slot of this.#slots.values()) void this.#lookAfter(slot)
+    }, LOOK_AGAIN_MS)
+    this.#timer.unref()
+  }
+
+  get(name: string): Cluster | Refusal | undefined {
+    const slot = this.#slots.get(name)
+    if (slot === undefined) return undefined
+    return slot.cluster ?? refuse('cluster_unusable', name)
+  }
+
+  policiesOf(name: string): readonly string[] | undefined {
+    return this.#slots.get(name)?.settings.policies
+  }
+
+  list(): readonly ClusterStatus[] {
+    return [...this.#slots.values()].map(statusOf)
+  }
+
+  async put(settings: ClusterSettings, source: ClusterSource): Promise<ClusterStatus> {
     const { name } = settings
+    const before = this.#slots.get(name)
+    const slot = { settings, source, cluster: undefined, problem: undefined, caText: undefined }
+    this.#slots.set(name, slot)
+    this.#deps.onForget?.(name)
+    await closed(before)
+    await this.#open(slot)
+    return statusOf(slot)
+  }
+
+  async remove(name: string): Promise<void> {
+    const slot = this.#slots.get(name)
+    this.#slots.delete(name)
+    this.#deps.onForget?.(name)
+    await closed(slot)
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.#timer)
+    await Promise.all([...this.#slots.values()].map(closed))
+  }
+
+  /** Opens the way to a cluster, in place of an earlier one, which ends with what is open on it. */
+  async #open(slot: Slot): Promise<void> {
+    const { settings } = slot
+    const { log, now } = this.#deps
     try {
       const caText = await authorityText(settings)
       const connection = await openConnection(settings, now)
       // the name may be another cluster's by now
-      if (slots.get(name) !== slot) {
+      if (this.#slots.get(settings.name) !== slot) {
         await connection.close()
         return
       }
       const before = slot.cluster?.connection
-      const { serviceAccountTokens: tokens } = settings
-      const check =
-        tokens.verify === 'jwks'
-          ? checkByKeys(connection, tokens.issuer, now)
-          : checkByReview(connection, now)
-      slot.cluster = { connection, verifier: createTokenVerifier(check, now) }
+      slot.cluster = { connection, verifier: verifierOf(settings, connection, now) }
       slot.caText = caText
       slot.problem = undefined
       // not waited for: a watch may go on for long
@@ -105,57 +152,38 @@ export function createClusters({ log, now, onForget }: ClustersDeps): Clusters {
     } catch (error) {
       const problem = messageOf(error)
       if (slot.problem !== problem)
-        log.error({ cluster: name, problem }, 'a cluster cannot be opened')
+        log.error({ cluster: settings.name, problem }, 'a cluster cannot be opened')
       slot.problem = problem
     }
   }
 
-  async function lookAfter(slot: Slot): Promise<void> {
+  async #lookAfter(slot: Slot): Promise<void> {
     if (slot.cluster === undefined) {
-      await open(slot)
+      await this.#open(slot)
       return
     }
     const text = await authorityText(slot.settings).catch(() => undefined)
     if (text !== undefined && text !== slot.caText) {
-      log.info({ cluster: slot.settings.name }, 'the authority of a cluster has changed')
-      await open(slot)
+      this.#deps.log.info({ cluster: slot.settings.name }, 'the authority of a cluster has changed')
+      await this.#open(slot)
     }
   }
+}
 
-  const timer = setInterval(() => {
-    for (const slot of slots.values()) void lookAfter(slot)
-  }, LOOK_AGAIN_MS)
-  timer.unref()
+function verifierOf(
+  { serviceAccountTokens: tokens }: ClusterSettings,
+  connection: ClusterConnection,
+  now: () => number,
+): TokenVerifier {
+  const check =
+    tokens.verify === 'jwks'
+      ? checkByKeys(connection, tokens.issuer, now)
+      : checkByReview(connection, now)
+  return createTokenVerifier(check, now)
+}
 
-  return {
-    get(name) {
-      const slot = slots.get(name)
-      if (slot === undefined) return undefined
-      return slot.cluster ?? refuse('cluster_unusable', name)
-    },
-    policiesOf: (name) => slots.get(name)?.settings.policies,
-    list: () => [...slots.values()].map(statusOf),
-    async put(settings, source) {
-      const { name } = settings
-      const before = slots.get(name)
-      const slot = { settings, source, cluster: undefined, problem: undefined, caText: undefined }
-      slots.set(name, slot)
-      onForget?.(name)
-      await before?.cluster?.connection.close()
-      await open(slot)
-      return statusOf(slot)
-    },
-    async remove(name) {
-      const slot = slots.get(name)
-      slots.delete(name)
-      onForget?.(name)
-      await slot?.cluster?.connection.close()
-    },
-    async close() {
-      clearInterval(timer)
-      await Promise.all([...slots.values()].map(({ cluster }) => cluster?.connection.close()))
-    },
-  }
+async function closed(slot: Slot | undefined): Promise<void> {
+  await slot?.cluster?.connection.close()
 }
 
 /** The cluster itself, for those to whom it is all one why there is none. */

@@ -47,7 +47,7 @@ export interface Kinds {
   /** What is known of a cluster now: of the group versions that were asked for. */
   served(cluster: string): readonly ServedResource[]
   /** Forgets a cluster that is not registered any more. */
-  forget(cluster: string): void
+  readonly forget: (cluster: string) => void
 }
 
 const listSchema = z.object({

@@ -112,6 +112,8 @@ async function getJson(url: string, dispatcher: Agent): Promise<unknown> {
   const { statusCode, body } = await request(url, {
     dispatcher,
     headers: { accept: 'application/json' },
+    // the other limits are for each pause of an answer
+    signal: AbortSignal.timeout(ANSWER_MS),
     headersTimeout: ANSWER_MS,
     bodyTimeout: ANSWER_MS,
   })

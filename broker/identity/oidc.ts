@@ -2,7 +2,7 @@
  * Subjects that an OIDC issuer vouches for: people, and pipelines with the token of their runner. A token is good if its
  * issuer is configured, its signature is by one of that issuer's keys with an algorithm that the configuration allows, it is
  * for us and in time, and has the claims that are required. Nothing of it is kept but the digest under which the result is
- * remembered, never past its expiry.
+ * remembered for a while, never past its expiry.
  */
 import { createHash } from 'node:crypto'
 import { decodeJwt, errors, jwtVerify } from 'jose'
@@ -43,7 +43,9 @@ export interface OidcIssuers {
 export const MAX_TOKEN_LENGTH = 8192
 /** Verified tokens kept. */
 const MAX_CACHED = 5_000
-/** Groups of one token that are read, and the longest. */
+/** How long a verified token is not looked at again, in milliseconds: so long it outlives a key that its issuer withdrew. */
+const CACHED_MS = 5 * 60_000
+/** Groups of one token that are read. */
 const MAX_GROUPS = 500
 /** Names travel in a header of the request upstream, and to people's eyes: visible ASCII, and inner spaces. */
 const NAME = /^[\x21-\x7e](?:[\x20-\x7e]{0,251}[\x21-\x7e])?$/
@@ -67,14 +69,17 @@ export function createOidc(
       { settings, keys: createIssuerKeys(settings, deps) },
     ]),
   )
-  const verified = new Map<string, VerifiedSubject>()
+  const verified = new Map<
+    string,
+    { readonly subject: VerifiedSubject; readonly untilMs: number }
+  >()
   return {
     handles: (token) => byName.has(claimedIssuer(token) ?? ''),
     async verify(token) {
       if (token.length > MAX_TOKEN_LENGTH) return refuse('credentials_invalid')
       const digest = createHash('sha256').update(token).digest('base64')
       const known = verified.get(digest)
-      if (known !== undefined && known.expiresAtMs > now()) return known
+      if (known !== undefined && known.untilMs > now()) return known.subject
       verified.delete(digest)
       const issuer = byName.get(claimedIssuer(token) ?? '')
       if (issuer === undefined) return refuse('credentials_invalid')
@@ -82,7 +87,8 @@ export function createOidc(
       if (isRefusal(subject)) return subject
       const oldest = verified.size >= MAX_CACHED ? verified.keys().next() : undefined
       if (oldest?.done === false) verified.delete(oldest.value)
-      verified.set(digest, subject)
+      const untilMs = Math.min(subject.expiresAtMs, now() + CACHED_MS)
+      verified.set(digest, { subject, untilMs })
       return subject
     },
   }
@@ -142,7 +148,8 @@ async function payloadOf(
 
 function subjectOf(settings: IssuerSettings, payload: JWTPayload): VerifiedSubject | Refusal {
   const { sub, exp } = payload
-  const claimed = payload[settings.usernameClaim]
+  const claimed =
+    settings.usernameClaim === 'email' ? ownEmail(payload) : payload[settings.usernameClaim]
   if (sub === undefined || exp === undefined || typeof claimed !== 'string' || claimed === '')
     return refuse('credentials_invalid')
   if (!hasRequired(settings, payload)) return refuse('credentials_invalid')
@@ -185,6 +192,11 @@ function groupsOf(
   if (!Array.isArray(list) || list.length > MAX_GROUPS) return undefined
   const names = list.filter((group) => typeof group === 'string')
   return names.length === list.length ? names.map((group) => groupsPrefix + group) : undefined
+}
+
+/** The address that names a subject: not one of which the issuer says that it has not verified it (as the API server has it). */
+function ownEmail({ email, email_verified: isVerified }: JWTPayload): unknown {
+  return isVerified === undefined || isVerified === true ? email : undefined
 }
 
 /** An address that the issuer has not verified is whatever its owner typed. */

@@ -77,10 +77,11 @@ export function createDelivery(target: TargetSettings, deps: DeliveryDeps): Deli
   async function run(): Promise<void> {
     for (;;) {
       const next = queue.shift()
-      if (next === undefined || stop.signal.aborted) return
+      if (next === undefined) return
       try {
         await deliver(next)
       } catch (error) {
+        // ended in the middle of a pause
         if (stop.signal.aborted) return
         log.error({ target: target.name, error: messageOf(error) }, 'a notification failed')
       }

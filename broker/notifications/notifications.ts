@@ -3,6 +3,7 @@
  * wants to know. A message's id is made of the request and what happened, which happens once to each, so a broker that
  * restarts and announces again what still waits does not send another message, but the same one again.
  */
+import type { ApprovalState } from '../../shared/wire.ts'
 import type { ApprovalEvent } from '../approvals/types.ts'
 import type { StoredApproval } from '../store/store.ts'
 import { createDelivery } from './deliveries.ts'
@@ -55,26 +56,18 @@ function eventOf(from: string, approval: StoredApproval): NotificationEvent | un
   if (breakGlass && from === 'RECEIVED') return 'breakglass.used'
   if (breakGlass && review === 'closed' && from === state) return 'breakglass.reviewed'
   if (from === state) return undefined
-  switch (state) {
-    case 'PENDING':
-      return 'approval.pending'
-    case 'APPROVED':
-      return from === 'RECEIVED' ? undefined : 'approval.approved'
-    case 'DENIED':
-      return 'approval.denied'
-    case 'EXPIRED':
-      return 'approval.expired'
-    case 'CANCELLED':
-      return 'approval.cancelled'
-    case 'REVOKED':
-      return 'approval.revoked'
-    case 'UNKNOWN':
-      return 'approval.unknown'
-    case 'EXECUTING':
-    case 'SUCCEEDED':
-    case 'FAILED':
-      return undefined
-  }
+  // an approval that repeats an earlier one was nobody's decision
+  return from === 'RECEIVED' && state === 'APPROVED' ? undefined : EVENTS[state]
+}
+
+const EVENTS: Readonly<Partial<Record<ApprovalState, NotificationEvent>>> = {
+  PENDING: 'approval.pending',
+  APPROVED: 'approval.approved',
+  DENIED: 'approval.denied',
+  EXPIRED: 'approval.expired',
+  CANCELLED: 'approval.cancelled',
+  REVOKED: 'approval.revoked',
+  UNKNOWN: 'approval.unknown',
 }
 
 /** A restart announces the same thing, whatever changed meanwhile. */

@@ -2,46 +2,24 @@
  * The gateway over real sockets: a broker's listener in front, an upstream as witness behind, a real store between.
  * What matters is what the upstream saw, when it saw it, and what the ledger holds.
  */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import type { IncomingHttpHeaders } from 'node:http'
 import { connect } from 'node:tls'
 import type { TLSSocket } from 'node:tls'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { after, afterEach, before, beforeEach, describe, it } from 'mocha'
 import { Agent, request } from 'undici'
-import { createApprovals } from '../../broker/approvals/approvals.ts'
-import { createPreviews } from '../../broker/approvals/preview.ts'
-import { createTargets } from '../../broker/approvals/target.ts'
-import { createKinds } from '../../broker/discovery/kinds.ts'
-import { createDirectClients } from '../../broker/identity/direct.ts'
-import { createOidc } from '../../broker/identity/oidc.ts'
 import type { Approvals } from '../../broker/approvals/approvals.ts'
-import { openConnection } from '../../broker/credentials/connection.ts'
-import type { ClusterConnection } from '../../broker/credentials/connection.ts'
-import { createBodies, MAX_BODIES_BYTES } from '../../broker/gateway/body.ts'
-import { createRunning, MAX_OPEN_PER_REQUESTER } from '../../broker/gateway/running.ts'
+import { MAX_OPEN_PER_REQUESTER } from '../../broker/gateway/running.ts'
 import type { Running } from '../../broker/gateway/running.ts'
-import { createGateway } from '../../broker/gateway/serve.ts'
-import { checkByKeys, createTokenVerifier } from '../../broker/identity/service-account-tokens.ts'
-import { createSidecars } from '../../broker/identity/sidecars.ts'
-import { createContainers } from '../../broker/identity/containers.ts'
-import { createNaming } from '../../broker/identity/naming.ts'
-import { createMatcher, createOwners } from '../../broker/identity/registrations.ts'
 import type { Registration } from '../../broker/identity/registrations.ts'
-import { createDecider } from '../../shared/policy/decide.ts'
-import { readPolicySet } from '../../shared/policy/policy-set.ts'
-import { startServer } from '../../broker/server.ts'
-import type { RunningServer } from '../../broker/server.ts'
-import { openSqliteStore } from '../../broker/store/sqlite/client.ts'
 import type { Store } from '../../broker/store/store.ts'
 import type { AgentTag } from '../../shared/agent-tag.ts'
-import { createLog } from '../../shared/log.ts'
 import type { AuditEvent } from '../../shared/wire.ts'
 import { makeCertificates } from '../support/certificates.ts'
 import type { Certificates } from '../support/certificates.ts'
+import { startGateway } from '../support/running-gateway.ts'
+import type { Gate, RunningGateway } from '../support/running-gateway.ts'
 import { makeSidecarKey, TAG } from '../support/sidecar-keys.ts'
 import type { SidecarKey } from '../support/sidecar-keys.ts'
 import { podWith, startUpstream } from '../support/upstream.ts'
@@ -64,16 +42,8 @@ const REGISTRATIONS: readonly Registration[] = [
   { name: 'deployer', match: { executables: ['/opt/deploy'], uids: [1000] } },
 ]
 const N = '/api/v1/namespaces/agents'
-const now = Date.now
 
 const PLANNER = 'c'.repeat(64)
-
-/** A store whose appends can be delayed or made to fail. */
-interface Gate {
-  store: Store
-  hold: Promise<void> | undefined
-  fail: boolean
-}
 
 const asObject = (text: string): Record<string, unknown> =>
   JSON.parse(text) as Record<string, unknown>
@@ -85,16 +55,13 @@ interface Reply {
 }
 
 describe('the gateway', () => {
-  const log = createLog('test', 'silent')
   let upstream: Upstream
   let certificates: Certificates
-  let dir: string
-  let connection: ClusterConnection
   let store: Store
   let gate: Gate
   let approvals: Approvals
   let running: Running
-  let server: RunningServer
+  let server: RunningGateway
   let key: SidecarKey
   let token: string
   let client: Agent
@@ -113,89 +80,18 @@ describe('the gateway', () => {
   })
 
   beforeEach(async () => {
-    dir = await mkdtemp(join(tmpdir(), 'nestgate-gateway-'))
-    await writeFile(join(dir, 'tls.crt'), certificates.cert)
-    await writeFile(join(dir, 'tls.key'), certificates.key)
     upstream.seen.length = 0
     upstream.podFetches = 0
     upstream.pod = podWith([{ name: 'planner', id: PLANNER }])
     upstream.onRequest = (_request, response) =>
       response.writeHead(200, { 'content-type': 'application/json' }).end('{"kind":"Pod"}')
-    connection = await openConnection(
-      {
-        name: 'test',
-        server: upstream.url,
-        caFile: upstream.caFile,
-        credential: { tokenFile: upstream.tokenFile },
-        serviceAccountTokens: { verify: 'jwks', issuer: upstream.issuer },
-      },
-      now,
-    )
-    store = await openSqliteStore({ file: join(dir, 'nestgate.db'), log, now })
-    gate = { store, hold: undefined, fail: false }
-    const gated: Store = {
-      ...store,
-      append: async (entries) => {
-        if (gate.fail) throw new Error('disk full')
-        await gate.hold
-        return store.append(entries)
-      },
-    }
-    approvals = createApprovals({ store, log, now })
-    const verifiers = new Map([
-      ['test', createTokenVerifier(checkByKeys(connection, upstream.issuer, now), now)],
-    ])
-    const sidecars = createSidecars({ verifiers, now })
-    const policy = readPolicySet([{ file: 'policy.yaml', text: POLICY }])
-    if ('problems' in policy) throw new Error(policy.problems.join())
-    const connections = new Map([['test', connection]])
-    const decider = createDecider(policy, { acceptVerdicts: ['exclusive'] })
-    running = createRunning()
-    const bodies = createBodies(MAX_BODIES_BYTES)
-    const gateway = createGateway({
-      clusters: { get: (name) => (name === 'test' ? { connection } : undefined) },
-      sidecars,
-      direct: createDirectClients(createOidc([], { log, now })),
-      owners: createOwners(REGISTRATIONS),
-      kinds: createKinds({ log, now }),
-      targets: createTargets({ now }),
-      previews: createPreviews({ now }),
-      naming: createNaming({
-        matcher: createMatcher(REGISTRATIONS),
-        containers: createContainers({ connections, log, now }),
-        now,
-      }),
-      decider,
-      approvals,
-      store: gated,
-      bodies,
-      running,
-      log,
-      now,
-    })
-    server = await startServer({
-      config: {
-        listen: { host: '127.0.0.1', port: 0 },
-        tls: { certFile: join(dir, 'tls.crt'), keyFile: join(dir, 'tls.key') },
-      },
-      gateway,
-      api: (_request, response) => response.writeHead(404).end(),
-      log,
-      now,
-    })
-    const headers = { authorization: `Bearer ${token}`, 'nestgate-cluster': 'test' }
-    await sidecars.register(
-      { headers, rawHeaders: Object.entries(headers).flat() },
-      await key.proof(),
-    )
+    const started = { upstream, certificates, key, token, policy: POLICY }
+    server = await startGateway({ ...started, registrations: REGISTRATIONS })
+    ;({ store, approvals, running, gate } = server)
   })
 
   afterEach(async () => {
     await server.close()
-    approvals.close()
-    await store.close()
-    await connection.close()
-    await rm(dir, { recursive: true })
   })
 
   async function headersFor(
@@ -823,7 +719,7 @@ describe('the gateway', () => {
         200,
         ticket?.id,
       ])
-      expect(passed.headers['warning']).to.contain('approved by alice')
+      expect(passed.headers.warning).to.contain('approved by alice')
       expect((await away()).text, 'a new one')
         .to.contain('approval_pending')
         .and.not.to.contain(ticket?.id)

@@ -90,7 +90,7 @@ export function storeSuite(name: string, create: () => Database): void {
         subject: { type: 'person', name: 'carol', podUid: 'pod-9' },
         agent: 'scanner',
         chain: ['shell', 'shell', 'orchestrator'],
-        tag: { verdict: 'exclusive', verified: { ...intent().tag?.verified!, exe: '/opt/scan' } },
+        tag: { verdict: 'exclusive', verified: { ...intent().tag!.verified!, exe: '/opt/scan' } },
         request: {
           verb: 'create',
           resource: 'pods',

@@ -7,6 +7,8 @@ import { createApi } from '../../broker/api/api.ts'
 import type { SidecarAuthenticator } from '../../broker/api/sidecar-routes.ts'
 import { createApprovals } from '../../broker/approvals/approvals.ts'
 import type { Approvals } from '../../broker/approvals/approvals.ts'
+import type { DirectClients } from '../../broker/identity/direct.ts'
+import type { IssuerSettings } from '../../broker/identity/oidc-config.ts'
 import { createPeople } from '../../broker/identity/people.ts'
 import { createClusters } from '../../broker/clusters/registry.ts'
 import type { Person, PersonSettings } from '../../broker/identity/people.ts'
@@ -45,22 +47,36 @@ const sidecars: SidecarAuthenticator = {
   },
 }
 
-/** Starts it. @param wrap - puts another store before the real one @param more - person `brief` is, beside a reviewer */
+/** What else the API may have. */
+export interface ApiExtras {
+  readonly direct?: DirectClients
+  readonly issuers?: readonly IssuerSettings[]
+}
+
+/**
+ * Starts it.
+ *
+ * @param wrap - puts another store before the real one
+ * @param more - what person `brief` is, beside a reviewer
+ * @param extras - issuers of people, and how to sign in with them
+ */
 export async function startApi(
   wrap: (store: Store) => Store = (store) => store,
   more: Partial<Person> = {},
+  { direct, issuers = [] }: ApiExtras = {},
 ): Promise<ApiServer> {
   const { file, remove } = newFile()
   const store = await open(file)
   const approvals = createApprovals({ store, log: SILENT, now: Date.now })
-  const people = createPeople([
+  const known = [
     person('alice', 'reviewer'),
     person('bob', 'reviewer', { groups: ['sre'] }),
     person('eve', 'reviewer', { groups: ['security'], names: ['oidc:eve'] }),
     person('brief', 'reviewer', more),
     person('carol', 'auditor'),
     person('root', 'admin'),
-  ])
+  ]
+  const people = createPeople(known, direct)
   const policy = {
     status: () => ({ digest: '0'.repeat(64), rules: 0, loadedAt: 0, warnings: [], problems: [] }),
   }
@@ -73,6 +89,7 @@ export async function startApi(
     store: wrap(store),
     people,
     sidecars,
+    issuers,
     log: SILENT,
     now: Date.now,
   })

@@ -1,8 +1,10 @@
 import { expect } from 'chai'
 import { createHash } from 'node:crypto'
 import { describe, it } from 'mocha'
+import type { DirectClients } from '../../../broker/identity/direct.ts'
 import { createPeople, hasRole } from '../../../broker/identity/people.ts'
 import type { Role } from '../../../broker/identity/roles.ts'
+import { refuse } from '../../../shared/reasons.ts'
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex')
 const people = createPeople([
@@ -63,4 +65,57 @@ describe('people of the configuration', () => {
       expect(hasRole({ name: 'x', roles: [role] }, needed)).to.equal(expected)
     })
   }
+})
+
+describe('people that an issuer vouches for', () => {
+  const subject = {
+    ...{ issuer: 'https://idp.example', sub: '17', name: 'corp:dora', expiresAtMs: 5 },
+    ...{ names: ['https://idp.example#17', 'dora@example.com'], groups: ['sre'] },
+    roles: ['reviewer'] as const,
+  }
+  const asked: string[] = []
+  const direct: DirectClients = {
+    handles: ({ headers }) => headers.authorization?.startsWith('Bearer oidc-') === true,
+    authenticate({ headers }) {
+      asked.push(headers.authorization ?? '')
+      const isGood = headers.authorization === 'Bearer oidc-good'
+      return Promise.resolve(isGood ? subject : refuse('issuer_unavailable', 'corp'))
+    },
+    subjectOf: () => Promise.reject(new Error('not for people')),
+  }
+  const both = createPeople(
+    [{ name: 'alice', roles: ['reviewer'], tokenSha256: sha256('oidc-alice') }],
+    direct,
+  )
+  const send = (...lines: string[]): Promise<object> =>
+    both.authenticate({
+      headers: { authorization: lines[0] },
+      rawHeaders: lines.flatMap((line) => ['Authorization', line]),
+    })
+
+  it('have name, other names, groups, roles and end of their token, and nothing else of it', async () => {
+    expect(await send('Bearer oidc-good')).to.deep.equal({
+      ...{ name: 'corp:dora', names: subject.names, groups: ['sre'], roles: ['reviewer'] },
+      expiresAtMs: 5,
+    })
+  })
+
+  it('are refused as their issuer’s check says', async () => {
+    expect(await send('Bearer oidc-bad')).to.include({ refused: 'issuer_unavailable' })
+  })
+
+  it('are refused with two Authorization headers, without being looked at', async () => {
+    asked.length = 0
+    expect(await send('Bearer oidc-good', 'Bearer oidc-good')).to.include({
+      refused: 'header_invalid',
+    })
+    expect(asked).to.deep.equal([])
+  })
+
+  it('do not hide those of the configuration, whose tokens are sent nowhere', async () => {
+    asked.length = 0
+    expect(await send('Bearer oidc-alice')).to.deep.include({ name: 'alice' })
+    expect(await send('Bearer other')).to.include({ refused: 'credentials_invalid' })
+    expect(asked).to.deep.equal([])
+  })
 })

@@ -74,7 +74,7 @@ describe('strict JSON', () => {
     ['a trailing comma', '[1,]', /no JSON/],
     ['comments', '{/**/}', /key/],
     ['nothing', '', /no JSON/],
-    ['nesting beyond the limit', `${'['.repeat(MAX_JSON_DEPTH + 2)}`, /nested/],
+    ['nesting beyond the limit', '['.repeat(MAX_JSON_DEPTH + 2), /nested/],
     ['more values than the limit', `[${'0,'.repeat(MAX_JSON_VALUES)}0]`, /more than/],
   ]
   for (const [what, text, reason] of refused)

@@ -1,0 +1,432 @@
+/**
+ * The decision on the way of a request: effective actions, terms of approval, targets, break-glass, direct clients. Over
+ * real sockets and a real store; what matters is what the upstream saw, and as whom.
+ */
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect } from 'chai'
+import { after, afterEach, before, beforeEach, describe, it } from 'mocha'
+import { Agent, request } from 'undici'
+import type { AgentTag } from '../../shared/agent-tag.ts'
+import type { AuditEvent } from '../../shared/wire.ts'
+import { makeCertificates } from '../support/certificates.ts'
+import { startGateway } from '../support/running-gateway.ts'
+import type { RunningGateway } from '../support/running-gateway.ts'
+import { mintRunnerToken, startRunnerIssuer } from '../support/runner-issuer.ts'
+import type { RunnerIssuer } from '../support/runner-issuer.ts'
+import { makeSidecarKey, TAG } from '../support/sidecar-keys.ts'
+import type { SidecarKey } from '../support/sidecar-keys.ts'
+import { startUpstream } from '../support/upstream.ts'
+import type { Seen, Upstream } from '../support/upstream.ts'
+import { writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+const POLICY = `apiVersion: nestgate.dev/v1alpha1
+kind: Policy
+rules:
+- {id: read, match: {verbs: [get, list, watch], resources: ['*']}, effect: allow}
+- {id: maps, match: {verbs: [create, update, patch], resources: [configmaps]}, effect: allow}
+- {id: evictions, match: {verbs: [create], resources: [pods/eviction]}, effect: allow}
+- {id: deletes, match: {verbs: [delete], resources: [pods]}, effect: hold, reason: somebody looks}
+- {id: logs, match: {verbs: [get], resources: [pods/log]}, effect: hold}
+- {id: returns, match: {verbs: [delete], resources: [services]}, effect: hold, approval: {mode: return}}
+- {id: hasty, match: {verbs: [delete], resources: [configmaps]}, effect: hold, approval: {hold: 1s}}
+- {id: again, match: {verbs: [delete], resources: [events]}, effect: hold, approval: {reuse: 10m}}
+- {id: glass, match: {verbs: [delete], resources: [deployments], apiGroups: [apps]}, effect: breakGlass}
+- {id: hidden, match: {verbs: [create], resources: [services]}, effect: allow, mask: secrets}
+- {id: taped, match: {verbs: [connect], resources: [pods/exec]}, effect: allow, record: true}
+- {id: labelled, match: {verbs: [create], resources: [pods], labels: {app: [web]}}, effect: allow}
+- {id: granted, match: {verbs: [patch], resources: [services], subjects: ['ci:*']}, effect: allow, grant: {groups: [deployers]}}
+- {id: no-node-exec, match: {actions: [node-exec]}, effect: deny}
+- {id: nodes, match: {verbs: [connect], resources: [nodes/proxy]}, effect: allow}
+- {id: no-exec-here, match: {verbs: [connect], resources: [pods/exec], namespaces: [kube-system]}, effect: deny}
+`
+const N = '/api/v1/namespaces/agents'
+
+interface Reply {
+  readonly status: number
+  readonly headers: IncomingHttpHeaders
+  readonly text: string
+}
+
+describe('the decision on the way of a request', () => {
+  const certificates = makeCertificates({ hosts: ['127.0.0.1'] })
+  let upstream: Upstream
+  let issuer: RunnerIssuer & { close(): Promise<void> }
+  let server: RunningGateway
+  let key: SidecarKey
+  let token: string
+  let client: Agent
+  /** What the object that is asked for looks like. */
+  let object: object
+
+  before(async () => {
+    upstream = await startUpstream()
+    issuer = await startRunnerIssuer({ host: '127.0.0.1', ...certificates })
+    token = await upstream.token()
+    key = await makeSidecarKey()
+    client = new Agent({ connect: { ca: certificates.ca }, pipelining: 1 })
+    writeFileSync(caFile, certificates.ca)
+  })
+
+  after(async () => {
+    await client.destroy()
+    await upstream.close()
+    await issuer.close()
+  })
+
+  const caFile = join(tmpdir(), `nestgate-ci-ca-${process.pid}.pem`)
+
+  beforeEach(async () => {
+    upstream.seen.length = 0
+    object = { kind: 'Pod', metadata: { name: 'p', uid: 'uid-a', resourceVersion: '1' } }
+    upstream.onRequest = (_request, response) => {
+      response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(object))
+    }
+    server = await startGateway({
+      ...{ upstream, certificates, key, token, policy: POLICY },
+      registrations: [
+        { name: 'owned', match: { uids: [TAG.verified?.uid ?? 0] }, owners: ['olga'] },
+      ],
+      oidc: [{ name: 'ci', issuer: issuer.issuer, audiences: ['nestgate'], caFile }],
+    })
+  })
+
+  afterEach(async () => {
+    await server.close()
+  })
+
+  async function send(
+    method: string,
+    path: string,
+    headers: Record<string, string>,
+    body?: string,
+  ): Promise<Reply> {
+    const answer = await request(`https://127.0.0.1:${server.port}/clusters/test${path}`, {
+      method: method as 'GET',
+      dispatcher: client,
+      headers: body === undefined ? headers : { 'content-type': 'application/json', ...headers },
+      ...(body === undefined ? {} : { body }),
+    })
+    return { status: answer.statusCode, headers: answer.headers, text: await answer.body.text() }
+  }
+
+  /** As an agent's sidecar sends it. */
+  async function call(
+    method: string,
+    path: string,
+    more: Record<string, string> = {},
+    body?: string,
+    tag: AgentTag = TAG,
+  ): Promise<Reply> {
+    const own = { authorization: `Bearer ${token}`, 'nestgate-agent': await key.tag(tag) }
+    return send(method, path, { ...own, 'nestgate-hold': 'wait', ...more }, body)
+  }
+
+  /** As a pipeline sends it. */
+  async function ci(
+    method: string,
+    path: string,
+    more: Record<string, string> = {},
+  ): Promise<Reply> {
+    const jwt = await mintRunnerToken(issuer, { sub: 'repo:shop' })
+    return send(method, path, { authorization: `Bearer ${jwt}`, ...more })
+  }
+
+  /** What reached the upstream with an effect. */
+  const effects = (): readonly Seen[] => upstream.seen.filter(({ method }) => method !== 'GET')
+  const entries = async (kind: string): Promise<readonly AuditEvent[]> =>
+    (await server.store.events({ kind }, 100)).toReversed()
+  const heldId = ({ status, headers }: Reply): string => {
+    expect(status).to.equal(202)
+    return String(headers['nestgate-held'])
+  }
+  const approve = (id: string, reviewer = 'alice'): Promise<object> =>
+    server.approvals.decide({ id, reviewer, approve: true, reason: 'fine' })
+
+  async function state(id: string, wanted: string): Promise<void> {
+    const end = performance.now() + 5000
+    while ((await server.store.approval(id))?.state !== wanted && performance.now() < end)
+      await sleep(10)
+    expect(await server.store.approval(id)).to.include({ state: wanted })
+  }
+
+  describe('what a request amounts to', () => {
+    it('an eviction is held by the rule that holds deletions, though another allows it', async () => {
+      const answer = await call('POST', `${N}/pods/p/eviction`, {}, '{"metadata":{"name":"p"}}')
+      const approval = await server.store.approval(heldId(answer))
+      expect(approval).to.deep.include({ verb: 'create', rules: ['deletes'] })
+      expect(effects()).to.have.length(0)
+    })
+
+    it('a command through a node is denied by its action, and by the pod that it is for', async () => {
+      for (const [path, rule] of [
+        ['exec/agents/p/main', 'no-node-exec'],
+        ['exec/kube-system/p/main', 'no-'],
+      ] as const) {
+        const answer = await call('POST', `/api/v1/nodes/n1/proxy/${path}?command=id`)
+        expect([answer.status, answer.text.includes(rule)]).to.deep.equal([403, true])
+      }
+      expect(upstream.seen).to.have.length(0)
+    })
+
+    it('a kind that the cluster does not serve is refused, and so is a wrong scope', async () => {
+      for (const path of [
+        `${N}/widgets/w`,
+        `${N}/nodes/n1`,
+        '/apis/none.example/v1/things',
+        `${N}/pods/p/none`,
+      ]) {
+        upstream.onRequest = (_request, response) => response.writeHead(404).end('{}')
+        const answer = await call('GET', path)
+        expect([path, answer.status, answer.text.includes('kind_unknown')]).to.deep.equal([
+          path,
+          404,
+          true,
+        ])
+      }
+    })
+
+    it('a body that policy asks about must be readable, and readable one way', async () => {
+      const path = `${N}/pods`
+      const good = await call('POST', path, {}, '{"metadata":{"name":"a","labels":{"app":"web"}}}')
+      expect(good.status).to.equal(200)
+      const other = await call('POST', path, {}, '{"metadata":{"name":"a","labels":{"app":"db"}}}')
+      expect(other.text).to.include('policy_no_match')
+      const twice = '{"metadata":{"name":"a","labels":{"app":"db"},"labels":{"app":"web"}}}'
+      expect((await call('POST', path, {}, twice)).text).to.include('body_ambiguous')
+      const protobuf = { 'content-type': 'application/vnd.kubernetes.protobuf' }
+      const opaque = await call('POST', path, protobuf, 'k8s\u0000xyz')
+      expect([opaque.status, opaque.text.includes('body_opaque')]).to.deep.equal([415, true])
+      expect(effects()).to.have.length(1)
+    })
+
+    it('is in the ledger as policy saw it', async () => {
+      await call('DELETE', `${N}/pods/p?gracePeriodSeconds=0`)
+      const [intent] = await entries('intent')
+      expect(intent?.entry)
+        .to.have.nested.property('request.attributes.actions')
+        .deep.equal(['force-delete'])
+      expect(intent?.entry).to.have.nested.property('decision.effect', 'hold')
+    })
+  })
+
+  it('what this broker cannot do yet is refused, not left out', async () => {
+    const masked = await call('POST', `${N}/services`, {}, '{"metadata":{"name":"a"}}')
+    expect(masked.text).to.include('obligation_unsupported').and.to.include('masking')
+    const exec = await call('POST', `${N}/pods/p/exec?command=ls`)
+    expect(exec.text).to.include('obligation_unsupported').and.to.include('recording')
+    expect(upstream.seen).to.have.length(0)
+  })
+
+  describe('approval', () => {
+    it('shows what goes, as the caller may see it, and tells the ledger what was looked at', async () => {
+      const id = heldId(await call('DELETE', `${N}/pods/p`))
+      const approval = await server.store.approval(id)
+      expect(approval?.target).to.include({ uid: 'uid-a', resourceVersion: '1' })
+      expect(approval?.preview?.text).to.include('kind: Pod').and.to.include('name: p')
+      expect(approval?.owners).to.deep.equal(['olga'])
+      const looked = upstream.seen
+      expect(looked).to.have.length.greaterThan(0)
+      for (const { method, headers } of looked) {
+        expect(method).to.equal('GET')
+        expect(headers['impersonate-user']).to.equal('system:serviceaccount:agents:worker')
+      }
+      const noted = (await entries('system')).map(
+        ({ entry }) => entry['detail'] as { auditId: string },
+      )
+      expect(noted.map(({ auditId }) => auditId)).to.include.members(
+        looked.map(({ headers }) => headers['audit-id']),
+      )
+    })
+
+    it('is not the owner’s to give', async () => {
+      const id = heldId(await call('DELETE', `${N}/pods/p`))
+      expect(await approve(id, 'Olga')).to.include({ refused: 'self_approval' })
+    })
+
+    it('is worth nothing once the target has changed', async () => {
+      const id = heldId(await call('DELETE', `${N}/pods/p`))
+      await approve(id)
+      object = { kind: 'Pod', metadata: { name: 'p', uid: 'uid-b', resourceVersion: '9' } }
+      const answer = await call('DELETE', `${N}/pods/p`, { 'nestgate-request': id })
+      expect([answer.status, answer.text.includes('approval_target_changed')]).to.deep.equal([
+        409,
+        true,
+      ])
+      expect(effects()).to.have.length(0)
+      await state(id, 'FAILED')
+    })
+
+    it('passes a status that a controller wrote meanwhile', async () => {
+      const id = heldId(await call('DELETE', `${N}/pods/p`))
+      await approve(id)
+      object = {
+        kind: 'Pod',
+        metadata: { name: 'p', uid: 'uid-a', resourceVersion: '2' },
+        status: { phase: 'Running' },
+      }
+      const answer = await call('DELETE', `${N}/pods/p`, { 'nestgate-request': id })
+      expect(answer.status).to.equal(200)
+      expect(answer.headers.warning).to.match(/^299 nestgate ".*approved by alice/)
+    })
+
+    it('is denied where the target cannot be checked', async () => {
+      const id = heldId(await call('DELETE', `${N}/pods/p`))
+      await approve(id)
+      upstream.onRequest = (_request, response) => response.writeHead(500).end()
+      const answer = await call('DELETE', `${N}/pods/p`, { 'nestgate-request': id })
+      expect(answer.text).to.include('target_unreadable')
+      expect(effects()).to.have.length(0)
+    })
+
+    it('is asked once for one request, however often it is sent', async () => {
+      const first = heldId(await call('DELETE', `${N}/pods/p`))
+      expect(heldId(await call('DELETE', `${N}/pods/p`))).to.equal(first)
+      expect(await server.approvals.list({ states: ['PENDING'] }, 10)).to.have.length(1)
+    })
+
+    it('answers the repeat of a denied request as the first', async () => {
+      const id = heldId(await call('DELETE', `${N}/pods/p`))
+      await server.approvals.decide({ id, reviewer: 'alice', approve: false, reason: 'keep it' })
+      const again = await call('DELETE', `${N}/pods/p`)
+      expect(again.text).to.include('approval_denied').and.to.include('keep it')
+      expect(await server.approvals.list({ states: ['PENDING'] }, 10)).to.have.length(0)
+    })
+
+    it('is for later where the rule wants it so', async () => {
+      const away = (): Promise<Reply> => call('DELETE', `${N}/services/s`)
+      const answer = await away()
+      expect([answer.status, answer.headers['retry-after']]).to.deep.equal([403, '30'])
+      const [ticket] = await server.approvals.list({ states: ['PENDING'] }, 10)
+      expect(answer.text).to.include(ticket?.id)
+      await approve(ticket!.id)
+      const other = { ...TAG, instanceId: 'another-run' }
+      const passed = await call('DELETE', `${N}/services/s`, {}, undefined, other)
+      expect(passed.status).to.equal(200)
+      expect((await away()).text).to.include('approval_pending')
+      expect(effects()).to.have.length(1)
+    })
+
+    it('may be used again by the very same request, for as long as the rule says', async () => {
+      const id = heldId(await call('DELETE', `${N}/events/e`))
+      await approve(id)
+      expect((await call('DELETE', `${N}/events/e`, { 'nestgate-request': id })).status).to.equal(
+        200,
+      )
+      await state(id, 'SUCCEEDED')
+      const again = await call('DELETE', `${N}/events/e`)
+      expect(again.status).to.equal(200)
+      expect(await server.store.approval(String(again.headers['nestgate-request-id']))).to.include({
+        reusedFrom: id,
+      })
+      heldId(await call('DELETE', `${N}/events/other`))
+    })
+
+    it('that is revoked ends the stream that runs on it', async () => {
+      upstream.onRequest = (incoming: IncomingMessage, response: ServerResponse) => {
+        if (incoming.url?.includes('/log') !== true) {
+          response
+            .writeHead(200, { 'content-type': 'application/json' })
+            .end(JSON.stringify(object))
+          return
+        }
+        response.writeHead(200, { 'content-type': 'text/plain' })
+        response.write('first line\n')
+      }
+      const path = `${N}/pods/p/log?follow=true`
+      const id = heldId(await call('GET', path))
+      await approve(id)
+      const running = call('GET', path, { 'nestgate-request': id }).catch((error: unknown) => error)
+      await state(id, 'EXECUTING')
+      await server.approvals.revoke({ id, reviewer: 'bob', reason: 'enough' })
+      expect(await running).to.be.instanceOf(Error)
+      await state(id, 'REVOKED')
+      const end = performance.now() + 3000
+      while ((await entries('outcome')).length === 0 && performance.now() < end) await sleep(10)
+      const outcomes = (await entries('outcome')).map(({ entry }) => entry)
+      expect(outcomes.at(-1)).to.include({ requestId: id, reason: 'revoked' })
+    })
+  })
+
+  it('break-glass goes ahead at once, and stays open for its review', async () => {
+    object = { kind: 'Deployment', metadata: { name: 'd', uid: 'uid-d', resourceVersion: '1' } }
+    const answer = await call('DELETE', '/apis/apps/v1/namespaces/agents/deployments/d')
+    expect([answer.status, String(answer.headers.warning).includes('break-glass')]).to.deep.equal([
+      200,
+      true,
+    ])
+    await state(String(answer.headers['nestgate-request-id']), 'SUCCEEDED')
+    const [open] = await server.approvals.list({ review: 'open' }, 10)
+    expect(open).to.include({ breakGlass: true, state: 'SUCCEEDED' })
+    expect(open?.id).to.equal(answer.headers['nestgate-request-id'])
+    const intent = (await entries('intent')).at(-1)?.entry
+    expect(intent?.['approval']).to.include({ breakGlass: true })
+  })
+
+  describe('a direct client', () => {
+    it('acts as its subject, with the groups of the rule and none of its own', async () => {
+      const answer = await ci('PATCH', `${N}/services/s`, {
+        'impersonate-user': 'admin',
+        'impersonate-group': 'system:masters',
+      })
+      expect(answer.status).to.equal(200)
+      const [{ headers }] = upstream.seen as [Seen]
+      expect(headers['impersonate-user']).to.equal('ci:repo:shop')
+      expect(headers['impersonate-group']).to.equal('deployers')
+      const [intent] = await entries('intent')
+      expect(intent?.entry).to.deep.include({ subject: { type: 'oidc', name: 'ci:repo:shop' } })
+      expect(intent?.entry).not.to.have.property('tag')
+    })
+
+    it('waits where it is, and goes through once approved', async () => {
+      const waiting = ci('DELETE', `${N}/pods/p`)
+      let ticket
+      while (ticket === undefined) {
+        await sleep(10)
+        ;[ticket] = await server.approvals.list({ states: ['PENDING'] }, 1)
+      }
+      expect(await approve(ticket.id, 'CI:repo:shop')).to.include({ refused: 'self_approval' })
+      await approve(ticket.id)
+      const answer = await waiting
+      expect([answer.status, answer.headers['nestgate-request-id']]).to.deep.equal([200, ticket.id])
+    })
+
+    it('is told to come back when the time of the rule is over', async () => {
+      const answer = await ci('DELETE', `${N}/configmaps/c`)
+      expect(answer.text).to.include('approval_pending')
+      const [ticket] = await server.approvals.list({ states: ['PENDING'] }, 1)
+      await approve(ticket!.id)
+      expect((await ci('DELETE', `${N}/configmaps/c`)).status).to.equal(200)
+    })
+
+    it('may ask to be told at once', async () => {
+      const answer = await ci('DELETE', `${N}/pods/p`, { 'nestgate-approval': 'return' })
+      expect(answer.text).to.include('approval_pending')
+    })
+
+    it('cannot claim a ticket by naming it, nor speak as an agent', async () => {
+      const id = heldId(await call('DELETE', `${N}/pods/p`))
+      await approve(id)
+      const claimed = await ci('DELETE', `${N}/pods/p`, {
+        'nestgate-request': id,
+        'nestgate-approval': 'return',
+      })
+      expect(claimed.text).to.include('approval_pending')
+      const tagged = await ci('GET', `${N}/pods/p`, { 'nestgate-agent': await key.tag(TAG) })
+      expect(tagged.status).to.equal(401)
+      expect(effects()).to.have.length(0)
+    })
+
+    it('is refused with a token that is not its issuer’s', async () => {
+      const jwt = await mintRunnerToken(issuer, { sub: 'repo:shop', aud: 'somebody-else' })
+      const answer = await send('GET', `${N}/pods/p`, { authorization: `Bearer ${jwt}` })
+      expect([answer.status, answer.text.includes('credentials_invalid')]).to.deep.equal([
+        401,
+        true,
+      ])
+      expect(upstream.seen).to.have.length(0)
+    })
+  })
+})
