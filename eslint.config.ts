@@ -17,7 +17,7 @@ const homes = {
   'http-proxy-middleware': ['sidecar/forward.ts'],
   'fast-json-patch': ['webhook/patch.ts'],
   'node-forge': ['scripts/**/*.ts', 'cli/certificates.ts'],
-  'node:sqlite': ['broker/store/sqlite/**/*.ts'],
+  'node:sqlite': ['broker/store/sqlite/**/*.ts', 'cli/login-store.ts'],
   commander: ['cli/**/*.ts'],
   diff: ['broker/approvals/preview-text.ts'],
   '@bufbuild/cel': ['shared/policy/condition*.ts'],

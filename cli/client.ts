@@ -12,6 +12,12 @@ const MAX_ANSWER_BYTES = 80 * 1024 * 1024
 /** The broker refused or could not be asked, or what was asked for cannot be done; exit code 1. The message is untrusted text. */
 export class CallError extends Error {
   override readonly name = 'CallError'
+  /** The broker's reason code, where it gave one; untrusted as well. */
+  readonly code: string | undefined
+  constructor(message: string, code?: string) {
+    super(message)
+    this.code = code
+  }
 }
 
 /** A server-sent event; its data is not yet checked. */
@@ -57,7 +63,10 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
   // events may go on for ever; each of them is bounded by itself
   const endless = agent(-1)
   const base = url.href.endsWith('/') ? url.href : `${url.href}/`
-  const headers = { authorization: `Bearer ${token}`, accept: 'application/json' }
+  const headers = {
+    ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+    accept: 'application/json',
+  }
 
   async function call<T>(
     schema: z.ZodType<T>,
@@ -79,7 +88,7 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
       throw unreachable(error)
     }
     const value = parseJson(text)
-    if (status !== 200) throw new CallError(problemText(status, value))
+    if (status !== 200) throw problemOf(status, value)
     const parsed = schema.safeParse(value)
     if (!parsed.success) throw new CallError('the broker’s answer is not what was expected')
     return parsed.data
@@ -115,7 +124,7 @@ async function* follow(
       headers: { ...headers, accept: 'text/event-stream' },
     })
     if (statusCode !== 200) {
-      throw new CallError(problemText(statusCode, parseJson(await body.text())))
+      throw problemOf(statusCode, parseJson(await body.text()))
     }
     yield* readEvents(body)
   } catch (error) {
@@ -146,12 +155,13 @@ async function* readEvents(body: AsyncIterable<Buffer>): AsyncGenerator<ServerEv
   }
 }
 
-function problemText(status: number, value: unknown): string {
+function problemOf(status: number, value: unknown): CallError {
   const problem = problemSchema.safeParse(value)
-  if (!problem.success) return `the broker answered with status ${status}`
+  if (!problem.success) return new CallError(`the broker answered with status ${status}`)
   const { title, detail, code, requestId } = problem.data
   const text = detail === undefined ? title : `${title}: ${detail}`
-  return requestId === undefined ? `${text} (${code})` : `${text} (${code}, request ${requestId})`
+  const more = requestId === undefined ? code : `${code}, request ${requestId}`
+  return new CallError(`${text} (${more})`, code)
 }
 
 function parseJson(text: string): unknown {

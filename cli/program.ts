@@ -4,6 +4,8 @@ import { addApprovals } from './approvals.ts'
 import { addAudit } from './audit.ts'
 import { CallError, createClient } from './client.ts'
 import type { BrokerClient } from './client.ts'
+import { addLogin } from './login.ts'
+import { storedToken } from './login-session.ts'
 import { plain } from './output.ts'
 import { brokerSettings, UsageError } from './settings.ts'
 import type { Environment, GlobalOptions, OutputFormat } from './settings.ts'
@@ -71,7 +73,7 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
     .option('--broker <url>', 'address of the broker (NESTGATE_BROKER_URL)')
     .option(
       '--token-file <file>',
-      'file with your token (NESTGATE_TOKEN_FILE, or the token in NESTGATE_TOKEN)',
+      'file with your token (NESTGATE_TOKEN_FILE, or the token in NESTGATE_TOKEN); else nestgate login',
     )
     .option('--ca-file <file>', 'certificates that the broker’s must come from (NESTGATE_CA_FILE)')
     .addOption(
@@ -98,7 +100,9 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
         runner.print(await work(client, format))
       }),
     async follow(work) {
-      const client = createClient(brokerSettings(globals(), deps.env))
+      const settings = brokerSettings(globals(), deps.env)
+      const token = settings.token ?? (await storedToken(settings.url, deps))
+      const client = createClient({ ...settings, token })
       try {
         await work(client, runner.format())
       } finally {
@@ -109,6 +113,7 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
   addApprovals(program, runner)
   addAudit(program, runner)
   addCertificates(program, runner)
+  addLogin(program, runner, { ...deps, settings: () => brokerSettings(globals(), deps.env) })
   addPolicy(program, runner)
   addClusters(program, runner)
   addToken(program, runner)

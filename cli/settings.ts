@@ -1,5 +1,5 @@
 /**
- * Where `nestgate` finds the broker and its own token: options, then environment. The token comes from a
+ * Where `nestgate` finds the broker and its own token: options, then environment, then for the token `nestgate login`. It comes from a
  * file or the environment, never from an option, because options are readable by every user of a machine.
  */
 import { readFileSync } from 'node:fs'
@@ -24,7 +24,8 @@ export type Environment = Readonly<Record<string, string | undefined>>
 /** What a call to the broker needs. */
 export interface BrokerSettings {
   readonly url: URL
-  readonly token: string
+  /** Undefined where none was given: then it is that of `nestgate login`. */
+  readonly token?: string
   /** Certificates to trust instead of the system's, PEM. */
   readonly ca?: string
 }
@@ -36,12 +37,16 @@ const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/
 /** Characters that may stand in an Authorization header after `Bearer` (RFC 6750). */
 const TOKEN = /^[A-Za-z0-9\-._~+/]+=*$/
 
-/** Finds broker and token. @throws {@link UsageError} naming what is missing or unusable */
+/** Finds broker and, where one was given, token. @throws {@link UsageError} naming what is missing or unusable */
 export function brokerSettings(options: GlobalOptions, env: Environment): BrokerSettings {
   const url = readUrl(options.broker ?? env['NESTGATE_BROKER_URL'])
   const caFile = options.caFile ?? env['NESTGATE_CA_FILE']
   const token = readToken(options.tokenFile ?? env['NESTGATE_TOKEN_FILE'], env['NESTGATE_TOKEN'])
-  return caFile === undefined ? { url, token } : { url, token, ca: readText(caFile) }
+  return {
+    url,
+    ...(token === undefined ? {} : { token }),
+    ...(caFile === undefined ? {} : { ca: readText(caFile) }),
+  }
 }
 
 function readUrl(text: string | undefined): URL {
@@ -58,16 +63,16 @@ function readUrl(text: string | undefined): URL {
   return url
 }
 
-function readToken(file: string | undefined, direct: string | undefined): string {
+function readToken(file: string | undefined, direct: string | undefined): string | undefined {
   const token = (file === undefined ? direct : readText(file))?.trim()
-  if (token === undefined || token === '') {
-    throw new UsageError('no token: give --token-file, NESTGATE_TOKEN_FILE or NESTGATE_TOKEN')
-  }
+  if (token === undefined) return undefined
+  if (token === '') throw new UsageError('the token is empty')
   if (!TOKEN.test(token)) throw new UsageError('the token has characters that no token has')
   return token
 }
 
-function readText(file: string): string {
+/** A text file that an option names. @throws {@link UsageError} when it cannot be read */
+export function readText(file: string): string {
   try {
     return readFileSync(file, 'utf8')
   } catch (error) {

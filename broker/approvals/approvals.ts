@@ -28,6 +28,7 @@ import type {
   Claim,
   Claimed,
   Closing,
+  Ending,
   HoldFacts,
   Owner,
   Revocation,
@@ -119,7 +120,7 @@ class HeldRequests implements Approvals {
     }
   }
 
-  async finish(id: string, outcome: 'SUCCEEDED' | 'FAILED' | 'UNKNOWN'): Promise<void> {
+  async finish(id: string, outcome: Ending, neverBegan = false): Promise<void> {
     this.#executing.end(id)
     for (;;) {
       const approval = await this.#deps.store.approval(id)
@@ -130,7 +131,13 @@ class HeldRequests implements Approvals {
           log.warn({ id, outcome, state }, 'an ended request was not running')
         return
       }
-      const change = { actor: BROKER_ACTOR, why: 'the request ended' }
+      const change = {
+        ...{
+          actor: BROKER_ACTOR,
+          why: neverBegan ? 'the session was refused' : 'the request ended',
+        },
+        ...(neverBegan ? { progress: { ...approval.progress, neverBegan } } : {}),
+      }
       if ((await this.#records.move(approval, outcome, change)) !== undefined) return
     }
   }
@@ -241,12 +248,19 @@ class HeldRequests implements Approvals {
   async #tryAsk(facts: HoldFacts, entries: readonly Entry[]): Promise<Asked | Refusal | undefined> {
     const nowMs = this.#deps.now()
     const { digest, callerKey, terms } = facts
-    const grantedSinceMs = nowMs - terms.reuseSeconds * 1000
+    const grantedSinceMs = nowMs - Math.max(terms.reuseSeconds, terms.approvedSeconds) * 1000
     const since = { grantedSinceMs, deniedSinceMs: nowMs - DENIED_AGAIN_MS }
     const same = await this.#deps.store.same({ digest, callerKey, ...since })
     const answer = answerOf(facts, await this.#records.expireAll(same), nowMs)
     if (answer.way === 'join') return this.#join(answer.approval, facts, entries)
-    if (answer.way === 'reuse') {
+    if (answer.way === 'again') {
+      // first, so that of two only one passes; a broker that ends in between has people asked again
+      const progress = { ...answer.original.progress, neverBegan: false }
+      const change = { actor: facts.subject, why: `is tried again by ${facts.id}`, progress }
+      const { state } = answer.original
+      if ((await this.#records.move(answer.original, state, change)) === undefined) return undefined
+    }
+    if (answer.way === 'reuse' || answer.way === 'again') {
       const { id, reviewer, reason } = answer.original
       const reused: StoredApproval = {
         ...this.#recordOf(facts, terms.approvedSeconds),

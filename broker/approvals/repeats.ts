@@ -20,6 +20,8 @@ export type Answer =
   | { readonly way: 'join'; readonly approval: StoredApproval }
   /** It passes on this earlier approval. */
   | { readonly way: 'reuse'; readonly original: StoredApproval }
+  /** It passes on this earlier approval, whose session never began; that is used up by it. */
+  | { readonly way: 'again'; readonly original: StoredApproval }
   /** People are asked. */
   | { readonly way: 'new' }
 
@@ -30,6 +32,8 @@ export function answerOf(asking: Asking, same: readonly StoredApproval[], nowMs:
     same.find(({ state, progress }) => state === 'APPROVED' && !progress.clientWaits) ??
     same.find((one) => isFreshDenial(asking, one, nowMs))
   if (joined !== undefined) return { way: 'join', approval: joined }
+  const unused = same.find((one) => mayTryAgain(asking, one, nowMs))
+  if (unused !== undefined) return { way: 'again', original: unused }
   const original = same.find((one) => mayReuse(asking, one, nowMs))
   return original === undefined ? { way: 'new' } : { way: 'reuse', original }
 }
@@ -54,7 +58,22 @@ function mayReuse(asking: Asking, one: StoredApproval, nowMs: number): boolean {
   if (!isReusable(one, nowMs) || one.grantedAt === undefined) return false
   if (nowMs >= Date.parse(one.grantedAt) + asking.terms.reuseSeconds * 1000) return false
   if (one.state === 'UNKNOWN' || one.state === 'EXPIRED') return false
-  const { reviews } = one.progress
+  return stillStands(asking, one)
+}
+
+/**
+ * A session that the API server refused to begin has used up nothing: kubectl asks for it a second time over SPDY, and
+ * that is what was approved. Once, by the same process, while the approval would have waited.
+ */
+function mayTryAgain(asking: Asking, one: StoredApproval, nowMs: number): boolean {
+  const { grantedAt, progress, state, instanceId } = one
+  if (progress.neverBegan !== true || state !== 'FAILED' || grantedAt === undefined) return false
+  if (progress.reuseEnded === true || instanceId !== asking.instanceId) return false
+  if (nowMs >= Date.parse(grantedAt) + asking.terms.approvedSeconds * 1000) return false
+  return stillStands(asking, one)
+}
+
+function stillStands(asking: Asking, { progress: { reviews } }: StoredApproval): boolean {
   return (
     !reviews.some((review) => isInvolved(review, asking)) &&
     missingQuorums(asking.terms.quorums, reviews).length === 0

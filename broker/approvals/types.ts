@@ -30,6 +30,9 @@ export interface Claimed {
   readonly revoked: AbortSignal
 }
 
+/** How a request that ran on its approval ended. */
+export type Ending = 'SUCCEEDED' | 'FAILED' | 'UNKNOWN'
+
 /** Who claims what. */
 export interface Claim {
   readonly id: string
@@ -85,8 +88,12 @@ export interface Approvals {
    * claim, or one that joined it; afterwards any with the same digest.
    */
   claim(claim: Claim): Promise<Claimed | Refusal>
-  /** EXECUTING → the outcome. A revoked one stays revoked; anything else is left as it is and logged. */
-  finish(id: string, outcome: 'SUCCEEDED' | 'FAILED' | 'UNKNOWN'): Promise<void>
+  /**
+   * EXECUTING → the outcome. A revoked one stays revoked; anything else is left as it is and logged.
+   *
+   * @param neverBegan - of a session that the API server refused: its approval is good for the second try
+   */
+  finish(id: string, outcome: Ending, neverBegan?: boolean): Promise<void>
   /** One person's word; see reviewers.ts. */
   decide(review: Review): Promise<StoredApproval | Refusal>
   /** APPROVED → REVOKED, for streams also EXECUTING → REVOKED, which cuts them; of a used approval it ends the reuse. */

@@ -147,12 +147,19 @@ async function performClaimed(deps: HoldDeps, asked: Exchange, id: string): Prom
 }
 
 async function performGranted(deps: HoldDeps, exchange: Exchange, grant: Grant): Promise<void> {
-  let fate: ReturnType<typeof fateOf> = 'UNKNOWN'
+  let outcome: ForwardOutcome | undefined
   try {
-    fate = fateOf(await perform(deps, exchange, grant))
+    outcome = await perform(deps, exchange, grant)
   } finally {
-    await deps.approvals.finish(exchange.requestId, fate)
+    const fate = outcome === undefined ? 'UNKNOWN' : fateOf(outcome)
+    await deps.approvals.finish(exchange.requestId, fate, isRefusedSession(exchange, outcome))
   }
+}
+
+/** A session that the API server itself refused: no byte reached the program. */
+function isRefusedSession({ client }: Exchange, outcome: ForwardOutcome | undefined): boolean {
+  if (client.channel.kind !== 'socket' || outcome === undefined) return false
+  return outcome.status >= 400 && outcome.status < 500 && outcome.reason === undefined
 }
 
 /** Whether the target is still what was approved; what cannot be checked stays undone. */

@@ -74,7 +74,10 @@ export function createIssuerKeys(
     async current() {
       if (age() >= KEYS_STALE_MS) {
         if (mayAsk()) await (asking ?? ask())
-      } else if (age() >= KEYS_FRESH_MS && mayAsk()) void (asking ?? ask())
+      } else if (age() >= KEYS_FRESH_MS && asking === undefined && mayAsk()) {
+        // one waits, or the first token after a pause would be checked with keys of long ago; the others need not
+        await ask()
+      }
       return age() < KEYS_STALE_MS ? known?.keys : undefined
     },
     async refresh() {

@@ -49,6 +49,8 @@ const CACHED_MS = 5 * 60_000
 const MAX_GROUPS = 500
 /** Names travel in a header of the request upstream, and to people's eyes: visible ASCII, and inner spaces. */
 const NAME = /^[\x21-\x7e](?:[\x20-\x7e]{0,251}[\x21-\x7e])?$/
+/** The last time that a date can name (ECMA-262, 21.4.1.1), in seconds since the epoch. */
+const LAST_SECOND = 8.64e12
 /** Names of the cluster's own; who has one is not anybody that an outside issuer may vouch for. */
 const SYSTEM_PREFIX = 'system:'
 
@@ -152,7 +154,7 @@ function subjectOf(settings: IssuerSettings, payload: JWTPayload): VerifiedSubje
     settings.usernameClaim === 'email' ? ownEmail(payload) : payload[settings.usernameClaim]
   if (sub === undefined || exp === undefined || typeof claimed !== 'string' || claimed === '')
     return refuse('credentials_invalid')
-  if (!hasRequired(settings, payload)) return refuse('credentials_invalid')
+  if (exp > LAST_SECOND || !hasRequired(settings, payload)) return refuse('credentials_invalid')
   const name = `${settings.usernamePrefix ?? `${settings.name}:`}${claimed}`
   const groups = groupsOf(settings, payload)
   if (groups === undefined || ![name, ...groups].every(isUsableName))

@@ -16,6 +16,8 @@ export interface Progress {
   readonly closing?: Approval['closing']
   readonly revocation?: Approval['revocation']
   readonly reuseEnded?: true
+  /** A session that was approved, and that the API server refused to begin. */
+  readonly neverBegan?: boolean
 }
 
 /** A held request as stored. */

@@ -3,6 +3,7 @@
  * real sockets and a real store; what matters is what the upstream saw, and as whom.
  */
 import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http'
+import { connect } from 'node:tls'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { after, afterEach, before, beforeEach, describe, it } from 'mocha'
@@ -29,6 +30,7 @@ rules:
 - {id: maps, match: {verbs: [create, update, patch], resources: [configmaps]}, effect: allow}
 - {id: evictions, match: {verbs: [create], resources: [pods/eviction]}, effect: allow}
 - {id: deletes, match: {verbs: [delete], resources: [pods]}, effect: hold, reason: somebody looks}
+- {id: attaching, match: {verbs: [connect], resources: [pods/attach]}, effect: hold}
 - {id: logs, match: {verbs: [get], resources: [pods/log]}, effect: hold}
 - {id: returns, match: {verbs: [delete], resources: [services]}, effect: hold, approval: {mode: return}}
 - {id: hasty, match: {verbs: [delete], resources: [configmaps]}, effect: hold, approval: {hold: 1s}}
@@ -132,6 +134,28 @@ describe('the decision on the way of a request', () => {
   ): Promise<Reply> {
     const jwt = await mintRunnerToken(issuer, { sub: 'repo:shop' })
     return send(method, path, { authorization: `Bearer ${jwt}`, ...more })
+  }
+
+  /** Asks for a session, as an agent's sidecar does. @returns all that came back */
+  async function upgrade(method: string, path: string, claim?: string): Promise<string> {
+    const socket = connect({ port: server.port, host: '127.0.0.1', ca: certificates.ca })
+    let text = ''
+    socket.on('data', (chunk: Buffer) => (text += chunk.toString('latin1')))
+    socket.on('error', () => undefined)
+    const ended = new Promise((resolve) => socket.once('close', resolve))
+    const lines = [
+      `${method} /clusters/test${path} HTTP/1.1`,
+      'Host: broker',
+      `Authorization: Bearer ${token}`,
+      `Nestgate-Agent: ${await key.tag(TAG)}`,
+      'Nestgate-Hold: wait',
+      ...(claim === undefined ? [] : [`Nestgate-Request: ${claim}`]),
+      'Connection: Upgrade',
+      'Upgrade: SPDY/3.1',
+    ]
+    socket.write(`${lines.join('\r\n')}\r\n\r\n`)
+    await ended
+    return text
   }
 
   /** What reached the upstream with an effect. */
@@ -322,6 +346,23 @@ describe('the decision on the way of a request', () => {
         reusedFrom: id,
       })
       heldId(await call('DELETE', `${N}/events/other`))
+    })
+
+    it('is good for the second try of a session that the API server refused, once', async () => {
+      const attach = (method: string, claim?: string): Promise<string> =>
+        upgrade(method, `${N}/pods/p/attach`, claim)
+      const [id = ''] = /[0-9a-f-]{36}/.exec(await attach('GET')) ?? []
+      await approve(id)
+      upstream.onUpgrade = (_request, socket) =>
+        socket.end('HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n')
+      expect(await attach('GET', id)).to.match(/^HTTP\/1\.1 400/)
+      await state(id, 'FAILED')
+      upstream.onUpgrade = (_request, socket) =>
+        socket.end(
+          'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n',
+        )
+      expect(await attach('POST')).to.match(/^HTTP\/1\.1 101/)
+      expect(await attach('POST')).to.match(/^HTTP\/1\.1 202/)
     })
 
     it('that is revoked ends the stream that runs on it', async () => {

@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { exportJWK, generateKeyPair, importJWK, SignJWT } from 'jose'
 import type { JWK, JWTPayload } from 'jose'
 import { Provider } from 'oidc-provider'
@@ -28,11 +29,20 @@ export type Accounts = Readonly<Record<string, readonly string[]>>
 /** Claims of a token; undefined leaves out one that would stand there by itself. */
 export type TokenClaims = { readonly [name in keyof JWTPayload]: JWTPayload[name] | undefined }
 
+/** An answer in the making. */
+interface Context {
+  body: unknown
+}
+
 /** A provider that is up. */
 export interface OidcProvider {
   readonly issuer: string
   /** The private key of its tokens: as JSON good in other processes. */
   readonly signingJwk: JWK
+  /** Requests to its token endpoint that it has had. */
+  readonly tokenRequests: number
+  /** Makes its token endpoint slow: each request waits so long before it is looked at, in milliseconds. */
+  tokenDelayMs: number
   /** See {@link mintToken}. */
   mint(claims: TokenClaims): Promise<string>
   close(): Promise<void>
@@ -74,17 +84,27 @@ export async function startOidcProvider(options: OidcProviderOptions): Promise<O
   const issuer = `https://${host}:${(server.address() as AddressInfo).port}`
   const provider = new Provider(issuer, configuration(options, signingJwk))
   const callback = provider.callback()
+  let tokenRequests = 0
   handle = (request, response) => {
-    const isInteraction = request.url?.startsWith('/interaction/') === true
-    const done = isInteraction ? interact(provider, request, response) : callback(request, response)
-    done.catch((error: unknown) => {
+    const answer = async (): Promise<void> => {
+      if (request.url?.startsWith('/interaction/') === true)
+        return interact(provider, request, response)
+      if (request.url === '/token') {
+        tokenRequests += 1
+        await sleep(running.tokenDelayMs)
+      }
+      return callback(request, response)
+    }
+    answer().catch((error: unknown) => {
       response.statusCode = 500
       response.end(String(error))
     })
   }
-  return {
-    issuer,
-    signingJwk,
+  const running: OidcProvider = {
+    ...{ issuer, signingJwk, tokenDelayMs: 0 },
+    get tokenRequests() {
+      return tokenRequests
+    },
     mint: (claims) => mintToken(signingJwk, issuer, claims),
     close: () =>
       new Promise((resolve) => {
@@ -94,6 +114,7 @@ export async function startOidcProvider(options: OidcProviderOptions): Promise<O
         server.closeAllConnections()
       }),
   }
+  return running
 }
 
 /**
@@ -150,8 +171,16 @@ function configuration(options: OidcProviderOptions, jwk: JWK): object {
     cookies: { keys: [randomBytes(16).toString('hex')] },
     features: {
       devInteractions: { enabled: false },
-      deviceFlow: { enabled: true },
-      revocation: { enabled: true },
+      deviceFlow: {
+        enabled: true,
+        userCodeConfirmSource: (context: Context, form: string) => {
+          context.body = form
+        },
+        successSource: (context: Context) => {
+          context.body = 'You may go back to your device.'
+        },
+      },
+      revocation: { enabled: true, allowedPolicy: () => true },
     },
     findAccount: (_context: unknown, accountId: string) => {
       const groups = Object.hasOwn(accounts, accountId) ? accounts[accountId] : undefined
@@ -163,7 +192,7 @@ function configuration(options: OidcProviderOptions, jwk: JWK): object {
     interactions: {
       url: (_context: unknown, { uid }: { readonly uid: string }) => `/interaction/${uid}`,
     },
-    renderError: (context: { body: unknown; status: number }, out: object) => {
+    renderError: (context: Context, out: object) => {
       context.body = out
     },
     ttl: {

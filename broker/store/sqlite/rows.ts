@@ -27,6 +27,7 @@ const progressSchema = z.object({
   closing,
   revocation,
   reuseEnded: z.literal(true).optional(),
+  neverBegan: z.boolean().optional(),
 })
 
 const approvalRowSchema = z.object({
@@ -111,7 +112,7 @@ export function toChange(transition: Transition): Change {
 /** Decodes a row of approvals. @throws {@link Fault} `store_failed` */
 export function fromApprovalRow(value: unknown): StoredApproval {
   const row = decode(approvalRowSchema, value)
-  const { closing, revocation, reuseEnded, ...progress } = decode(
+  const { closing, revocation, reuseEnded, neverBegan, ...progress } = decode(
     progressSchema,
     parseJson(row.progress),
   )
@@ -127,6 +128,7 @@ export function fromApprovalRow(value: unknown): StoredApproval {
       ...(closing === undefined ? {} : { closing }),
       ...(revocation === undefined ? {} : { revocation }),
       ...(reuseEnded === undefined ? {} : { reuseEnded }),
+      ...(neverBegan === undefined ? {} : { neverBegan }),
     },
     ...(row.decided_at === null ? {} : { decidedAt: row.decided_at }),
     ...(row.granted_at === null ? {} : { grantedAt: row.granted_at }),

@@ -250,10 +250,9 @@ describe('tokens of OIDC issuers', () => {
       const token = await mint({ exp: seconds(5 * 3600) })
       expect(await oidc.verify(token)).to.have.property('name')
       issuer.publish(other)
-      nowMs += 15 * MINUTE
-      await oidc.verify(token)
-      await new Promise((resolve) => setTimeout(resolve, 200))
-      nowMs += 15 * MINUTE
+      nowMs += 5 * MINUTE - 1
+      expect(await oidc.verify(token)).to.have.property('name')
+      nowMs += 5 * MINUTE + 1
       expect(await oidc.verify(token)).to.include(INVALID)
     })
   })
@@ -296,7 +295,6 @@ describe('tokens of OIDC issuers', () => {
       down()
       nowMs += HOUR - SECOND
       expect(await oidc.verify(await mint({ ...long, sub: 'bob' }))).to.have.property('name')
-      await new Promise((resolve) => setTimeout(resolve, 200))
       nowMs += 11 * SECOND
       const refusal = { refused: 'issuer_unavailable' }
       expect(await oidc.verify(await mint({ ...long, sub: 'carol' }))).to.include(refusal)

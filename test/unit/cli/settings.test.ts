@@ -53,14 +53,11 @@ describe('where nestgate finds the broker', () => {
     })
   }
 
-  for (const NESTGATE_TOKEN of [
-    undefined,
-    '',
-    '  \n',
-    'two words',
-    'line\r\nHost: x',
-    '"quoted"',
-  ]) {
+  it('may have no token, and then is told so', () => {
+    expect(brokerSettings({}, { ...env, NESTGATE_TOKEN: undefined })).to.not.have.property('token')
+  })
+
+  for (const NESTGATE_TOKEN of ['', '  \n', 'two words', 'line\r\nHost: x', '"quoted"']) {
     it(`needs a token that can be one: ${JSON.stringify(NESTGATE_TOKEN)}`, () => {
       expect(() => brokerSettings({}, { ...env, NESTGATE_TOKEN })).to.throw(UsageError, 'token')
     })
