@@ -2,8 +2,8 @@
  * The body of a request, as kube-apiserver would decode it, or not looked into. Media types are those that its handlers
  * know (apiserver, pkg/endpoints/handlers; patch types of apimachinery, pkg/types/patch.go); without one it assumes JSON.
  */
-import { isAlias, isNode, parseAllDocuments, visit } from 'yaml'
-import type { Document, ScalarTag, CollectionTag, Tags } from 'yaml'
+import { isAlias, isNode, isScalar, parseAllDocuments, visit } from 'yaml'
+import type { CollectionTag, Document, Scalar, ScalarTag, Tags } from 'yaml'
 import { isDeepStrictEqual } from 'node:util'
 import { refuse } from '../reasons.ts'
 import type { Refusal } from '../reasons.ts'
@@ -110,9 +110,26 @@ function oddity(document: Document): string | undefined {
   visit(document, (_key, node) => {
     if (isAlias(node)) found = 'it has an alias'
     else if (isNode(node) && 'tag' in node && explicitTag(node)) found = 'it has a tag'
+    else if (isScalar(node) && isNumberInGo(node)) found = 'a text looks like a number; quote it'
     return found === undefined ? undefined : visit.BREAK
   })
   return found
+}
+
+/**
+ * What yaml.v2 takes for a number, by Go's own reading of integers: with prefixes in either case, and underscores anywhere
+ * (resolve.go). Neither version of YAML has it, so both parsers here take some of it for text.
+ */
+const GO_NUMBER =
+  /^[-+]?(?:0[xX][0-9a-fA-F]+|0[oO][0-7]+|0[bB][01]+|(?:\.\d+|\d+(?:\.\d*)?)(?:[eE][-+]?\d+)?)$/
+
+function isNumberInGo({ type, value }: Scalar): boolean {
+  return (
+    type === 'PLAIN' &&
+    typeof value === 'string' &&
+    !value.startsWith('_') &&
+    GO_NUMBER.test(value.replaceAll('_', ''))
+  )
 }
 
 function explicitTag(node: { readonly tag?: string | undefined }): boolean {

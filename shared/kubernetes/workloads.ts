@@ -29,6 +29,8 @@ const CODE: Readonly<Record<string, readonly string[]>> = {
   'extensions/deployments': ['spec', 'template'],
   'extensions/daemonsets': ['spec', 'template'],
   'extensions/replicasets': ['spec', 'template'],
+  // a StatefulSet's pods are made from its revision
+  'apps/controllerrevisions': ['data'],
   'batch/jobs': ['spec', 'template'],
   'batch/cronjobs': ['spec', 'jobTemplate'],
 }

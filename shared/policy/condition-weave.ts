@@ -25,6 +25,13 @@ const FIELDS: Readonly<Record<string, ReadonlySet<string> | undefined>> = {
   ),
   subject: new Set(['name', 'groups']),
 }
+/** Parameters that come from the body. */
+const BODY_PARAMETERS: ReadonlySet<string> = new Set([
+  'generateName',
+  'gracePeriodSeconds',
+  'propagationPolicy',
+  'replicas',
+])
 const VARIABLES: ReadonlySet<string> = new Set([
   'request',
   'object',
@@ -72,10 +79,13 @@ export interface Environment {
   patternProblem(pattern: string): string | undefined
 }
 
+/** What is used where a condition asks for something in `request` that comes from the body. */
+export const OF_BODY = 'request.*'
+
 /** What a pass found. */
 export interface Woven {
   readonly problems: readonly string[]
-  /** Variables that are asked for. */
+  /** Variables that are asked for; `request.name`; and {@link OF_BODY}. */
   readonly used: ReadonlySet<string>
 }
 
@@ -83,6 +93,8 @@ interface Pass {
   readonly environment: Environment
   readonly problems: string[]
   readonly used: Set<string>
+  /** Parts of which a field is asked for, and not the whole. */
+  readonly narrowed: WeakSet<Expr>
   loops: number
 }
 
@@ -95,7 +107,13 @@ interface Place {
 
 /** Checks an expression, and changes it where it stands. */
 export function weave(expr: Expr, environment: Environment): Woven {
-  const pass: Pass = { environment, problems: [], used: new Set(), loops: 0 }
+  const pass: Pass = {
+    environment,
+    problems: [],
+    used: new Set(),
+    narrowed: new WeakSet(),
+    loops: 0,
+  }
   visit(pass, expr, { depth: 0, loops: 0, scope: VARIABLES })
   return pass
 }
@@ -116,6 +134,7 @@ function visit(pass: Pass, expr: Expr | undefined, place: Place): number {
     return 1
   }
   const { exprKind: kind } = expr
+  noteBody(pass, expr)
   switch (kind.case) {
     case 'identExpr':
       return visitName(pass, kind.value.name, place)
@@ -138,6 +157,34 @@ function visitName({ problems, used }: Pass, name: string, { scope }: Place): nu
   used.add(name)
   if (!scope.has(name) && !TYPES.has(name)) problems.push(`unknown variable ${name}`)
   return 1
+}
+
+/** Notes what an expression asks of the body by way of `request`. Whoever takes more of it than a field may ask for anything. */
+function noteBody({ used, narrowed }: Pass, expr: Expr): void {
+  const { exprKind: kind } = expr
+  if (kind.case === 'selectExpr' && kind.value.operand !== undefined)
+    narrowed.add(kind.value.operand)
+  const [variable, ...path] = namesOf(expr) ?? []
+  if (variable !== 'request') return
+  const whole = !narrowed.has(expr)
+  if (isOfBody(path, whole)) used.add(OF_BODY)
+  if (path[0] === 'name' || (whole && path.length === 0)) used.add('request.name')
+}
+
+/** Whether a part of `request` comes from the body. */
+function isOfBody([field, parameter]: readonly string[], whole: boolean): boolean {
+  if (field === undefined) return whole
+  if (field === 'labels') return true
+  if (field !== 'parameters') return false
+  return parameter === undefined ? whole : BODY_PARAMETERS.has(parameter)
+}
+
+/** `a.b.c` as its names; undefined where it is something else. */
+function namesOf({ exprKind: kind }: Expr): readonly string[] | undefined {
+  if (kind.case === 'identExpr') return [kind.value.name]
+  if (kind.case !== 'selectExpr' || kind.value.operand === undefined) return undefined
+  const names = namesOf(kind.value.operand)
+  return names === undefined ? undefined : [...names, kind.value.field]
 }
 
 function visitSelect(pass: Pass, select: Select, place: Place): number {

@@ -19,7 +19,7 @@ import {
 import type { CelInput, CelValue } from '@bufbuild/cel'
 import { messageOf } from '../errors.ts'
 import { toCelInput } from './condition-values.ts'
-import { weave, WOVEN } from './condition-weave.ts'
+import { OF_BODY, weave, WOVEN } from './condition-weave.ts'
 import type { Expr } from './condition-weave.ts'
 
 /** Longest expression, in characters. */
@@ -34,6 +34,10 @@ export interface ConditionUses {
   readonly process: boolean
   readonly subject: boolean
   readonly object: boolean
+  /** Labels and parameters that come from the body. */
+  readonly ofBody: boolean
+  /** The object's name, which is in the body when it is created. */
+  readonly name: boolean
 }
 
 /** Variables of an evaluation, as plain values. */
@@ -80,6 +84,8 @@ export function compileCondition(
       process: used.has('process'),
       subject: used.has('subject'),
       object: used.has('object'),
+      ofBody: used.has(OF_BODY),
+      name: used.has('request.name'),
     },
     evaluate(input) {
       budget = BUDGET

@@ -6,7 +6,7 @@
  * through (allow, breakGlass) against the request alone. A fact that is missing never matches.
  */
 import type { RequestAttributes } from '../kubernetes/attributes.ts'
-import type { Condition } from './condition.ts'
+import type { Condition, ConditionUses } from './condition.ts'
 import type { Effect } from './decision.ts'
 import type { Facts } from './facts.ts'
 import { namePattern, pathPattern } from './globs.ts'
@@ -267,6 +267,22 @@ function compileLabels(
   }
 }
 
+/** Whether the name is in a body that is not read. */
+function isUnnamed({ info, objectName }: RequestAttributes): boolean {
+  return info.verb === 'create' && objectName === ''
+}
+
+/** What comes of a condition that asks for what is not known because the body is not there, or not read. */
+function unreadOutcome(
+  { object, ofBody, name }: ConditionUses,
+  request: RequestAttributes,
+): BodyOutcome | undefined {
+  const { state } = request.body
+  if (state === 'opaque')
+    return object || ofBody || (name && isUnnamed(request)) ? 'opaque' : undefined
+  return object && state === 'none' ? 'no' : undefined
+}
+
 function conditionOutcome(
   { uses, evaluate }: Condition,
   view: View,
@@ -276,8 +292,8 @@ function conditionOutcome(
   const { process, subject, request } = facts
   if ((uses.process && process === undefined) || (uses.subject && subject === undefined))
     return 'no'
-  if (uses.object && request.body.state !== 'read')
-    return request.body.state === 'none' ? 'no' : 'opaque'
+  const unread = unreadOutcome(uses, request)
+  if (unread !== undefined) return unread
   const value = evaluate(view.input(facts, now))
   if (typeof value !== 'boolean') return value
   return value ? 'yes' : 'no'

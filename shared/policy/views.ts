@@ -71,10 +71,16 @@ export function viewsOf(request: RequestAttributes): readonly [View, ...View[]] 
     namespace: info.namespace,
     name: info.name === '' ? objectName : info.name,
     path,
-    anyName: info.name === '' && COLLECTION_VERBS.has(policyVerb),
+    anyName: info.name === '' && (COLLECTION_VERBS.has(policyVerb) || isUnnamed(request)),
     nameParts: proxied && info.name.includes(':') ? info.name.split(':') : [],
   })
   return [literal, ...request.equivalents.map((equivalent) => equivalentView(request, equivalent))]
+}
+
+/** Whether something is created whose name is not known: the server makes it up, or the body is not read. */
+function isUnnamed({ policyVerb, objectName, body, parameters }: RequestAttributes): boolean {
+  if (policyVerb !== 'create' || objectName !== '') return false
+  return body.state === 'opaque' || parameters.generateName !== undefined
 }
 
 function equivalentView(request: RequestAttributes, equivalent: Equivalent): View {

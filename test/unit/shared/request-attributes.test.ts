@@ -288,6 +288,7 @@ describe('effective actions', () => {
     [`POST ${CORE}/pods`, { metadata: { name: 'web' } }, '', ['run-code']],
     [`POST ${CORE}/pods`, 'opaque', PROTOBUF, ['run-code']],
     [`POST /apis/batch/v1/namespaces/shop/cronjobs`, {}, '', ['run-code']],
+    [`POST ${APPS}/controllerrevisions`, { data: {} }, '', ['run-code']],
     [`PATCH /apis/batch/v1/namespaces/shop/cronjobs/a`, { spec: { suspend: true } }, MERGE, []],
     [
       `PATCH ${APPS}/deployments/web`,

@@ -118,7 +118,30 @@ describe('strict YAML', () => {
     it(`refuses what YAML 1.1 and 1.2 read differently: ${text}`, () => {
       expect(yaml(text))
         .to.have.property('problem')
-        .that.matches(/means one thing/)
+        .that.matches(/quote it/)
+    })
+
+  for (const number of [
+    '0o_0',
+    '0O0',
+    '0X0',
+    '0x_F',
+    '0B0',
+    '-0o0',
+    '+0o7',
+    '-0b_1',
+    '0_0',
+    '.5_0',
+  ])
+    it(`refuses what Go reads as a number: ${number}`, () => {
+      expect(yaml(`spec: {replicas: ${number}}`)).to.have.property('problem')
+      expect(yaml(`${number}: a`)).to.have.property('problem')
+      expect(yaml(`a: "${number}"`)).to.have.nested.property('value.a', number)
+    })
+
+  for (const text of ['10Gi', '1.2.3', '2001-01-01', '0x', '_1', '0b2', 'a1', '1-2'])
+    it(`takes for text what is no number to anybody: ${text}`, () => {
+      expect(yaml(`a: ${text}`)).to.have.nested.property('value.a', text)
     })
 
   for (const text of [

@@ -95,12 +95,41 @@ describe('a condition', () => {
   })
 
   it('says what it asks for', () => {
-    expect(compiled('process.uid == 0 && has(object.x)').uses).to.deep.equal({
+    expect(compiled('process.uid == 0 && has(object.x)').uses).to.deep.include({
       process: true,
       subject: false,
       object: true,
     })
     expect(compiled('subject.name == "x"').uses).to.deep.include({ subject: true, object: false })
+  })
+
+  it('knows what of the request comes from the body', () => {
+    const asks = (text: string): readonly boolean[] => {
+      const { ofBody, name } = compiled(text).uses
+      return [ofBody, name]
+    }
+    for (const text of [
+      'request.labels.a == "b"',
+      'request.labels["a"] == "b"',
+      'has(request.labels.a)',
+      '"a" in request.labels',
+      'has(request.parameters.replicas) && request.parameters.replicas > 10',
+      'request.parameters["replicas"] > 10',
+      '"replicas" in request.parameters',
+      'request.parameters.exists(k, k == "replicas")',
+    ])
+      expect(asks(text), text).to.deep.equal([true, false])
+    expect(asks('request.name == "x"')).to.deep.equal([false, true])
+    for (const text of ['request["name"] == "x"', 'request == request', 'request.exists(k, true)'])
+      expect(asks(text), text).to.deep.equal([true, true])
+    for (const text of [
+      'request.verb == "get" && request.namespace == "x"',
+      'has(request.parameters.proxyPath) && request.parameters.proxyPath == "/"',
+      'request.parameters.command.exists(word, word == "replicas")',
+      '"evict" in request.actions',
+      'process.container == "x"',
+    ])
+      expect(asks(text), text).to.deep.equal([false, false])
   })
 
   it('takes a body’s own keys for nothing but keys', () => {

@@ -449,6 +449,24 @@ describe('rules on the body', () => {
     expect(decide(ALL + guarded, opaque).reason).to.equal('body_opaque')
   })
 
+  it('are not passed by a body that is not read, nor by a name that the server makes up', () => {
+    const protobuf = 'application/vnd.kubernetes.protobuf'
+    const opaque = requestOf('POST', `${SHOP}/pods`, 'k8s', protobuf)
+    const rule = (match: string, when: string): string =>
+      `- {id: w, match: {verbs: [create], resources: [pods]${match}}, ${when} effect: deny}\n`
+    for (const when of ['has(request.labels.a)', "request.name == 'db'"]) {
+      expect(decide(ALL + rule('', `when: "${when}",`), opaque).reason).to.equal('body_opaque')
+      const known = requestOf('POST', `${SHOP}/pods`, { metadata: { name: 'web' } })
+      expect(decide(ALL + rule('', `when: "${when}",`), known).effect).to.equal('allow')
+    }
+    const named = ALL + rule(', resourceNames: [db-*]', '')
+    expect(decide(named, opaque).effect).to.equal('deny')
+    const made = requestOf('POST', `${SHOP}/pods`, { metadata: { generateName: 'db-' } })
+    expect(decide(named, made).effect).to.equal('deny')
+    const other = requestOf('POST', `${SHOP}/pods`, { metadata: { name: 'web' } })
+    expect(decide(named, other).effect).to.equal('allow')
+  })
+
   it('tell nothing of the body when they fail', () => {
     const rule =
       '- {id: w, match: {verbs: [create], resources: [pods]}, when: "int(object.password) == 1", effect: deny}\n'
