@@ -168,9 +168,10 @@ class HeldRequests implements Approvals {
     for (;;) {
       const approval = await this.get(id)
       if (isRefusal(approval)) return approval
-      const { state, streaming } = approval
-      const endsIt = state === 'APPROVED' || (state === 'EXECUTING' && streaming)
-      if (!endsIt && !isReusable(approval, this.#deps.now())) {
+      const { state } = approval
+      const endsIt = endsByRevocation(approval)
+      const runs = await this.#runningOn(id)
+      if (!endsIt && runs.length === 0 && !isReusable(approval, this.#deps.now())) {
         return refuse('approval_not_revocable', `it is ${state}`)
       }
       const { reviewer, reason, groups = [] } = by
@@ -181,8 +182,16 @@ class HeldRequests implements Approvals {
       })
       if (revoked === undefined) continue
       if (endsIt) this.#executing.cut(id)
+      // what runs on it has an id of its own, which whoever approved has never seen
+      for (const run of runs) await this.revoke({ ...by, id: run.id })
       return revoked
     }
+  }
+
+  /** Streams that run on an approval of another id: on its reuse, or as the second try of a refused session. */
+  async #runningOn(id: string): Promise<readonly StoredApproval[]> {
+    const running = await this.#deps.store.approvals({ states: ['EXECUTING'] }, RECOVERY_PAGE)
+    return running.filter(({ reusedFrom, streaming }) => streaming && reusedFrom === id)
   }
 
   async closeReview({ id, verdict, ...by }: Closing): Promise<StoredApproval | Refusal> {
@@ -420,4 +429,9 @@ function bounded(preview: NonNullable<HoldFacts['preview']>): NonNullable<HoldFa
   // as if more were to come: so a character that was cut in two is left out
   const text = new TextDecoder().decode(bytes.subarray(0, MAX_PREVIEW_BYTES), { stream: true })
   return { ...preview, text, note }
+}
+
+/** A write that is under way is not cut: nobody would know what became of it. */
+function endsByRevocation({ state, streaming }: StoredApproval): boolean {
+  return state === 'APPROVED' || (state === 'EXECUTING' && streaming)
 }

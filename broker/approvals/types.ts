@@ -96,7 +96,7 @@ export interface Approvals {
   finish(id: string, outcome: Ending, neverBegan?: boolean): Promise<void>
   /** One person's word; see reviewers.ts. */
   decide(review: Review): Promise<StoredApproval | Refusal>
-  /** APPROVED → REVOKED, for streams also EXECUTING → REVOKED, which cuts them; of a used approval it ends the reuse. */
+  /** APPROVED → REVOKED, for streams also EXECUTING → REVOKED, which cuts them; of a used approval it ends the reuse, and the streams that run on it. */
   revoke(revocation: Revocation): Promise<StoredApproval | Refusal>
   /** Closes the review of a break-glass request that has ended. */
   closeReview(closing: Closing): Promise<StoredApproval | Refusal>

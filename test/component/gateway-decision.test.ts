@@ -365,6 +365,32 @@ describe('the decision on the way of a request', () => {
       expect(await attach('POST')).to.match(/^HTTP\/1\.1 202/)
     })
 
+    it('that is revoked ends the second try that runs on it, whatever its id', async () => {
+      const path = `${N}/pods/p/attach`
+      const [id = ''] = /[0-9a-f-]{36}/.exec(await upgrade('GET', path)) ?? []
+      await approve(id)
+      upstream.onUpgrade = (_request, socket) =>
+        socket.end('HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n')
+      await upgrade('GET', path, id)
+      await state(id, 'FAILED')
+      upstream.onUpgrade = (_request, socket) => {
+        socket.on('error', () => undefined)
+        socket.write(
+          'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n',
+        )
+      }
+      const running = upgrade('POST', path)
+      let run
+      while (run === undefined) {
+        await sleep(10)
+        ;[run] = await server.approvals.list({ states: ['EXECUTING'] }, 1)
+      }
+      expect(run.reusedFrom).to.equal(id)
+      await server.approvals.revoke({ id, reviewer: 'bob', reason: 'enough' })
+      await running
+      await state(run.id, 'REVOKED')
+    })
+
     it('that is revoked ends the stream that runs on it', async () => {
       upstream.onRequest = (incoming: IncomingMessage, response: ServerResponse) => {
         if (incoming.url?.includes('/log') !== true) {
