@@ -113,6 +113,8 @@ async function awaitDecision(
 }
 
 const MS_PER_S = 1000
+/** Largest body of a direct client that is kept waiting, in bytes. */
+export const MAX_WAITING_BODY_BYTES = 64 * 1024
 const CLIENT_LEFT: ForwardOutcome = {
   status: 0,
   bytesToClient: 0,
@@ -249,14 +251,15 @@ function questionEntries(
   }))
 }
 
-/** Whether the client is kept waiting; a rule that lets it come back is not overruled by the client. */
-function clientWaits({ client, requester, decision }: Exchange): boolean {
+/**
+ * Whether the client is kept waiting; a rule that lets it come back is not overruled by the client. A direct client waits
+ * here with its body in memory, so that one with a large body is told to come back.
+ */
+function clientWaits({ client, requester, decision, body }: Exchange): boolean {
+  if (decision.approval?.mode === 'return') return false
   const { headers } = client.request
-  const wants =
-    requester.agent === undefined
-      ? headers[APPROVAL_HEADER] !== 'return'
-      : headers[HOLD_HEADER] === 'wait'
-  return wants && decision.approval?.mode !== 'return'
+  if (requester.agent !== undefined) return headers[HOLD_HEADER] === 'wait'
+  return headers[APPROVAL_HEADER] !== 'return' && body.bytes.length <= MAX_WAITING_BODY_BYTES
 }
 
 function pendingRefusal({ id }: StoredApproval): Refusal {

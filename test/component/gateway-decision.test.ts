@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { after, afterEach, before, beforeEach, describe, it } from 'mocha'
 import { Agent, request } from 'undici'
+import { MAX_WAITING_BODY_BYTES } from '../../broker/gateway/hold.ts'
 import type { AgentTag } from '../../shared/agent-tag.ts'
 import type { AuditEvent } from '../../shared/wire.ts'
 import { makeCertificates } from '../support/certificates.ts'
@@ -466,6 +467,13 @@ describe('the decision on the way of a request', () => {
       const [ticket] = await server.approvals.list({ states: ['PENDING'] }, 1)
       await approve(ticket!.id)
       expect((await ci('DELETE', `${N}/configmaps/c`)).status).to.equal(200)
+    })
+
+    it('is not kept waiting with a large body, which would have to be kept too', async () => {
+      const jwt = await mintRunnerToken(issuer, { sub: 'repo:shop' })
+      const large = JSON.stringify({ gracePeriodSeconds: 5, x: 'x'.repeat(MAX_WAITING_BODY_BYTES) })
+      const answer = await send('DELETE', `${N}/pods/p`, { authorization: `Bearer ${jwt}` }, large)
+      expect(answer.text).to.include('approval_pending')
     })
 
     it('may ask to be told at once', async () => {
