@@ -47,21 +47,9 @@ const problemSchema = z.object({
 
 /** Makes a client; nothing is connected yet. Its methods reject with {@link CallError}. */
 export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
-  const agent = (maxResponseSize: number): Agent =>
-    new Agent({
-      // Said in so many words: NODE_TLS_REJECT_UNAUTHORIZED must not be able to switch it off.
-      connect: {
-        timeout: TIMEOUT_MS,
-        rejectUnauthorized: true,
-        ...(ca === undefined ? {} : { ca }),
-      },
-      headersTimeout: TIMEOUT_MS,
-      bodyTimeout: TIMEOUT_MS,
-      maxResponseSize,
-    })
-  const dispatcher = agent(MAX_ANSWER_BYTES)
+  const dispatcher = agentFor(ca, MAX_ANSWER_BYTES)
   // events may go on for ever; each of them is bounded by itself
-  const endless = agent(-1)
+  const endless = agentFor(ca, -1)
   const base = url.href.endsWith('/') ? url.href : `${url.href}/`
   const headers = {
     ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
@@ -111,6 +99,20 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
       await Promise.all([dispatcher.close(), endless.destroy()])
     },
   }
+}
+
+function agentFor(ca: BrokerSettings['ca'], maxResponseSize: number): Agent {
+  return new Agent({
+    // Said in so many words: NODE_TLS_REJECT_UNAUTHORIZED must not be able to switch it off.
+    connect: {
+      timeout: TIMEOUT_MS,
+      rejectUnauthorized: true,
+      ...(ca === undefined ? {} : { ca }),
+    },
+    headersTimeout: TIMEOUT_MS,
+    bodyTimeout: TIMEOUT_MS,
+    maxResponseSize,
+  })
 }
 
 async function* follow(
