@@ -4,7 +4,7 @@
  * looked at when it is held, shown to the reviewer, and looked at again before it goes ahead.
  */
 import { APPROVAL_HEADER, HOLD_HEADER, REQUEST_HEADER } from '../../shared/headers.ts'
-import { isConnect, resourcePath } from '../../shared/kubernetes/request-info.ts'
+import { isConnect, isSession, resourcePath } from '../../shared/kubernetes/request-info.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import { isRequestId } from '../../shared/request-id.ts'
@@ -280,6 +280,7 @@ function digestOf({ client, cluster, requester, parsed, body }: Exchange): strin
     path: parsed.path,
     query: parsed.parameters,
     connect: isConnect(parsed.info),
+    session: isSession(parsed.info),
     contentType: client.request.headers['content-type'] ?? '',
     bodySha256: body.sha256,
     identity: digestIdentity(requester),

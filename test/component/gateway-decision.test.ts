@@ -39,6 +39,7 @@ rules:
 - {id: labelled, match: {verbs: [create], resources: [pods], labels: {app: [web]}}, effect: allow}
 - {id: granted, match: {verbs: [patch], resources: [services], subjects: ['ci:*']}, effect: allow, grant: {groups: [deployers]}}
 - {id: no-node-exec, match: {actions: [node-exec]}, effect: deny}
+- {id: proxied, match: {verbs: [connect], resources: [services/proxy]}, effect: hold, approval: {mode: return}}
 - {id: nodes, match: {verbs: [connect], resources: [nodes/proxy]}, effect: allow}
 - {id: no-exec-here, match: {verbs: [connect], resources: [pods/exec], namespaces: [kube-system]}, effect: deny}
 `
@@ -307,6 +308,18 @@ describe('the decision on the way of a request', () => {
       expect(passed.status).to.equal(200)
       expect((await away()).text).to.include('approval_pending')
       expect(effects()).to.have.length(1)
+    })
+
+    it('of what is proxied is for its method alone', async () => {
+      const path = `${N}/services/s/proxy/users/5`
+      await call('GET', path)
+      const [ticket] = await server.approvals.list({ states: ['PENDING'] }, 10)
+      await approve(ticket!.id)
+      const claims = { 'nestgate-request': ticket!.id }
+      expect((await call('DELETE', path, claims)).text).to.include('approval_mismatch')
+      expect((await call('DELETE', path)).text).to.include('approval_pending')
+      expect(effects()).to.have.length(0)
+      expect((await call('GET', path)).status).to.equal(200)
     })
 
     it('may be used again by the very same request, for as long as the rule says', async () => {
