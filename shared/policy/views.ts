@@ -19,7 +19,7 @@ export interface View {
   readonly anyName: boolean
   /** Rules that restrict take it for a request for every namespace. */
   readonly anyNamespace: boolean
-  /** Parts of a name that is spelled `[scheme:]NAME[:port]`; none where it cannot be. */
+  /** Parts of a name that is spelled `[scheme:]NAME[:port]`, and what a generated name begins with; mostly none. */
   readonly nameParts: readonly string[]
   /** Variables of conditions in CEL. */
   readonly input: (facts: Facts, now: number) => ConditionInput
@@ -61,18 +61,24 @@ export const CLUSTER_SCOPED: ReadonlySet<string> = new Set([
 
 /** Views of a request: itself first, then its equivalents. */
 export function viewsOf(request: RequestAttributes): readonly [View, ...View[]] {
-  const { info, path, policyVerb, objectName } = request
+  const { info, path, policyVerb, objectName, body, parameters } = request
+  const { generateName } = parameters
   const proxied = info.subresource === 'proxy' || info.verb === 'proxy'
+  const unread = policyVerb === 'create' && body.state === 'opaque'
+  const name = info.name === '' ? objectName : info.name
   const literal = makeView(request, {
     literal: true,
     verb: policyVerb,
     apiGroup: info.apiGroup,
     resource: info.isResourceRequest ? resourcePath(info) : undefined,
     namespace: info.namespace,
-    name: info.name === '' ? objectName : info.name,
+    name,
     path,
-    anyName: info.name === '' && COLLECTION_VERBS.has(policyVerb),
-    nameParts: proxied && info.name.includes(':') ? info.name.split(':') : [],
+    anyName: info.name === '' && (unread || COLLECTION_VERBS.has(policyVerb)),
+    nameParts: [
+      ...(proxied && info.name.includes(':') ? info.name.split(':') : []),
+      ...(name === '' && generateName !== undefined ? [generateName] : []),
+    ],
   })
   return [literal, ...request.equivalents.map((equivalent) => equivalentView(request, equivalent))]
 }
