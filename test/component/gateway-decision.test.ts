@@ -406,6 +406,23 @@ describe('the decision on the way of a request', () => {
       expect([answer.status, answer.headers['nestgate-request-id']]).to.deep.equal([200, ticket.id])
     })
 
+    it('that waits is decided on again once it is approved', async () => {
+      const waiting = ci('DELETE', `${N}/pods/p`)
+      let ticket
+      while (ticket === undefined) {
+        await sleep(10)
+        ;[ticket] = await server.approvals.list({ states: ['PENDING'] }, 1)
+      }
+      server.usePolicy(
+        `${POLICY}- {id: frozen, match: {verbs: [delete], resources: [pods]}, effect: deny}\n`,
+      )
+      await approve(ticket.id)
+      expect((await waiting).text)
+        .to.include('policy_denied')
+        .and.to.include('frozen')
+      expect(effects()).to.have.length(0)
+    })
+
     it('is told to come back when the time of the rule is over', async () => {
       const answer = await ci('DELETE', `${N}/configmaps/c`)
       expect(answer.text).to.include('approval_pending')
