@@ -319,7 +319,10 @@ describe('the decision on the way of a request', () => {
       expect((await call('DELETE', path, claims)).text).to.include('approval_mismatch')
       expect((await call('DELETE', path)).text).to.include('approval_pending')
       expect(effects()).to.have.length(0)
-      expect((await call('GET', path)).status).to.equal(200)
+      const overrides = { 'x-http-method-override': 'DELETE', x_original_url: '/users/6' }
+      expect((await call('GET', path, overrides)).status).to.equal(200)
+      for (const name of Object.keys(overrides))
+        expect(upstream.seen.at(-1)?.headers).not.to.have.property(name)
     })
 
     it('may be used again by the very same request, for as long as the rule says', async () => {
