@@ -138,6 +138,7 @@ async function performClaimed(deps: HoldDeps, asked: Exchange, id: string): Prom
     digest: digestOf(asked),
     callerKey: keyOf(asked.requester),
     instanceId: instanceOf(asked.requester),
+    quorums: asked.decision.approval?.quorums ?? [],
   })
   if (isRefusal(claimed)) {
     await refuseRecorded(deps, asked, claimed)

@@ -310,6 +310,18 @@ describe('the decision on the way of a request', () => {
       expect(effects()).to.have.length(1)
     })
 
+    it('does not do once policy asks for other people', async () => {
+      const path = `${N}/services/s`
+      await call('DELETE', path)
+      const [ticket] = await server.approvals.list({ states: ['PENDING'] }, 10)
+      await approve(ticket!.id)
+      const stricter = 'approval: {mode: return, quorums: [{group: owners, count: 1}]}'
+      server.usePolicy(POLICY.replace('approval: {mode: return}', stricter))
+      expect((await call('DELETE', path)).text).to.include('approval_expired')
+      expect((await call('DELETE', path)).text).to.include('approval_pending')
+      expect(effects()).to.have.length(0)
+    })
+
     it('of what is proxied is for its method alone', async () => {
       const path = `${N}/services/s/proxy/users/5`
       await call('GET', path)
