@@ -34,6 +34,15 @@ const IDENTITY_NAMES: ReadonlySet<string> = new Set([
   'cookie',
 ])
 
+/** By these some programs behind a proxy take a request for another than its line says: not the one that was decided on. */
+const REINTERPRETING: ReadonlySet<string> = new Set([
+  'x-http-method',
+  'x-http-method-override',
+  'x-method-override',
+  'x-original-url',
+  'x-rewrite-url',
+])
+
 /** RFC 9110, section 7.6.1, with the older names that proxies still meet. */
 const HOP_BY_HOP: ReadonlySet<string> = new Set([
   'connection',
@@ -55,6 +64,10 @@ export function isIdentityHeader(name: string): boolean {
   return IDENTITY_NAMES.has(folded) || IDENTITY_PREFIXES.some((prefix) => folded.startsWith(prefix))
 }
 
+function reinterprets(name: string): boolean {
+  return REINTERPRETING.has(name.replaceAll('_', '-'))
+}
+
 /** Whether a header ends at each hop. `name` in lower case. */
 export function isHopByHop(name: string): boolean {
   return HOP_BY_HOP.has(name)
@@ -69,7 +82,7 @@ export function connectionTokens(headers: IncomingHttpHeaders): ReadonlySet<stri
 
 /**
  * What of a client's headers may travel on: all but hop-by-hop headers, those that `Connection` names,
- * identity headers, `Host`, `Expect`, and a bearer token among the WebSocket subprotocols. Names come back in
+ * identity headers, other methods and paths, `Host`, `Expect`, and a bearer token among the WebSocket subprotocols. Names come back in
  * lower case; a name that the client sent several times keeps Node's joined form.
  */
 export function forwardableHeaders(headers: IncomingHttpHeaders): Record<string, string> {
@@ -77,7 +90,8 @@ export function forwardableHeaders(headers: IncomingHttpHeaders): Record<string,
   const kept: Record<string, string> = {}
   for (const [name, value] of Object.entries(headers)) {
     if (value === undefined || name === 'host' || name === 'expect') continue
-    if (isHopByHop(name) || dropped.has(name) || isIdentityHeader(name)) continue
+    if (isHopByHop(name) || dropped.has(name)) continue
+    if (isIdentityHeader(name) || reinterprets(name)) continue
     const text = typeof value === 'string' ? value : value.join(', ')
     if (name !== 'sec-websocket-protocol') kept[name] = text
     else {

@@ -17,7 +17,7 @@ import { createExecuting } from './executing.ts'
 import { createOneByOne } from './one-by-one.ts'
 import { BROKER_ACTOR, entryOf, LOOK_AGAIN_MS, Records } from './records.ts'
 import { answerOf, DENIED_AGAIN_MS, isReusable } from './repeats.ts'
-import { isInvolved, judge } from './reviewers.ts'
+import { isInvolved, judge, missingQuorums } from './reviewers.ts'
 import type { Review } from './reviewers.ts'
 import { claimRefusal, hasEnded, mayBecome } from './states.ts'
 import type {
@@ -112,6 +112,11 @@ class HeldRequests implements Approvals {
       if (isRefusal(approval)) return approval
       const refusal = this.#mismatch(approval, claim) ?? claimRefusal(approval)
       if (refusal !== undefined) return refusal
+      if (isTooFew(approval, claim)) {
+        const why = 'policy asks for other people by now'
+        await this.#records.move(approval, 'EXPIRED', { actor: BROKER_ACTOR, why })
+        continue
+      }
       const ended = await this.#endedReuse(approval)
       if (ended !== undefined) return ended
       const actor = approval.subject
@@ -414,6 +419,11 @@ class HeldRequests implements Approvals {
       this.#looking = false
     }
   }
+}
+
+/** Whether those who approved would not do any more; of a repeat that was found out when it was asked. */
+function isTooFew({ reusedFrom, progress }: StoredApproval, { quorums = [] }: Claim): boolean {
+  return reusedFrom === undefined && missingQuorums(quorums, progress.reviews).length > 0
 }
 
 /** What becomes of a request whose client is gone; undefined where that changes nothing any more. */

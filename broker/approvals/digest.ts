@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto'
 /** What is approved. */
 export interface DigestInput {
   readonly cluster: string
-  /** HTTP method as sent; of no account where `connect` is set. */
+  /** HTTP method as sent; of no account where `session` is set. */
   readonly method: string
   /** Canonical path, as `parseTarget` gives it. */
   readonly path: string
@@ -16,6 +16,8 @@ export interface DigestInput {
   readonly query: readonly (readonly [string, string])[]
   /** Whether it opens a way to a program in a pod, for which every parameter may mean something. */
   readonly connect: boolean
+  /** Whether GET and POST ask for the same; never of what is proxied, where the program heeds the method. */
+  readonly session: boolean
   readonly contentType: string
   /** Lower-case hex. */
   readonly bodySha256: string
@@ -47,7 +49,7 @@ const IGNORED_PARAMETER = 'timeout'
  */
 export function requestDigest(input: DigestInput): string {
   const { cluster, path, contentType, bodySha256, identity } = input
-  const method = input.connect ? CONNECT_METHOD : input.method
+  const method = input.session ? CONNECT_METHOD : input.method
   const pairs = input.query
     .filter(([name]) => input.connect || name !== IGNORED_PARAMETER)
     .toSorted(([a], [b]) => compare(a, b))

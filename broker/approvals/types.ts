@@ -1,4 +1,5 @@
 /** What the rest of the broker knows of held requests. */
+import type { Quorum } from '../../shared/policy/decision.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import type { ReviewVerdict } from '../../shared/wire.ts'
@@ -40,6 +41,8 @@ export interface Claim {
   readonly callerKey: string
   /** Empty for a direct client. */
   readonly instanceId: string
+  /** Whom policy asks for by now; approvals that lack one of these are void. */
+  readonly quorums?: readonly Quorum[]
 }
 
 /** Whose request it is: a sidecar knows its pod, the gateway knows the caller. */

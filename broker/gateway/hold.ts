@@ -4,7 +4,8 @@
  * looked at when it is held, shown to the reviewer, and looked at again before it goes ahead.
  */
 import { APPROVAL_HEADER, HOLD_HEADER, REQUEST_HEADER } from '../../shared/headers.ts'
-import { isConnect, resourcePath } from '../../shared/kubernetes/request-info.ts'
+import { isConnect, isSession, resourcePath } from '../../shared/kubernetes/request-info.ts'
+import type { Decision } from '../../shared/policy/decision.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import { isRequestId } from '../../shared/request-id.ts'
@@ -38,8 +39,12 @@ export interface HoldDeps extends PerformDeps {
   readonly owners: Owners
 }
 
-/** A request that policy holds. */
-export async function hold(deps: HoldDeps, exchange: Exchange): Promise<void> {
+/** A request that policy holds. @param decideAgain - what policy says of it by the time that people have decided */
+export async function hold(
+  deps: HoldDeps,
+  exchange: Exchange,
+  decideAgain: () => Promise<Decision>,
+): Promise<void> {
   const claimed = exchange.client.request.headers[REQUEST_HEADER]
   if (typeof claimed === 'string' && isRequestId(claimed) && exchange.requester.agent) {
     await performClaimed(deps, exchange, claimed)
@@ -64,7 +69,7 @@ export async function hold(deps: HoldDeps, exchange: Exchange): Promise<void> {
   const { approval } = asked
   if (approval.state === 'APPROVED') await performClaimed(deps, exchange, approval.id)
   else if (approval.state !== 'PENDING') await refuseHeld(deps, exchange, stateRefusal(approval))
-  else await awaitDecision(deps, exchange, approval)
+  else await awaitDecision(deps, exchange, approval, decideAgain)
 }
 
 /** A request that goes ahead without approval, and that somebody must look at afterwards. */
@@ -86,6 +91,7 @@ async function awaitDecision(
   deps: HoldDeps,
   exchange: Exchange,
   approval: StoredApproval,
+  decideAgain: () => Promise<Decision>,
 ): Promise<void> {
   const { id } = approval
   if (!clientWaits(exchange)) {
@@ -105,8 +111,13 @@ async function awaitDecision(
     await deps.approvals.leave(id, owner)
     await recordOutcome(deps, exchange, CLIENT_LEFT)
   } else if (isRefusal(now)) await refuseHeld(deps, exchange, now)
-  else if (now.state === 'APPROVED') await performClaimed(deps, exchange, id)
-  else if (now.state === 'PENDING') {
+  else if (now.state === 'APPROVED') {
+    // a sidecar asks again, and so is decided on again; who waited here must be, too
+    const decided = { ...exchange, decision: await decideAgain() }
+    const { effect, reason = 'policy_denied', explanation } = decided.decision
+    if (effect === 'deny') await refuseRecorded(deps, decided, refuse(reason, explanation))
+    else await performClaimed(deps, decided, id)
+  } else if (now.state === 'PENDING') {
     await deps.approvals.parked(id, owner)
     await refuseHeld(deps, exchange, pendingRefusal(approval))
   } else await refuseHeld(deps, exchange, stateRefusal(now))
@@ -129,6 +140,7 @@ async function performClaimed(deps: HoldDeps, asked: Exchange, id: string): Prom
     digest: digestOf(asked),
     callerKey: keyOf(asked.requester),
     instanceId: instanceOf(asked.requester),
+    quorums: asked.decision.approval?.quorums ?? [],
   })
   if (isRefusal(claimed)) {
     await refuseRecorded(deps, asked, claimed)
@@ -290,6 +302,7 @@ function digestOf({ client, cluster, requester, parsed, body }: Exchange): strin
     path: parsed.path,
     query: parsed.parameters,
     connect: isConnect(parsed.info),
+    session: isSession(parsed.info),
     contentType: client.request.headers['content-type'] ?? '',
     bodySha256: body.sha256,
     identity: digestIdentity(requester),

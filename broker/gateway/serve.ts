@@ -135,7 +135,7 @@ async function conclude(
       )
       return
     case 'hold':
-      await hold(deps, exchange)
+      await hold(deps, exchange, () => decide(deps, known, attributes))
       return
     case 'breakGlass':
       await breakGlass(deps, exchange)

@@ -172,6 +172,11 @@ export function isConnect(info: RequestInfo): boolean {
   )
 }
 
+/** Whether GET and POST ask for the same session. What is proxied is none: there the program heeds the method. */
+export function isSession(info: RequestInfo): boolean {
+  return isConnect(info) && info.verb !== 'proxy' && info.subresource !== 'proxy'
+}
+
 /** Whether the request can only read: nothing changes and no session opens. */
 export function isRead(info: RequestInfo): boolean {
   if (isConnect(info)) return false

@@ -63,13 +63,14 @@ export const CLUSTER_SCOPED: ReadonlySet<string> = new Set([
 export function viewsOf(request: RequestAttributes): readonly [View, ...View[]] {
   const { info, path, policyVerb, objectName } = request
   const proxied = info.subresource === 'proxy' || info.verb === 'proxy'
+  const name = info.name === '' ? objectName : info.name
   const literal = makeView(request, {
     literal: true,
     verb: policyVerb,
     apiGroup: info.apiGroup,
     resource: info.isResourceRequest ? resourcePath(info) : undefined,
     namespace: info.namespace,
-    name: info.name === '' ? objectName : info.name,
+    name,
     path,
     anyName: info.name === '' && (COLLECTION_VERBS.has(policyVerb) || isUnnamed(request)),
     nameParts: proxied && info.name.includes(':') ? info.name.split(':') : [],

@@ -42,6 +42,7 @@ rules:
 - {id: labelled, match: {verbs: [create], resources: [pods], labels: {app: [web]}}, effect: allow}
 - {id: granted, match: {verbs: [patch], resources: [services], subjects: ['ci:*']}, effect: allow, grant: {groups: [deployers]}}
 - {id: no-node-exec, match: {actions: [node-exec]}, effect: deny}
+- {id: proxied, match: {verbs: [connect], resources: [services/proxy]}, effect: hold, approval: {mode: return}}
 - {id: nodes, match: {verbs: [connect], resources: [nodes/proxy]}, effect: allow}
 - {id: no-exec-here, match: {verbs: [connect], resources: [pods/exec], namespaces: [kube-system]}, effect: deny}
 `
@@ -334,6 +335,33 @@ describe('the decision on the way of a request', () => {
       expect(effects()).to.have.length(1)
     })
 
+    it('does not do once policy asks for other people', async () => {
+      const path = `${N}/services/s`
+      await call('DELETE', path)
+      const [ticket] = await server.approvals.list({ states: ['PENDING'] }, 10)
+      await approve(ticket!.id)
+      const stricter = 'approval: {mode: return, quorums: [{group: owners, count: 1}]}'
+      server.usePolicy(POLICY.replace('approval: {mode: return}', stricter))
+      expect((await call('DELETE', path)).text).to.include('approval_expired')
+      expect((await call('DELETE', path)).text).to.include('approval_pending')
+      expect(effects()).to.have.length(0)
+    })
+
+    it('of what is proxied is for its method alone', async () => {
+      const path = `${N}/services/s/proxy/users/5`
+      await call('GET', path)
+      const [ticket] = await server.approvals.list({ states: ['PENDING'] }, 10)
+      await approve(ticket!.id)
+      const claims = { 'nestgate-request': ticket!.id }
+      expect((await call('DELETE', path, claims)).text).to.include('approval_mismatch')
+      expect((await call('DELETE', path)).text).to.include('approval_pending')
+      expect(effects()).to.have.length(0)
+      const overrides = { 'x-http-method-override': 'DELETE', x_original_url: '/users/6' }
+      expect((await call('GET', path, overrides)).status).to.equal(200)
+      for (const name of Object.keys(overrides))
+        expect(upstream.seen.at(-1)?.headers).not.to.have.property(name)
+    })
+
     it('may be used again by the very same request, for as long as the rule says', async () => {
       const id = heldId(await call('DELETE', `${N}/events/e`))
       await approve(id)
@@ -459,6 +487,23 @@ describe('the decision on the way of a request', () => {
       await approve(ticket.id)
       const answer = await waiting
       expect([answer.status, answer.headers['nestgate-request-id']]).to.deep.equal([200, ticket.id])
+    })
+
+    it('that waits is decided on again once it is approved', async () => {
+      const waiting = ci('DELETE', `${N}/pods/p`)
+      let ticket
+      while (ticket === undefined) {
+        await sleep(10)
+        ;[ticket] = await server.approvals.list({ states: ['PENDING'] }, 1)
+      }
+      server.usePolicy(
+        `${POLICY}- {id: frozen, match: {verbs: [delete], resources: [pods]}, effect: deny}\n`,
+      )
+      await approve(ticket.id)
+      expect((await waiting).text)
+        .to.include('policy_denied')
+        .and.to.include('frozen')
+      expect(effects()).to.have.length(0)
     })
 
     it('is told to come back when the time of the rule is over', async () => {

@@ -290,6 +290,7 @@ describe('the digest of any request', () => {
   const input = fc.record({
     ...{ cluster: text, method: text, path: text, contentType: text, bodySha256: text },
     connect: fc.boolean(),
+    session: fc.boolean(),
     query: fc.array(fc.tuple(fc.oneof(text, fc.constant('timeout')), text), { maxLength: 4 }),
     identity: fc.record(
       {
@@ -309,7 +310,7 @@ describe('the digest of any request', () => {
     ])
     return JSON.stringify([
       one.cluster,
-      one.connect ? 'CONNECT' : one.method,
+      one.session ? 'CONNECT' : one.method,
       one.path,
       query,
       one.contentType,

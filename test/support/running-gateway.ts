@@ -29,6 +29,7 @@ import { openSqliteStore } from '../../broker/store/sqlite/client.ts'
 import type { Store } from '../../broker/store/store.ts'
 import { createLog } from '../../shared/log.ts'
 import { createDecider } from '../../shared/policy/decide.ts'
+import type { Decider } from '../../shared/policy/decision.ts'
 import { readPolicySet } from '../../shared/policy/policy-set.ts'
 import type { Certificates } from './certificates.ts'
 import type { SidecarKey } from './sidecar-keys.ts'
@@ -47,6 +48,8 @@ export interface RunningGateway {
   readonly gate: Gate
   readonly approvals: Approvals
   readonly running: Running
+  /** Puts another policy in force. */
+  usePolicy(text: string): void
   close(): Promise<void>
 }
 
@@ -90,8 +93,7 @@ export async function startGateway(options: {
   const approvals = createApprovals({ store, log, now })
   const verifier = createTokenVerifier(checkByKeys(connection, upstream.issuer, now), now)
   const sidecars = createSidecars({ verifiers: new Map([['test', verifier]]), now })
-  const policy = readPolicySet([{ file: 'policy.yaml', text: options.policy }])
-  if ('problems' in policy) throw new Error(policy.problems.join())
+  let decider = deciderOf(options.policy)
   const connections = new Map([['test', connection]])
   const running = createRunning()
   const containers = createContainers({ connections, log, now })
@@ -105,7 +107,12 @@ export async function startGateway(options: {
     targets: createTargets({ now }),
     previews: createPreviews({ now }),
     naming: createNaming({ matcher: createMatcher(registrations), containers, now }),
-    decider: createDecider(policy, { acceptVerdicts: ['exclusive'] }),
+    decider: {
+      get policyDigest() {
+        return decider.policyDigest
+      },
+      decide: (facts) => decider.decide(facts),
+    },
     bodies: createBodies(MAX_BODIES_BYTES),
     ...{ approvals, store: gated, running, log, now },
   })
@@ -130,6 +137,9 @@ export async function startGateway(options: {
     gate,
     approvals,
     running,
+    usePolicy(text) {
+      decider = deciderOf(text)
+    },
     async close() {
       await server.close()
       approvals.close()
@@ -138,4 +148,10 @@ export async function startGateway(options: {
       await rm(dir, { recursive: true })
     },
   }
+}
+
+function deciderOf(text: string): Decider {
+  const policy = readPolicySet([{ file: 'policy.yaml', text }])
+  if ('problems' in policy) throw new Error(policy.problems.join())
+  return createDecider(policy, { acceptVerdicts: ['exclusive'] })
 }

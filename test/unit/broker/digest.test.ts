@@ -12,6 +12,7 @@ const BASE: DigestInput = {
     ['propagationPolicy', 'Orphan'],
   ],
   connect: false,
+  session: false,
   contentType: 'application/json',
   bodySha256: 'a'.repeat(64),
   identity: { podUid: 'pod-1', containerId: 'c'.repeat(64), uid: 1000, exe: '/usr/bin/kubectl' },
@@ -70,8 +71,9 @@ describe('the digest of a request', () => {
   })
 
   it('is one for a session asked for by GET or POST, as kubectl does over WebSocket and SPDY', () => {
-    const sessions = ['GET', 'POST'].map((method) => change({ method, connect: true }))
+    const sessions = ['GET', 'POST'].map((method) => change({ method, connect: true, session: true }))
     expect(new Set(sessions).size).to.equal(1)
+    expect(change({ method: 'GET', connect: true })).not.to.equal(change({ connect: true }))
     expect(change({ method: 'CONNECT' })).to.not.equal(change({ method: 'GET' }))
   })
 

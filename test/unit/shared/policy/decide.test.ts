@@ -331,6 +331,21 @@ describe('rules on actions and equivalents', () => {
     )
   })
 
+  it('of a name restrict creations whose name cannot be read, or is generated', () => {
+    const rules = (effect: string): string =>
+      `- {id: x, match: {verbs: [create], resources: [configmaps], resourceNames: [root, "prod-*"]}, effect: ${effect}}\n`
+    const maps = `${SHOP}/configmaps`
+    const hidden = requestOf('POST', maps, 'k8s', 'application/vnd.kubernetes.protobuf')
+    const generated = (generateName: string): RequestAttributes =>
+      requestOf('POST', maps, { metadata: { generateName } })
+    for (const request of [hidden, generated('prod-'), generated('test-')]) {
+      expect(decide(ALL + rules('deny'), request).effect).to.equal('deny')
+      expect(decide(rules('allow'), request).effect).to.equal('deny')
+    }
+    const named = requestOf('POST', maps, { metadata: { name: 'web', generateName: 'prod-' } })
+    expect(decide(ALL + rules('deny'), named).effect).to.equal('allow')
+  })
+
   it('of a namespace restrict lists of all namespaces, and allow none', () => {
     const rules = (effect: string): string =>
       `- {id: x, match: {verbs: [list, watch], resources: ["*"], namespaces: [shop]}, effect: ${effect}}\n`
