@@ -21,6 +21,8 @@ export interface DigestInput {
   readonly contentType: string
   /** Lower-case hex. */
   readonly bodySha256: string
+  /** Groups that policy grants: whoever acts with others is not the one who was approved. */
+  readonly grantGroups: readonly string[]
   /**
    * Who asks: the process, in all that stays the same when the same program runs again in the same container,
    * and the person or pipeline whose token came with it.
@@ -58,6 +60,7 @@ export function requestDigest(input: DigestInput): string {
     ...[cluster, method, path, pairs, contentType, bodySha256],
     ...[identity.podUid, identity.containerId, identity.uid, identity.exe],
     identity.subject === undefined ? null : [identity.subject.issuer, identity.subject.sub],
+    [...new Set(input.grantGroups)].toSorted(compare),
   ]
   return createHash('sha256').update(JSON.stringify(form)).digest('hex')
 }

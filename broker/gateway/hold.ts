@@ -295,7 +295,7 @@ function leavingOf({ client: { channel } }: Exchange): AbortSignal {
   return left.signal
 }
 
-function digestOf({ client, cluster, requester, parsed, body }: Exchange): string {
+function digestOf({ client, cluster, requester, parsed, body, decision }: Exchange): string {
   return requestDigest({
     cluster: cluster.name,
     method: parsed.method,
@@ -303,6 +303,7 @@ function digestOf({ client, cluster, requester, parsed, body }: Exchange): strin
     query: parsed.parameters,
     connect: isConnect(parsed.info),
     session: isSession(parsed.info),
+    grantGroups: decision.obligations.grantGroups,
     contentType: client.request.headers['content-type'] ?? '',
     bodySha256: body.sha256,
     identity: digestIdentity(requester),

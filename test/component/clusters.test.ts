@@ -28,7 +28,8 @@ describe('the registered clusters', () => {
   before(async () => {
     good = await startUpstream()
     other = await startUpstream()
-    hanging = createServer(() => undefined)
+    // read on, or its sockets outlive the clients that leave
+    hanging = createServer((socket) => socket.resume())
     await new Promise<void>((resolve) => hanging.listen(0, '127.0.0.1', resolve))
   })
 

@@ -291,6 +291,7 @@ describe('the digest of any request', () => {
     ...{ cluster: text, method: text, path: text, contentType: text, bodySha256: text },
     connect: fc.boolean(),
     session: fc.boolean(),
+    grantGroups: fc.subarray(['deployers', 'admins'], { minLength: 0 }),
     query: fc.array(fc.tuple(fc.oneof(text, fc.constant('timeout')), text), { maxLength: 4 }),
     identity: fc.record(
       {
@@ -316,6 +317,7 @@ describe('the digest of any request', () => {
       one.contentType,
       one.bodySha256,
       { ...one.identity, subject: one.identity.subject ?? null },
+      [...one.grantGroups].sort(),
     ])
   }
 

@@ -13,6 +13,7 @@ const BASE: DigestInput = {
   ],
   connect: false,
   session: false,
+  grantGroups: [],
   contentType: 'application/json',
   bodySha256: 'a'.repeat(64),
   identity: { podUid: 'pod-1', containerId: 'c'.repeat(64), uid: 1000, exe: '/usr/bin/kubectl' },
@@ -25,7 +26,7 @@ const identity = (part: Partial<DigestInput['identity']>): string =>
 describe('the digest of a request', () => {
   it('is exactly this, so that approvals survive an update of the broker', () => {
     expect(requestDigest(BASE)).to.equal(
-      '98258fa07836ffb0a288d8ea82e869cc64982e9e10571b0bf53e635a146daa1b',
+      '326e6eb600e30aafb53c4cff8a203a33e0d3ea52ef91ad2d9ce3afdffc44324a',
     )
   })
 
@@ -39,6 +40,8 @@ describe('the digest of a request', () => {
     ['query, with one pair twice', change({ query: [...BASE.query, BASE.query[0]!] })],
     ['query, with another pair', change({ query: [...BASE.query, ['', '']] })],
     ['content type', change({ contentType: 'application/yaml' })],
+    ['granted groups', change({ grantGroups: ['deployers'] })],
+    ['more granted groups', change({ grantGroups: ['deployers', 'admins'] })],
     ['body', change({ bodySha256: 'b'.repeat(64) })],
     ['pod', identity({ podUid: 'pod-2' })],
     ['container', identity({ containerId: 'd'.repeat(64) })],
@@ -71,7 +74,9 @@ describe('the digest of a request', () => {
   })
 
   it('is one for a session asked for by GET or POST, as kubectl does over WebSocket and SPDY', () => {
-    const sessions = ['GET', 'POST'].map((method) => change({ method, connect: true, session: true }))
+    const sessions = ['GET', 'POST'].map((method) =>
+      change({ method, connect: true, session: true }),
+    )
     expect(new Set(sessions).size).to.equal(1)
     expect(change({ method: 'GET', connect: true })).not.to.equal(change({ connect: true }))
     expect(change({ method: 'CONNECT' })).to.not.equal(change({ method: 'GET' }))
