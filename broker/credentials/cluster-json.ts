@@ -4,6 +4,8 @@ import type { ClusterConnection } from './connection.ts'
 
 /** Longest wait for an answer, in milliseconds. */
 const ANSWER_TIMEOUT_MS = 5_000
+/** Longest answer, in bytes; what answers may be an aggregated API, whose author is not ours to trust. */
+export const MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 /** What a cluster said to the broker itself, or why that is nothing to work with. */
 export type ClusterAnswer =
@@ -31,11 +33,27 @@ export async function clusterJson(
       headersTimeout: ANSWER_TIMEOUT_MS,
       bodyTimeout: ANSWER_TIMEOUT_MS,
     })
-    if (answer.statusCode >= 200 && answer.statusCode < 300)
-      return { json: await answer.body.json() }
+    if (answer.statusCode >= 200 && answer.statusCode < 300) return await readJson(answer.body)
     await answer.body.dump()
     return { problem: `status ${answer.statusCode}`, status: answer.statusCode }
   } catch (error) {
     return { problem: codeOf(error) ?? messageOf(error) }
+  }
+}
+
+/** Reads an answer up to its bound; what it says is never repeated. */
+async function readJson(body: AsyncIterable<Uint8Array>): Promise<ClusterAnswer> {
+  const chunks: Uint8Array[] = []
+  let size = 0
+  // leaving the loop early ends the answer
+  for await (const chunk of body) {
+    size += chunk.length
+    if (size > MAX_ANSWER_BYTES) return { problem: `longer than ${MAX_ANSWER_BYTES} bytes` }
+    chunks.push(chunk)
+  }
+  try {
+    return { json: JSON.parse(Buffer.concat(chunks).toString('utf8')) }
+  } catch {
+    return { problem: 'not JSON' }
   }
 }

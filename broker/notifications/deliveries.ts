@@ -64,13 +64,12 @@ export function createDelivery(target: TargetSettings, deps: DeliveryDeps): Deli
         return
       }
       log.warn({ target: target.name, id, problem: tried.problem }, 'a notification was not taken')
-      // no two receivers, and no two brokers, come back in step
-      const waitMs = Math.max(tried.retryAfterMs, pauseMs * (0.75 + Math.random() / 2))
+      const waitMs = pauseFor(pauseMs, tried.retryAfterMs)
       if (now() + waitMs > until) {
         log.error({ target: target.name, id }, 'a notification was given up')
         return
       }
-      await sleep(Math.min(waitMs, LONGEST_PAUSE_MS), undefined, { signal: stop.signal })
+      await sleep(waitMs, undefined, { signal: stop.signal })
     }
   }
 
@@ -108,6 +107,11 @@ export function createDelivery(target: TargetSettings, deps: DeliveryDeps): Deli
       await running
     },
   }
+}
+
+/** The pause before the next attempt: as long as the receiver asks for, within bounds; no two brokers come back in step. */
+function pauseFor(ownMs: number, askedMs: number): number {
+  return Math.min(Math.max(askedMs, ownMs * (0.75 + Math.random() / 2)), LONGEST_PAUSE_MS)
 }
 
 type Attempt =

@@ -119,6 +119,26 @@ describe('notifications', () => {
     expect(new Set(received.map(({ headers }) => headers['webhook-id'])).size).to.equal(1)
   })
 
+  it('wait when a receiver asks for it, and are not given up because it asks for long', async () => {
+    const problems: string[] = []
+    const listening = { ...log, error: (_fields: object, text: string) => problems.push(text) }
+    answer = (response) => response.writeHead(429, { 'retry-after': '999999' }).end()
+    const targets = notificationsSchema.parse([
+      { name: 'ops', url: url(), format: 'standard', secretFile: join(dir, 'secret') },
+    ])
+    const one = createNotifications(targets, {
+      log: listening as unknown as typeof log,
+      now: Date.now,
+      firstPauseMs: 20,
+    })
+    open.push(one)
+    one.tell({ from: 'RECEIVED', approval: pending() })
+    await until(1)
+    await sleep(150)
+    expect(received, 'the pause is the receiver’s, not ours').to.have.length(1)
+    expect(problems).to.deep.equal([])
+  })
+
   it('do not follow a redirect', async () => {
     answer = (response, count) => {
       if (count === 1) response.writeHead(307, { location: `${url()}?moved` }).end()

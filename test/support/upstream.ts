@@ -33,6 +33,8 @@ export interface Upstream {
   /** Answers requests that are not about tokens; the default says 200 `{}`. */
   onRequest: (request: IncomingMessage, response: ServerResponse, body: string) => void
   onUpgrade: (request: IncomingMessage, socket: Duplex) => void
+  /** What it serves, by group version; asked by the broker itself, and not among `seen`. All else is for `onRequest`. */
+  serves: Readonly<Record<string, readonly object[]>>
   /** When false, the key set and token reviews answer 503. */
   identityUp: boolean
   /** What the broker itself is told of the pod of {@link POD}; not found when undefined. Not among `seen`. */
@@ -77,7 +79,7 @@ const namespaced = (...names: readonly string[]): readonly object[] =>
 const clusterScoped = (...names: readonly string[]): readonly object[] =>
   names.map((name) => ({ name, namespaced: false, verbs: ['get', 'list'] }))
 
-/** What it serves, by group version; asked by the broker itself, and not among `seen`. */
+/** What it serves unless a test says otherwise. */
 const DISCOVERY: Readonly<Record<string, readonly object[]>> = {
   '/api/v1': [
     ...namespaced('pods', 'pods/log', 'pods/exec', 'pods/attach', 'pods/portforward', 'pods/proxy'),
@@ -158,7 +160,7 @@ export async function startUpstream(): Promise<Upstream> {
       response.end(JSON.stringify(identity))
       return
     }
-    const served = 'impersonate-user' in headers ? undefined : DISCOVERY[url]
+    const served = 'impersonate-user' in headers ? undefined : upstream.serves[url]
     if (served !== undefined) {
       response.writeHead(200, { 'content-type': 'application/json' })
       response.end(JSON.stringify({ kind: 'APIResourceList', resources: served }))
@@ -182,6 +184,7 @@ export async function startUpstream(): Promise<Upstream> {
     tokenFile,
     issuer: ISSUER,
     seen: [],
+    serves: DISCOVERY,
     identityUp: true,
     pod: podWith([{ name: 'planner', id: 'c'.repeat(64) }]),
     podFetches: 0,
