@@ -17,7 +17,7 @@ import {
 import type { TokenVerifier } from '../identity/service-account-tokens.ts'
 import type { ClusterSettings } from './settings.ts'
 
-/** How often broken clusters are tried again, and authorities' files looked at, in milliseconds. */
+/** How often broken clusters are tried again, and certificates' files looked at, in milliseconds. */
 export const LOOK_AGAIN_MS = 10_000
 /** Clusters in all. */
 export const MAX_CLUSTERS = 500
@@ -63,8 +63,8 @@ interface Slot {
   readonly source: ClusterSource
   cluster: Cluster | undefined
   problem: string | undefined
-  /** Of the authority's file, as it was when the way was opened. */
-  caText: string | undefined
+  /** What the certificates' files held when the way was opened. */
+  files: string | undefined
 }
 
 /** What the registry needs. */
@@ -74,6 +74,8 @@ export interface ClustersDeps {
   readonly now: () => number
   /** Called when a cluster is gone, or another one has its name. */
   readonly onForget?: (name: string) => void
+  /** See {@link LOOK_AGAIN_MS}; tests shorten it. */
+  readonly lookAgainMs?: number
 }
 
 /** Makes an empty registry and starts looking after what comes into it. */
@@ -90,7 +92,7 @@ class Registry implements Clusters {
     this.#deps = deps
     this.#timer = setInterval(() => {
       for (const slot of this.#slots.values()) void this.#lookAfter(slot)
-    }, LOOK_AGAIN_MS)
+    }, deps.lookAgainMs ?? LOOK_AGAIN_MS)
     this.#timer.unref()
   }
 
@@ -111,7 +113,7 @@ class Registry implements Clusters {
   async put(settings: ClusterSettings, source: ClusterSource): Promise<ClusterStatus> {
     const { name } = settings
     const before = this.#slots.get(name)
-    const slot = { settings, source, cluster: undefined, problem: undefined, caText: undefined }
+    const slot = { settings, source, cluster: undefined, problem: undefined, files: undefined }
     this.#slots.set(name, slot)
     this.#deps.onForget?.(name)
     await closed(before)
@@ -136,7 +138,7 @@ class Registry implements Clusters {
     const { settings } = slot
     const { log, now } = this.#deps
     try {
-      const caText = await authorityText(settings)
+      const files = await certificateFiles(settings)
       const connection = await openConnection(settings, now)
       // the name may be another cluster's by now
       if (this.#slots.get(settings.name) !== slot) {
@@ -145,7 +147,7 @@ class Registry implements Clusters {
       }
       const before = slot.cluster?.connection
       slot.cluster = { connection, verifier: verifierOf(settings, connection, now) }
-      slot.caText = caText
+      slot.files = files
       slot.problem = undefined
       // not waited for: a watch may go on for long
       void before?.drain()
@@ -162,9 +164,9 @@ class Registry implements Clusters {
       await this.#open(slot)
       return
     }
-    const text = await authorityText(slot.settings).catch(() => undefined)
-    if (text !== undefined && text !== slot.caText) {
-      this.#deps.log.info({ cluster: slot.settings.name }, 'the authority of a cluster has changed')
+    const files = await certificateFiles(slot.settings).catch(() => undefined)
+    if (files !== undefined && files !== slot.files) {
+      this.#deps.log.info({ cluster: slot.settings.name }, 'certificates of a cluster have changed')
       await this.#open(slot)
     }
   }
@@ -205,6 +207,13 @@ function statusOf({ settings, source, cluster, problem }: Slot): ClusterStatus {
   }
 }
 
-async function authorityText(settings: ClusterSettings): Promise<string> {
-  return 'caPem' in settings ? settings.caPem : readFile(settings.caFile, 'utf8')
+/** The authority, and the broker's own certificate and key where it has one there; tokens are read again at each use. */
+async function certificateFiles(settings: ClusterSettings): Promise<string> {
+  const { credential } = settings
+  const names = [
+    ...('caFile' in settings ? [settings.caFile] : []),
+    ...('certFile' in credential ? [credential.certFile, credential.keyFile] : []),
+  ]
+  const texts = await Promise.all(names.map((name) => readFile(name, 'utf8')))
+  return texts.join('\n')
 }

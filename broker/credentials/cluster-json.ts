@@ -32,6 +32,8 @@ export async function clusterJson(
       body: body === undefined ? null : JSON.stringify(body),
       headersTimeout: ANSWER_TIMEOUT_MS,
       bodyTimeout: ANSWER_TIMEOUT_MS,
+      // the limits above are for each pause; this one is for all of it
+      signal: AbortSignal.timeout(2 * ANSWER_TIMEOUT_MS),
     })
     if (answer.statusCode >= 200 && answer.statusCode < 300) return await readJson(answer.body)
     await answer.body.dump()

@@ -23,6 +23,8 @@ export const STALE_MS = 60 * 60_000
 export const UNKNOWN_AGAIN_MS = 5_000
 /** Group versions of one cluster that are kept; the one longest unused goes first. */
 export const MAX_GROUP_VERSIONS = 500
+/** Questions to one cluster at once: whoever makes names up must not make the broker ask for each. */
+export const MAX_ASKING = 16
 
 /** A resource, or a subresource, that a cluster serves. */
 export interface ServedResource {
@@ -87,8 +89,7 @@ export function createKinds(deps: { readonly log: Logger; readonly now: () => nu
     const found = entries.get(path) ?? { known: undefined, askedMs: 0, asking: undefined }
     // the youngest is last
     entries.delete(path)
-    const oldest = entries.size >= MAX_GROUP_VERSIONS ? entries.keys().next() : undefined
-    if (oldest?.done === false) entries.delete(oldest.value)
+    if (entries.size >= MAX_GROUP_VERSIONS) entries.delete(leastOf(entries))
     entries.set(path, found)
     return found
   }
@@ -105,6 +106,10 @@ export function createKinds(deps: { readonly log: Logger; readonly now: () => nu
       })
     return entry.asking
   }
+
+  /** Questions to a cluster that are under way. */
+  const askingOf = (cluster: string): number =>
+    [...(clusters.get(cluster)?.values() ?? [])].filter(({ asking }) => asking !== undefined).length
 
   const conclude = (entry: Entry, info: RequestInfo): Refusal | undefined => {
     const known = usable(entry, now())
@@ -127,6 +132,8 @@ export function createKinds(deps: { readonly log: Logger; readonly now: () => nu
       // many who ask for what is not there share one question
       if (entry.asking === undefined && entry.askedMs + UNKNOWN_AGAIN_MS > now())
         return conclude(entry, info)
+      if (entry.asking === undefined && askingOf(connection.name) >= MAX_ASKING)
+        return refuse('discovery_unavailable', 'too much is asked for at once')
       return (entry.asking ?? ask(connection, path, entry)).then(() => conclude(entry, info))
     },
     served: (cluster) =>
@@ -137,6 +144,16 @@ export function createKinds(deps: { readonly log: Logger; readonly now: () => nu
       clusters.delete(cluster)
     },
   }
+}
+
+/** What is forgotten first: a group version that there is not, of which anybody can name any number; else the one longest unused. */
+function leastOf(entries: ReadonlyMap<string, Entry>): string {
+  let oldest: string | undefined
+  for (const [path, { known, asking }] of entries) {
+    oldest ??= path
+    if (asking === undefined && (known === undefined || known.served.size === 0)) return path
+  }
+  return oldest ?? ''
 }
 
 function usable({ known }: Entry, nowMs: number): Known | undefined {

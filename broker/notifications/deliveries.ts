@@ -20,6 +20,10 @@ export const FIRST_PAUSE_MS = 2_000
 export const LONGEST_PAUSE_MS = 10 * 60_000
 /** How long a message is tried, in milliseconds. */
 export const GIVE_UP_MS = 24 * 3600_000
+/** How long a message is tried that the receiver refuses (4xx), in milliseconds: one that it never takes must not hold up all others. */
+export const REFUSED_GIVE_UP_MS = 10 * 60_000
+/** Statuses by which a receiver says that it is busy, and not that the message is wrong. */
+const LATER: ReadonlySet<number> = new Set([408, 425, 429])
 /** Longest wait for an answer, in milliseconds. */
 const ANSWER_MS = 10_000
 /** The receiver wants no more (Standard Webhooks, "Disabling endpoints"). */
@@ -41,11 +45,12 @@ export interface DeliveryDeps {
   readonly now: () => number
   /** Pauses; tests shorten them. */
   readonly firstPauseMs?: number
+  readonly refusedMs?: number
 }
 
 /** Starts delivering to a receiver. */
 export function createDelivery(target: TargetSettings, deps: DeliveryDeps): Delivery {
-  const { log, now, firstPauseMs = FIRST_PAUSE_MS } = deps
+  const { log, now, firstPauseMs = FIRST_PAUSE_MS, refusedMs = REFUSED_GIVE_UP_MS } = deps
   const queue: Notification[] = []
   const stop = new AbortController()
   let running: Promise<void> | undefined
@@ -53,7 +58,7 @@ export function createDelivery(target: TargetSettings, deps: DeliveryDeps): Deli
 
   async function deliver(notification: Notification): Promise<void> {
     const { id } = notification
-    const until = now() + GIVE_UP_MS
+    const began = now()
     for (let pauseMs = firstPauseMs; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
       const tried = await attempt(target, notification, now(), stop.signal)
       if (tried.kind === 'taken') return
@@ -65,7 +70,7 @@ export function createDelivery(target: TargetSettings, deps: DeliveryDeps): Deli
       }
       log.warn({ target: target.name, id, problem: tried.problem }, 'a notification was not taken')
       const waitMs = pauseFor(pauseMs, tried.retryAfterMs)
-      if (now() + waitMs > until) {
+      if (now() + waitMs > began + (tried.refused ? refusedMs : GIVE_UP_MS)) {
         log.error({ target: target.name, id }, 'a notification was given up')
         return
       }
@@ -117,7 +122,13 @@ function pauseFor(ownMs: number, askedMs: number): number {
 type Attempt =
   | { readonly kind: 'taken' }
   | { readonly kind: 'gone' }
-  | { readonly kind: 'failed'; readonly problem: string; readonly retryAfterMs: number }
+  | {
+      readonly kind: 'failed'
+      readonly problem: string
+      readonly retryAfterMs: number
+      /** The receiver says that it is this message that it does not take. */
+      readonly refused: boolean
+    }
 
 /** One attempt; files are read anew, so that a replaced secret or authority counts. */
 async function attempt(
@@ -146,9 +157,7 @@ async function attempt(
       signal: AbortSignal.any([ended, AbortSignal.timeout(ANSWER_MS)]),
     })
     answer.body.on('error', () => undefined)
-    if (answer.statusCode === GONE) return { kind: 'gone' }
-    if (answer.statusCode >= 200 && answer.statusCode < 300) return { kind: 'taken' }
-    return failed(`status ${answer.statusCode}`, retryAfter(answer.headers['retry-after']))
+    return attemptOf(answer.statusCode, answer.headers['retry-after'])
   } catch (error) {
     return failed(codeOf(error) ?? 'the receiver cannot be reached')
   } finally {
@@ -156,8 +165,16 @@ async function attempt(
   }
 }
 
-function failed(problem: string, retryAfterMs = 0): Attempt {
-  return { kind: 'failed', problem, retryAfterMs }
+/** What a receiver's answer says. */
+function attemptOf(status: number, later: unknown): Attempt {
+  if (status === GONE) return { kind: 'gone' }
+  if (status >= 200 && status < 300) return { kind: 'taken' }
+  const refused = status >= 400 && status < 500 && !LATER.has(status)
+  return { ...failed(`status ${status}`, retryAfter(later)), refused }
+}
+
+function failed(problem: string, retryAfterMs = 0): Attempt & { kind: 'failed' } {
+  return { kind: 'failed', problem, retryAfterMs, refused: false }
 }
 
 async function headersFor(

@@ -4,6 +4,7 @@ import { createServer } from 'node:net'
 import type { Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { after, afterEach, before, beforeEach, describe, it } from 'mocha'
 import { createClusters, usable } from '../../broker/clusters/registry.ts'
@@ -13,6 +14,7 @@ import type { ClusterSettings } from '../../broker/clusters/settings.ts'
 import { clusterJson } from '../../broker/credentials/cluster-json.ts'
 import { createLog } from '../../shared/log.ts'
 import { isRefusal } from '../../shared/reasons.ts'
+import { makeCertificates } from '../support/certificates.ts'
 import { startUpstream } from '../support/upstream.ts'
 import type { Upstream } from '../support/upstream.ts'
 
@@ -131,6 +133,39 @@ describe('the registered clusters', () => {
     expect(clusters.list()).to.have.length(1)
     await clusters.remove('one')
     expect(clusters.get('one')).to.equal(undefined)
+  })
+
+  it('takes certificates as they are renewed, its own among them', async () => {
+    const files = {
+      caFile: join(dir, 'ca.crt'),
+      certFile: join(dir, 'c.crt'),
+      keyFile: join(dir, 'c.key'),
+    }
+    const put = (made: ReturnType<typeof makeCertificates>): void => {
+      writeFileSync(files.certFile, made.cert)
+      writeFileSync(files.keyFile, made.key)
+    }
+    copyFileSync(other.caFile, files.caFile)
+    put(makeCertificates({ hosts: ['one'] }))
+    const quick = createClusters({ log, now: Date.now, lookAgainMs: 20 })
+    const { caFile, certFile, keyFile } = files
+    await quick.put(settings('one', good, { caFile, credential: { certFile, keyFile } }), 'file')
+    const seen = new Set([usable(quick, 'one')])
+    const changed = async (): Promise<void> => {
+      const end = performance.now() + 3000
+      while (seen.has(usable(quick, 'one')) && performance.now() < end) await sleep(10)
+      expect(seen.has(usable(quick, 'one'))).to.equal(false)
+      seen.add(usable(quick, 'one'))
+    }
+    put(makeCertificates({ hosts: ['two'] }))
+    await changed()
+    copyFileSync(good.caFile, files.caFile)
+    await changed()
+    const cluster = usable(quick, 'one')
+    expect(
+      cluster && 'json' in (await clusterJson(cluster.connection, 'GET', '/version')),
+    ).to.equal(true)
+    await quick.close()
   })
 
   it('tells nothing of a credential but its kind', async () => {

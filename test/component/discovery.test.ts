@@ -7,6 +7,7 @@ import { clusterJson, MAX_ANSWER_BYTES } from '../../broker/credentials/cluster-
 import { openConnection } from '../../broker/credentials/connection.ts'
 import type { ClusterConnection } from '../../broker/credentials/connection.ts'
 import {
+  MAX_ASKING,
   createKinds,
   FRESH_MS,
   MAX_GROUP_VERSIONS,
@@ -187,15 +188,32 @@ describe('what clusters serve', () => {
     expect(sent).to.be.below(4 * MAX_ANSWER_BYTES)
   })
 
-  it('keeps a bounded number of group versions, and those in use', async () => {
+  it('keeps a bounded number of group versions, and those that there are whatever names are made up', async () => {
     await refused('GET', '/apis/apps/v1/deployments')
     await refused('GET', '/api/v1/pods')
-    for (let count = 0; count < MAX_GROUP_VERSIONS - 1; count += 1)
+    const first = '/apis/g0.example/v1'
+    for (let count = 0; count < MAX_GROUP_VERSIONS + 10; count += 1)
       await refused('GET', `/apis/g${count}.example/v1/things`)
     expect(kinds.check(connection, info('GET', '/api/v1/pods'))).to.equal(undefined)
+    expect(kinds.check(connection, info('GET', '/apis/apps/v1/deployments'))).to.equal(undefined)
     const before = asked().length
-    expect(await refused('GET', '/apis/apps/v1/deployments')).to.equal(undefined)
-    expect(asked().slice(before)).to.deep.equal(['/apis/apps/v1'])
+    await refused('GET', `${first}/things`)
+    expect(asked().slice(before), 'forgotten, and so asked for again').to.deep.equal([first])
+  })
+
+  it('asks a cluster a bounded number of questions at once', async () => {
+    const open: ServerResponse[] = []
+    const names = Array.from({ length: MAX_ASKING + 5 }, (_, count) => `/apis/h${count}.example/v1`)
+    for (const name of names) answers.set(name, { act: (response) => open.push(response) })
+    const checks = names.map((name) =>
+      Promise.resolve(kinds.check(connection, info('GET', `${name}/things`))),
+    )
+    const over = await Promise.all(checks.slice(MAX_ASKING))
+    for (const refusal of over) expect(refusal).to.include({ refused: 'discovery_unavailable' })
+    while (open.length < MAX_ASKING) await sleep(5)
+    for (const response of open) response.writeHead(404).end()
+    const asking = await Promise.all(checks.slice(0, MAX_ASKING))
+    for (const refusal of asking) expect(refusal).to.include({ refused: 'kind_unknown' })
   })
 
   it('tells what it knows of a cluster, until that is forgotten', async () => {

@@ -139,6 +139,26 @@ describe('notifications', () => {
     expect(problems).to.deep.equal([])
   })
 
+  it('that a receiver refuses do not hold up those behind them for ever', async () => {
+    const bad = pending()
+    answer = (response) => {
+      const refuses = received.at(-1)?.body.includes(bad.id) === true
+      response.writeHead(refuses ? 400 : 204).end()
+    }
+    const settings = { name: 'ops', url: url(), format: 'slack' }
+    const deps = { log, now: Date.now, firstPauseMs: 20, refusedMs: 100 }
+    const one = createNotifications(notificationsSchema.parse([settings]), deps)
+    open.push(one)
+    one.tell({ from: 'RECEIVED', approval: bad })
+    const good = pending()
+    one.tell({ from: 'RECEIVED', approval: good })
+    const end = performance.now() + 5000
+    while (received.at(-1)?.body.includes(good.id) !== true && performance.now() < end)
+      await sleep(5)
+    expect(received.at(-1)?.body).to.include(good.id)
+    expect(received.length).to.be.above(2)
+  })
+
   it('do not follow a redirect', async () => {
     answer = (response, count) => {
       if (count === 1) response.writeHead(307, { location: `${url()}?moved` }).end()
