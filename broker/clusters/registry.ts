@@ -2,13 +2,12 @@
  * The registered clusters, each with a way of its own: pools, authority, credentials, token checks, policy scope. One that
  * cannot be opened is refused by itself and tried again; it holds up neither the broker's start nor any other cluster.
  */
-import { readFile } from 'node:fs/promises'
 import { messageOf } from '../../shared/errors.ts'
 import type { Logger } from '../../shared/log.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
-import { openConnection } from '../credentials/connection.ts'
-import type { ClusterConnection } from '../credentials/connection.ts'
+import { connectionWith, readMaterial } from '../credentials/connection.ts'
+import type { ClusterConnection, ConnectionMaterial } from '../credentials/connection.ts'
 import {
   checkByKeys,
   checkByReview,
@@ -17,7 +16,7 @@ import {
 import type { TokenVerifier } from '../identity/service-account-tokens.ts'
 import type { ClusterSettings } from './settings.ts'
 
-/** How often broken clusters are tried again, and certificates' files looked at, in milliseconds. */
+/** How often broken clusters are tried again, and files of authorities and certificates looked at, in milliseconds. */
 export const LOOK_AGAIN_MS = 10_000
 /** Clusters in all. */
 export const MAX_CLUSTERS = 500
@@ -63,8 +62,12 @@ interface Slot {
   readonly source: ClusterSource
   cluster: Cluster | undefined
   problem: string | undefined
-  /** What the certificates' files held when the way was opened. */
-  files: string | undefined
+  /** Of the files, as they were when the way was opened. */
+  digest: string | undefined
+  /** Earlier ways on which something is still open. */
+  readonly draining: Set<ClusterConnection>
+  /** Set while its files are looked at. */
+  looking: Promise<void> | undefined
 }
 
 /** What the registry needs. */
@@ -72,10 +75,10 @@ export interface ClustersDeps {
   readonly log: Logger
   /** Milliseconds since the epoch. */
   readonly now: () => number
-  /** Called when a cluster is gone, or another one has its name. */
-  readonly onForget?: (name: string) => void
   /** See {@link LOOK_AGAIN_MS}; tests shorten it. */
   readonly lookAgainMs?: number
+  /** Called when a cluster is gone, or another one has its name. */
+  readonly onForget?: (name: string) => void
 }
 
 /** Makes an empty registry and starts looking after what comes into it. */
@@ -113,11 +116,14 @@ class Registry implements Clusters {
   async put(settings: ClusterSettings, source: ClusterSource): Promise<ClusterStatus> {
     const { name } = settings
     const before = this.#slots.get(name)
-    const slot = { settings, source, cluster: undefined, problem: undefined, files: undefined }
+    const slot: Slot = {
+      ...{ settings, source, cluster: undefined, problem: undefined, digest: undefined },
+      ...{ draining: new Set<ClusterConnection>(), looking: undefined },
+    }
     this.#slots.set(name, slot)
     this.#deps.onForget?.(name)
     await closed(before)
-    await this.#open(slot)
+    await this.#lookAfter(slot)
     return statusOf(slot)
   }
 
@@ -130,45 +136,48 @@ class Registry implements Clusters {
 
   async close(): Promise<void> {
     clearInterval(this.#timer)
-    await Promise.all([...this.#slots.values()].map(closed))
+    const all = [...this.#slots.values()]
+    this.#slots.clear()
+    await Promise.all(all.map(closed))
   }
 
-  /** Opens the way to a cluster, in place of an earlier one, which ends with what is open on it. */
-  async #open(slot: Slot): Promise<void> {
-    const { settings } = slot
-    const { log, now } = this.#deps
+  /** Opens the way to a cluster, or a new one where its files have changed. Never rejects. */
+  #lookAfter(slot: Slot): Promise<void> {
+    slot.looking ??= this.#look(slot).finally(() => {
+      slot.looking = undefined
+    })
+    return slot.looking
+  }
+
+  async #look(slot: Slot): Promise<void> {
+    const { name } = slot.settings
     try {
-      const files = await certificateFiles(settings)
-      const connection = await openConnection(settings, now)
+      const material = await readMaterial(slot.settings)
       // the name may be another cluster's by now
-      if (this.#slots.get(settings.name) !== slot) {
-        await connection.close()
-        return
-      }
-      const before = slot.cluster?.connection
-      slot.cluster = { connection, verifier: verifierOf(settings, connection, now) }
-      slot.files = files
+      if (this.#slots.get(name) === slot && material.digest !== slot.digest)
+        this.#open(slot, material)
       slot.problem = undefined
-      // not waited for: a watch may go on for long
-      void before?.drain()
     } catch (error) {
       const problem = messageOf(error)
       if (slot.problem !== problem)
-        log.error({ cluster: settings.name, problem }, 'a cluster cannot be opened')
+        this.#deps.log.error({ cluster: name, problem }, 'a cluster cannot be opened')
       slot.problem = problem
     }
   }
 
-  async #lookAfter(slot: Slot): Promise<void> {
-    if (slot.cluster === undefined) {
-      await this.#open(slot)
-      return
-    }
-    const files = await certificateFiles(slot.settings).catch(() => undefined)
-    if (files !== undefined && files !== slot.files) {
-      this.#deps.log.info({ cluster: slot.settings.name }, 'certificates of a cluster have changed')
-      await this.#open(slot)
-    }
+  /** Opens the way, in place of an earlier one, whose streams go on. @throws Error when the material cannot be used */
+  #open(slot: Slot, material: ConnectionMaterial): void {
+    const { settings, draining } = slot
+    const { log, now } = this.#deps
+    const connection = connectionWith(settings, material, now)
+    const before = slot.cluster?.connection
+    slot.cluster = { connection, verifier: verifierOf(settings, connection, now) }
+    slot.digest = material.digest
+    if (before === undefined) return
+    log.info({ cluster: settings.name }, 'authority or certificate of a cluster have changed')
+    draining.add(before)
+    // not waited for: a watch may go on for long
+    void before.drain().finally(() => draining.delete(before))
   }
 }
 
@@ -185,7 +194,9 @@ function verifierOf(
 }
 
 async function closed(slot: Slot | undefined): Promise<void> {
-  await slot?.cluster?.connection.close()
+  const last = slot?.cluster?.connection
+  const all = [...(slot?.draining ?? []), ...(last === undefined ? [] : [last])]
+  await Promise.all(all.map((connection) => connection.close()))
 }
 
 /** The cluster itself, for those to whom it is all one why there is none. */
@@ -205,15 +216,4 @@ function statusOf({ settings, source, cluster, problem }: Slot): ClusterStatus {
     state: cluster === undefined ? 'broken' : 'open',
     ...(problem === undefined ? {} : { problem }),
   }
-}
-
-/** The authority, and the broker's own certificate and key where it has one there; tokens are read again at each use. */
-async function certificateFiles(settings: ClusterSettings): Promise<string> {
-  const { credential } = settings
-  const names = [
-    ...('caFile' in settings ? [settings.caFile] : []),
-    ...('certFile' in credential ? [credential.certFile, credential.keyFile] : []),
-  ]
-  const texts = await Promise.all(names.map((name) => readFile(name, 'utf8')))
-  return texts.join('\n')
 }
