@@ -4,6 +4,7 @@ import express from 'express'
 import type { Request, Router } from 'express'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
+import { createOneByOne } from '../approvals/one-by-one.ts'
 import { problemsOf } from '../audit/query.ts'
 import { MAX_CLUSTERS } from '../clusters/registry.ts'
 import type { Clusters, ClusterStatus } from '../clusters/registry.ts'
@@ -30,6 +31,9 @@ export interface ClusterRoutesDeps {
 /** The routes under `/v1/clusters`. @param json - reads a JSON body */
 export function clusterRoutes(deps: ClusterRoutesDeps, json: express.RequestHandler): Router {
   const router = express.Router({ caseSensitive: true, strict: true })
+  // what is there is looked at and then changed: two changes at once would both find the name free
+  const oneByOne = createOneByOne()
+  const change = (work: () => Promise<Result>): Promise<Result> => oneByOne('clusters', work)
   const withRole = (
     roles: readonly Role[],
     handle: (person: Person, request: Request) => Promise<Result>,
@@ -47,18 +51,22 @@ export function clusterRoutes(deps: ClusterRoutesDeps, json: express.RequestHand
   router.post(
     '/clusters',
     json,
-    withRole(['admin'], (person, request) => register(deps, person, request.body, undefined)),
+    withRole(['admin'], (person, request) =>
+      change(() => register(deps, person, request.body, undefined)),
+    ),
   )
   router.put(
     '/clusters/:name',
     json,
     withRole(['admin'], (person, request) =>
-      register(deps, person, request.body, String(request.params['name'])),
+      change(() => register(deps, person, request.body, String(request.params['name']))),
     ),
   )
   router.delete(
     '/clusters/:name',
-    withRole(['admin'], (person, request) => remove(deps, person, String(request.params['name']))),
+    withRole(['admin'], (person, request) =>
+      change(() => remove(deps, person, String(request.params['name']))),
+    ),
   )
   return router
 }

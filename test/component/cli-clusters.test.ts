@@ -115,6 +115,17 @@ describe('nestgate clusters', () => {
     expect((await cli('root', 'update', 'none', ...given())).err).to.include('cluster_unknown')
   })
 
+  it('registers a name once, of many who do so at the same time', async () => {
+    const all = await Promise.all(
+      Array.from({ length: 5 }, (_, at) =>
+        cli('root', 'add', 'far', ...given(), '--policies', `p${at}`),
+      ),
+    )
+    expect(all.filter(({ code }) => code === 0)).to.have.length(1)
+    const events = await api.store.events({ kind: 'system' }, 10)
+    expect(events.map(({ entry }) => entry['event'])).to.deep.equal(['cluster_registered'])
+  })
+
   it('registers a cluster that cannot be opened yet, and says why', async () => {
     const args = ['--server', upstream.url, '--ca', upstream.caFile, '--token-name', 'none']
     await cli('root', 'add', 'later', ...args.slice(0, 4), '--cert-name', 'c', '--key-name', 'k')
