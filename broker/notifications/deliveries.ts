@@ -81,15 +81,17 @@ export function createDelivery(target: TargetSettings, deps: DeliveryDeps): Deli
   async function run(): Promise<void> {
     for (;;) {
       const next = queue.shift()
-      if (next === undefined) return
+      if (next === undefined) break
       try {
         await deliver(next)
       } catch (error) {
         // ended in the middle of a pause
-        if (stop.signal.aborted) return
+        if (stop.signal.aborted) break
         log.error({ target: target.name, error: messageOf(error) }, 'a notification failed')
       }
     }
+    // at once: a message that comes before others learn that this has ended would be left lying
+    running = undefined
   }
 
   return {
@@ -103,9 +105,7 @@ export function createDelivery(target: TargetSettings, deps: DeliveryDeps): Deli
         )
       }
       queue.push(notification)
-      running ??= run().finally(() => {
-        running = undefined
-      })
+      running ??= run()
     },
     async close() {
       stop.abort()
@@ -144,7 +144,7 @@ async function attempt(
     const body = bodyOf(notification, target)
     const headers = await headersFor(target, notification.id, body, nowMs)
     if (headers === undefined) return failed('the secret file has no usable secret')
-    const ca = target.caFile === undefined ? {} : { ca: await readFile(target.caFile, 'utf8') }
+    const ca = target.caFile === undefined ? {} : { ca: await readAuthority(target.caFile) }
     dispatcher = new Agent({ connect: { timeout: ANSWER_MS, rejectUnauthorized: true, ...ca } })
     const answer = await request(url, {
       method: 'POST',
@@ -175,6 +175,13 @@ function attemptOf(status: number, later: unknown): Attempt {
 
 function failed(problem: string, retryAfterMs = 0): Attempt & { kind: 'failed' } {
   return { kind: 'failed', problem, retryAfterMs, refused: false }
+}
+
+/** @throws Error where there is no certificate: an empty file would stand for all authorities that Node knows */
+async function readAuthority(file: string): Promise<string> {
+  const pem = await readFile(file, 'utf8')
+  if (!pem.includes('-----BEGIN CERTIFICATE-----')) throw new Error('the CA has no certificate')
+  return pem
 }
 
 async function headersFor(

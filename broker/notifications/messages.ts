@@ -78,10 +78,11 @@ function slackMessage({ event, approval }: Notification, target: TargetSettings)
   }
 }
 
-/** Slack's three control characters; the text is whatever an agent called its things. */
+/** Slack's three control characters; the text is whatever an agent called its things. Half a character would make the message invalid. */
 function escaped(text: string): string {
   return text
     .slice(0, MAX_FIELD)
+    .toWellFormed()
     .replaceAll('&', '&amp;')
     .replaceAll('<', '&lt;')
     .replaceAll('>', '&gt;')

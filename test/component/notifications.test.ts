@@ -180,6 +180,13 @@ describe('notifications', () => {
     expect(received).to.have.length(1)
   })
 
+  it('go to no receiver whose configured authority is none', async () => {
+    writeFileSync(join(dir, 'ca.crt'), '')
+    notifier({ caFile: join(dir, 'ca.crt') }).tell({ from: 'RECEIVED', approval: pending() })
+    await sleep(100)
+    expect(received).to.have.length(0)
+  })
+
   it('never hold up whoever tells them, and keep a bounded number', async () => {
     answer = () => undefined
     const one = notifier()
@@ -233,6 +240,16 @@ describe('notifications', () => {
     expect(JSON.stringify(blocks)).to.include(`<https://console/approvals/${approval.id}|`)
     expect(JSON.stringify(blocks)).not.to.include('<!channel>').and.not.to.include('<https://evil')
     expect(received[0]?.headers).not.to.have.property('webhook-signature')
+  })
+
+  it('are well-formed text wherever a long one is cut', async () => {
+    const approval = pending({ explanation: `${'x'.repeat(299)}😀` })
+    const targets = notificationsSchema.parse([{ name: 'chat', url: url(), format: 'slack' }])
+    const one = createNotifications(targets, { log, now: Date.now })
+    open.push(one)
+    one.tell({ from: 'RECEIVED', approval })
+    await until(1)
+    expect(received[0]?.body).not.to.match(/\\ud[89a-f]/i)
   })
 
   it('are configured with an address that can be sent to, and a secret where one is needed', () => {
