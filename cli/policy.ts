@@ -1,4 +1,4 @@
-/** `nestgate policy`: policies are checked, tried out and compared before a broker reads them. All but past requests is offline. */
+/** `nestgate policy`: policies are checked, tried out and compared before a broker reads them. All but past requests and the policy in force is offline. */
 import type { Command } from 'commander'
 import { whoCan } from '../shared/policy/analysis.ts'
 import type { WhoCan } from '../shared/policy/analysis.ts'
@@ -10,6 +10,7 @@ import { plain, toJson, toTable } from './output.ts'
 import { addPolicyDiff } from './policy-diff.ts'
 import { addPolicyExplain } from './policy-explain.ts'
 import { ACCEPT_OPTION, loadPolicy, loadSoundPolicy, readVerdicts } from './policy-input.ts'
+import { addPolicyStatus } from './policy-status.ts'
 import type { Runner } from './program.ts'
 import { UsageError } from './settings.ts'
 
@@ -23,6 +24,7 @@ export function addPolicy(program: Command, runner: Runner): void {
   addPolicyExplain(policy, runner)
   addWhoCan(policy, runner)
   addPolicyDiff(policy, runner)
+  addPolicyStatus(policy, runner)
   policy
     .command('schema')
     .description('print the JSON Schema of policy files, for editors')

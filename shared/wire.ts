@@ -207,6 +207,16 @@ export const clusterStatusSchema = z.object({
 
 export const clusterListSchema = z.object({ items: z.array(clusterStatusSchema) })
 
+/** The policy that a broker decides by. */
+export const policyStatusSchema = z.object({
+  digest: z.string(),
+  rules: z.number(),
+  loadedAt: z.string(),
+  warnings: z.array(z.string()),
+  /** What is wrong with the files as they are now; empty when they are what is in force. */
+  problems: z.array(z.string()),
+})
+
 /** Answer to a removal. */
 export const removedSchema = z.object({ name: z.string(), removed: z.literal(true) })
 

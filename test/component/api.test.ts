@@ -121,6 +121,8 @@ describe('the broker’s API', () => {
     ['pod-1', 'GET', '/v1/approvals/watch', 'credentials_invalid'],
     ['wrong', 'GET', `/v1/approvals/${id}/context`, 'credentials_invalid'],
     [undefined, 'GET', '/v1/me', 'credentials_missing'],
+    [undefined, 'GET', '/v1/policy', 'credentials_missing'],
+    ['pod-1', 'GET', '/v1/policy', 'credentials_invalid'],
     ['token-alice', 'POST', `/v1/requests/${id}/park`, 'credentials_invalid'],
     ['token-alice', 'GET', `/v1/requests/${id}`, 'credentials_invalid'],
     ['token-root', 'POST', `/v1/requests/${id}/cancel`, 'credentials_invalid'],

@@ -168,6 +168,26 @@ describe('held requests, by their terms', () => {
     expect(await approve(one.id)).to.include({ refused: 'approval_not_pending' })
   })
 
+  it('are approved or expired, never both, where one broker decides as another one’s clock ends it', async () => {
+    const other = createApprovals({ store, log: SILENT, now: () => nowMs + 5_000 })
+    try {
+      for (let i = 0; i < 20; i += 1) {
+        const { id } = await hold({ terms: { pendingSeconds: 5 } })
+        const approving = (): Promise<unknown> => approve(id)
+        const expiring = (): Promise<unknown> => other.get(id)
+        const both = i % 2 === 0 ? [approving, expiring] : [expiring, approving]
+        const answers = await Promise.all(both.map((one) => one()))
+        const end = (answers as (Refusal | StoredApproval)[]).some(isRefusal)
+          ? 'EXPIRED'
+          : 'APPROVED'
+        expect(await states(id)).to.deep.equal(['RECEIVED PENDING', `PENDING ${end}`])
+        expect(await state(id)).to.equal(end)
+      }
+    } finally {
+      other.close()
+    }
+  })
+
   it('keep a preview up to a size, and say where it was cut', async () => {
     const preview = { kind: 'diff', text: `x${'é'.repeat(MAX_PREVIEW_BYTES / 2)}` } as const
     const { id } = await hold({ preview })

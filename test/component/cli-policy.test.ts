@@ -191,6 +191,37 @@ ${path}:13: GET /api//v1/pods: must be hold, is no request
     expect(none).to.deep.include({ code: 1, out: '' })
   })
 
+  it('tells what is in force, and fails while the files have problems', async () => {
+    const sound = await cli('policy', 'status')
+    expect([sound.code, sound.err]).to.deep.equal([0, ''])
+    expect(sound.out)
+      .to.contain(`Digest:  ${'0'.repeat(64)}\n`)
+      .and.to.contain('in force\n')
+    const broken = await startApi(undefined, undefined, {
+      policy: { rules: 7, problems: ['a.yaml:3: \u001b[2Jodd'], warnings: ['never matches'] },
+    })
+    const own = env
+    env = { ...env, NESTGATE_BROKER_URL: broken.url }
+    try {
+      const { code, out } = await cli('policy', 'status')
+      expect(code).to.equal(1)
+      expect(out.split('\n').slice(1)).to.deep.equal([
+        'Rules:   7',
+        'Since:   1970-01-01T00:00:00.000Z',
+        'Files:   have problems; not in force',
+        'problem: a.yaml:3: \\x1b[2Jodd',
+        'warning: never matches',
+        '',
+      ])
+      const json = await cli('policy', 'status', '--output', 'json')
+      expect([json.code, JSON.parse(json.out)]).to.have.nested.property('1.rules', 7)
+      expect(json.code).to.equal(1)
+    } finally {
+      env = own
+      await broken.close()
+    }
+  })
+
   it('tells who can', async () => {
     const path = file('rules.yaml', RULES)
     const { out } = await cli('policy', 'who-can', 'get', 'pods', path)

@@ -12,6 +12,7 @@ import type { IssuerSettings } from '../../broker/identity/oidc-config.ts'
 import { createPeople } from '../../broker/identity/people.ts'
 import { createClusters } from '../../broker/clusters/registry.ts'
 import type { ClusterSettings } from '../../broker/clusters/settings.ts'
+import type { PolicyStatus } from '../../broker/policy/source.ts'
 import type { Person, PersonSettings } from '../../broker/identity/people.ts'
 import type { Role } from '../../broker/identity/roles.ts'
 import type { Store } from '../../broker/store/store.ts'
@@ -48,6 +49,8 @@ const sidecars: SidecarAuthenticator = {
   },
 }
 
+const NO_POLICY = { digest: '0'.repeat(64), rules: 0, loadedAt: 0, warnings: [], problems: [] }
+
 /** What else the API may have. */
 export interface ApiExtras {
   readonly direct?: DirectClients
@@ -56,6 +59,7 @@ export interface ApiExtras {
   readonly clusterSecretsDir?: string
   /** Clusters of the configuration. */
   readonly clusters?: readonly ClusterSettings[]
+  readonly policy?: Partial<PolicyStatus>
 }
 
 /**
@@ -63,12 +67,18 @@ export interface ApiExtras {
  *
  * @param wrap - puts another store before the real one
  * @param more - what person `brief` is, beside a reviewer
- * @param extras - issuers of people, and how to sign in with them
+ * @param extras - issuers of people, how to sign in with them, and the policy in force
  */
 export async function startApi(
   wrap: (store: Store) => Store = (store) => store,
   more: Partial<Person> = {},
-  { direct, issuers = [], clusterSecretsDir, clusters: fixed = [] }: ApiExtras = {},
+  {
+    direct,
+    issuers = [],
+    clusterSecretsDir,
+    clusters: fixed = [],
+    policy: inForce = {},
+  }: ApiExtras = {},
 ): Promise<ApiServer> {
   const { file, remove } = newFile()
   const store = await open(file)
@@ -83,7 +93,7 @@ export async function startApi(
   ]
   const people = createPeople(known, direct)
   const policy = {
-    status: () => ({ digest: '0'.repeat(64), rules: 0, loadedAt: 0, warnings: [], problems: [] }),
+    status: () => ({ ...NO_POLICY, ...inForce }),
   }
   const clusters = createClusters({ log: SILENT, now: Date.now })
   for (const settings of fixed) await clusters.put(settings, 'file')
