@@ -148,7 +148,11 @@ async function performClaimed(deps: HoldDeps, asked: Exchange, id: string): Prom
   }
   const exchange = { ...asked, requestId: id }
   const { approval, revoked } = claimed
-  const changed = await checkTarget(deps, exchange, approval)
+  const changed = await checkTarget(deps, exchange, approval).catch(async (error: unknown) => {
+    // nothing was sent: without this it would count as running until a restart made it UNKNOWN
+    await deps.approvals.finish(id, 'FAILED')
+    throw error
+  })
   if (changed !== undefined) {
     await deps.approvals.finish(id, 'FAILED')
     await refuseRecorded(deps, exchange, changed)

@@ -307,6 +307,16 @@ describe('the decision on the way of a request', () => {
       expect(effects()).to.have.length(0)
     })
 
+    it('has failed, and is not left running, where the ledger fails before anything is sent', async () => {
+      const id = heldId(await call('DELETE', `${N}/pods/p`))
+      await approve(id)
+      server.gate.fail = true
+      const answer = await call('DELETE', `${N}/pods/p`, { 'nestgate-request': id })
+      expect(answer.status).to.be.at.least(500)
+      expect(effects()).to.have.length(0)
+      await state(id, 'FAILED')
+    })
+
     it('is asked once for one request, however often it is sent', async () => {
       const first = heldId(await call('DELETE', `${N}/pods/p`))
       expect(heldId(await call('DELETE', `${N}/pods/p`))).to.equal(first)
