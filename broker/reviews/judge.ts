@@ -1,7 +1,7 @@
 /** Asking policy about requests that were not made: one at a time, each once, and a bounded number of them. */
 import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
 import { parseTarget } from '../../shared/kubernetes/path.ts'
-import { isConnect } from '../../shared/kubernetes/request-info.ts'
+import { isConnect, NON_RESOURCE } from '../../shared/kubernetes/request-info.ts'
 import type { RequestInfo } from '../../shared/kubernetes/request-info.ts'
 import type { Decision } from '../../shared/policy/decision.ts'
 import { isRefusal } from '../../shared/reasons.ts'
@@ -85,7 +85,7 @@ export function createJudge(policy: ReviewPolicy): Judge {
     ofPath(path, verb): Judged | undefined {
       // as the path of a request would be read; patterns, which none would be, stay as they are
       const target = parseTarget(path)
-      return ask({ ...NO_RESOURCE, verb }, isRefusal(target) ? path : target.path)
+      return ask({ ...NON_RESOURCE, verb }, isRefusal(target) ? path : target.path)
     },
   }
 }
@@ -105,16 +105,6 @@ function decideBlindly(policy: ReviewPolicy, attributes: RequestAttributes): Jud
 
 function isBlind({ reason }: PolicyAnswer): boolean {
   return reason === 'body_opaque' || reason === 'policy_error'
-}
-
-const NO_RESOURCE: Omit<RequestInfo, 'verb'> = {
-  isResourceRequest: false,
-  apiGroup: '',
-  apiVersion: '',
-  namespace: '',
-  resource: '',
-  subresource: '',
-  name: '',
 }
 
 /** As RequestInfo would be of the real request, whatever namespace the review names beside it. */

@@ -29,7 +29,8 @@ const METHOD_VERBS: ReadonlyMap<string, string> = new Map([
   ['PATCH', 'patch'],
   ['DELETE', 'delete'],
 ])
-const NON_RESOURCE: Omit<RequestInfo, 'verb'> = {
+/** All but the verb of a request outside the resource API. */
+export const NON_RESOURCE: Omit<RequestInfo, 'verb'> = {
   isResourceRequest: false,
   apiGroup: '',
   apiVersion: '',
