@@ -74,7 +74,7 @@ var (
 func newScheme() *runtime.Scheme {
 	made := runtime.NewScheme()
 	adders := []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, rbacv1.AddToScheme, admissionv1.AddToScheme,
-		authenticationv1.AddToScheme, authorizationv1.AddToScheme, addDefaults}
+		authenticationv1.AddToScheme, authorizationv1.AddToScheme, addDefaults, addSessionOptions}
 	for _, add := range adders {
 		if err := add(made); err != nil {
 			panic(err)
@@ -171,9 +171,9 @@ func serve(apiServer *server.GenericAPIServer, all *stores, who authenticator.Re
 		byVersion[line.version][line.name] = all.byName[line.name]
 	}
 	pods := all.byName["pods"]
-	byVersion[corev1.SchemeGroupVersion]["pods/exec"] = &session{pods, func() runtime.Object { return &corev1.PodExecOptions{} }}
-	byVersion[corev1.SchemeGroupVersion]["pods/attach"] = &session{pods, func() runtime.Object { return &corev1.PodAttachOptions{} }}
-	byVersion[corev1.SchemeGroupVersion]["pods/portforward"] = &session{pods, func() runtime.Object { return &corev1.PodPortForwardOptions{} }}
+	byVersion[corev1.SchemeGroupVersion]["pods/exec"] = &session{pods, func() runtime.Object { return &corev1.PodExecOptions{} }, may}
+	byVersion[corev1.SchemeGroupVersion]["pods/attach"] = &session{pods, func() runtime.Object { return &corev1.PodAttachOptions{} }, may}
+	byVersion[corev1.SchemeGroupVersion]["pods/portforward"] = &session{pods, func() runtime.Object { return &corev1.PodPortForwardOptions{} }, may}
 	for version, storage := range byVersion {
 		info := server.NewDefaultAPIGroupInfo(version.Group, scheme, parameterCodec, codecs)
 		info.PrioritizedVersions = []schema.GroupVersion{version}

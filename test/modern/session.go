@@ -4,11 +4,18 @@ import (
 	"context"
 	"crypto/sha1"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
+	genericrequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
 )
 
@@ -20,11 +27,12 @@ const webSocketGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 type session struct {
 	pods       *memory
 	newOptions func() runtime.Object
+	may        authorizer.Authorizer
 }
 
 var _ rest.Connecter = &session{}
 
-func (s *session) New() runtime.Object      { return s.pods.New() }
+func (s *session) New() runtime.Object      { return s.newOptions() }
 func (s *session) Destroy()                 {}
 func (s *session) ConnectMethods() []string { return []string{http.MethodGet, http.MethodPost} }
 func (s *session) NewConnectOptions() (runtime.Object, bool, string) {
@@ -35,7 +43,47 @@ func (s *session) Connect(ctx context.Context, name string, _ runtime.Object, _ 
 	if _, err := s.pods.Get(ctx, name, nil); err != nil {
 		return nil, err
 	}
-	return http.HandlerFunc(connected), nil
+	return http.HandlerFunc(connected), s.mayCreate(ctx, name)
+}
+
+// mayCreate asks what kube-apiserver asks from 1.35: a session that begins with a GET, as WebSockets do, is a creation too
+// (AuthorizePodWebsocketUpgradeCreatePermission).
+func (s *session) mayCreate(ctx context.Context, name string) error {
+	info, isKnown := genericrequest.RequestInfoFrom(ctx)
+	caller, isSomebody := genericrequest.UserFrom(ctx)
+	if !isKnown || !isSomebody {
+		return apierrors.NewInternalError(errors.New("a request of nobody"))
+	}
+	if info.Verb == "create" {
+		return nil
+	}
+	asked := authorizer.AttributesRecord{User: caller, Verb: "create", Namespace: info.Namespace, APIGroup: info.APIGroup, APIVersion: info.APIVersion,
+		Resource: info.Resource, Subresource: info.Subresource, Name: info.Name, ResourceRequest: true}
+	if decision, reason, err := s.may.Authorize(ctx, asked); decision != authorizer.DecisionAllow {
+		return apierrors.NewForbidden(s.pods.resource, name, fmt.Errorf("not allowed to create a session: %s %v", reason, err))
+	}
+	return nil
+}
+
+// addSessionOptions reads the options of a session from a query, as the generated conversions of k8s.io/kubernetes do
+// (pkg/apis/core/v1); what a container would be told does not matter here, so that only the common ones are read.
+func addSessionOptions(made *runtime.Scheme) error {
+	is := func(query *url.Values, name string) bool { return query.Get(name) == "true" || query.Get(name) == "1" }
+	return errors.Join(
+		made.AddConversionFunc((*url.Values)(nil), (*corev1.PodExecOptions)(nil), func(from, to any, _ conversion.Scope) error {
+			query, options := from.(*url.Values), to.(*corev1.PodExecOptions)
+			options.Stdin, options.Stdout, options.Stderr, options.TTY = is(query, "stdin"), is(query, "stdout"), is(query, "stderr"), is(query, "tty")
+			options.Container, options.Command = query.Get("container"), (*query)["command"]
+			return nil
+		}),
+		made.AddConversionFunc((*url.Values)(nil), (*corev1.PodAttachOptions)(nil), func(from, to any, _ conversion.Scope) error {
+			query, options := from.(*url.Values), to.(*corev1.PodAttachOptions)
+			options.Stdin, options.Stdout, options.Stderr, options.TTY = is(query, "stdin"), is(query, "stdout"), is(query, "stderr"), is(query, "tty")
+			options.Container = query.Get("container")
+			return nil
+		}),
+		made.AddConversionFunc((*url.Values)(nil), (*corev1.PodPortForwardOptions)(nil), func(any, any, conversion.Scope) error { return nil }),
+	)
 }
 
 func connected(response http.ResponseWriter, request *http.Request) {
