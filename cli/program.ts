@@ -11,6 +11,7 @@ import { brokerSettings, UsageError } from './settings.ts'
 import type { Environment, GlobalOptions, OutputFormat } from './settings.ts'
 import { addClusters } from './clusters.ts'
 import { addCertificates } from './certificates-command.ts'
+import { addConnect } from './connect-command.ts'
 import { addPolicy } from './policy.ts'
 import { addToken } from './token.ts'
 
@@ -116,6 +117,7 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
   addLogin(program, runner, { ...deps, settings: () => brokerSettings(globals(), deps.env) })
   addPolicy(program, runner)
   addClusters(program, runner)
+  addConnect(program, runner)
   addToken(program, runner)
   return program
 }

@@ -24,6 +24,7 @@ import type { Exchange } from './exchange.ts'
 import type { ForwardOutcome } from './forward.ts'
 import { askingCredential } from './credential.ts'
 import { intentOf } from './intent.ts'
+import { isReturnTarget } from './parse.ts'
 import { fateOf, perform } from './perform.ts'
 import type { Grant, PerformDeps } from './perform.ts'
 import { recordOutcome, refuseHeld, refuseRecorded } from './record.ts'
@@ -275,7 +276,7 @@ function questionEntries(
  * here with its body in memory, so that one with a large body is told to come back.
  */
 function clientWaits({ client, requester, decision, body }: Exchange): boolean {
-  if (decision.approval?.mode === 'return') return false
+  if (decision.approval?.mode === 'return' || isReturnTarget(client.request.url)) return false
   const { headers } = client.request
   if (requester.agent !== undefined) return headers[HOLD_HEADER] === 'wait'
   return headers[APPROVAL_HEADER] !== 'return' && body.bytes.length <= MAX_WAITING_BODY_BYTES

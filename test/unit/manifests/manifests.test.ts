@@ -82,7 +82,12 @@ describe('the manifests', () => {
         'nestgate-broker',
         {
           apiGroups: ['authentication.k8s.io'],
-          resources: ['userextras/nestgate.dev/request-id'],
+          resources: [
+            'userextras/nestgate.dev/request-id',
+            'userextras/nestgate.dev/process',
+            'userextras/nestgate.dev/approver',
+            'userextras/nestgate.dev/bind',
+          ],
           verbs: ['impersonate'],
         },
       ],
