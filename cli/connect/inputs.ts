@@ -28,8 +28,11 @@ const outsider = z
   .refine((name) => !name.includes('*'), 'expected a name, not a pattern')
 /** Scheme, host and port, and nothing else. */
 const origin = z
-  .url({ protocol: /^https$/, error: 'expected an https URL' })
-  .refine((value) => /^https:\/\/[^/?#@]+\/?$/.test(value), 'expected nothing but host and port')
+  .string()
+  .refine(
+    (value) => /^https:\/\/[^/?#@\s]+\/?$/.test(value) && URL.canParse(value),
+    'expected https:// with host and port, and nothing else',
+  )
   .transform((value) => value.replace(/\/$/, ''))
 const version = z
   .string()

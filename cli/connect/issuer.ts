@@ -32,11 +32,7 @@ export function issuerFiles(inputs: ConnectInputs, token: string): readonly Conn
     isSecret: true,
   }
   if (inputs.kubernetesVersion < STRUCTURED_MINOR)
-    return [
-      authority,
-      kubeconfig,
-      plainFile('kube-apiserver-flags.txt', flags(oidcFlags(inputs))),
-    ]
+    return [authority, kubeconfig, plainFile('kube-apiserver-flags.txt', flags(oidcFlags(inputs)))]
   return [
     authority,
     plainFile('authentication-config.yaml', authenticationConfig(inputs)),
