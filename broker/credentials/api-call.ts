@@ -34,7 +34,7 @@ export interface ApiCall {
   readonly mayCreate: boolean
 }
 
-/** Stands in an operation for the name of an object whose body is not looked into. */
+/** Stands in an operation for a name that is not known before: the server makes it, or the body is not looked into. */
 export const ANY_NAME = '*'
 
 const APPLY_PATCH = 'application/apply-patch'
@@ -45,7 +45,7 @@ export interface CallInput {
   /** Decoded segments of the path. */
   readonly segments: readonly string[]
   readonly contentType: string
-  /** Of the path, or on creation of the body: empty where the server makes the name, {@link ANY_NAME} where the body was not read. */
+  /** Of the path, or on creation of the body; {@link ANY_NAME} where the server makes it, or the body was not read. */
   readonly objectName: string
 }
 

@@ -11,13 +11,14 @@ export function credentialOf(
   approvers: readonly string[],
 ): Promise<RequestCredential> {
   const { requestId, client, parsed, attributes } = exchange
-  const { info, objectName, body, parameters } = attributes
-  const isUnread = info.verb === 'create' && objectName === '' && body.state === 'opaque'
+  const { info, objectName } = attributes
+  // the body was not looked into, or the server makes the name: validating admission is asked about the name that it made
+  const isNameless = info.verb === 'create' && objectName === ''
   const call = apiCall({
     info: parsed.info,
     segments: parsed.target.segments,
     contentType: client.request.headers['content-type'] ?? '',
-    objectName: isUnread && parameters.generateName === undefined ? ANY_NAME : objectName,
+    objectName: isNameless ? ANY_NAME : objectName,
   })
   return make(exchange, requestId, call, approvers)
 }
