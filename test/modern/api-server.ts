@@ -8,7 +8,8 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { request } from 'node:https'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { attempt, sleep } from '../../scripts/run.ts'
+import { setTimeout } from 'node:timers/promises'
+import { attempt } from '../../scripts/run.ts'
 import { makeCertificates } from '../support/certificates.ts'
 
 /** Exit code of the script where packages are missing. */
@@ -17,6 +18,9 @@ const NO_PACKAGES = 69
 const START_LIMIT_MS = 30_000
 /** How long an audit record may take to be in the file, in milliseconds. */
 const AUDIT_LIMIT_MS = 5_000
+const POLL_MS = 20
+/** How much of what the server says an error repeats. */
+const SAID_LINES = 14
 const AUDIT_POLICY = 'apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]\n'
 
 /** The token of somebody who may do everything. */
@@ -55,6 +59,9 @@ export interface Sent {
   readonly contentType?: string
 }
 
+/** By user: the token, and the user's groups. */
+export type Tokens = Readonly<Record<string, readonly [token: string, ...groups: string[]]>>
+
 /** See the head of the file. */
 export interface ApiServer {
   readonly url: string
@@ -84,14 +91,14 @@ export async function modernBinary(): Promise<string> {
  * Starts one.
  *
  * @param binary - as {@link modernBinary} says
- * @param options - `args` beside those of serving, audit and tokens; `tokens` by user: the token, and the user's groups
+ * @param options - `args` beside those of serving, audit and tokens; `tokens` beside the administrator's
  * @returns rejects with what the server said, when it does not start
  */
 export async function startApiServer(
   binary: string,
   options: {
     readonly args?: readonly string[]
-    readonly tokens?: Readonly<Record<string, readonly [token: string, ...groups: string[]]>>
+    readonly tokens?: Tokens
   } = {},
 ): Promise<ApiServer> {
   const dir = await mkdtemp(join(tmpdir(), 'nestgate-modern-'))
@@ -130,7 +137,8 @@ export async function startApiServer(
       if (answer.status >= 300) throw new Error(`${method} ${path}: ${answer.text}`)
     },
     async audit(auditId) {
-      for (const end = Date.now() + AUDIT_LIMIT_MS; ; await sleep(20)) {
+      const end = Date.now() + AUDIT_LIMIT_MS
+      for (;;) {
         const events = (await readFile(log, 'utf8'))
           .split('\n')
           .filter((line) => line.includes(auditId))
@@ -138,6 +146,7 @@ export async function startApiServer(
         const found = events.findLast((event) => event.stage === 'ResponseComplete')
         if (found !== undefined) return found
         if (Date.now() > end) throw new Error(`no record of ${auditId}`)
+        await setTimeout(POLL_MS)
       }
     },
     async close() {
@@ -164,18 +173,20 @@ async function addressOf(
       if (url !== undefined) resolve(url)
     })
   })
-  const failed = (why: string) => async (): Promise<never> => {
+  const failed = (why: string) => (): never => {
     child.kill('SIGKILL')
-    throw new Error(`the API server ${why}: ${errors.split('\n').slice(-14).join('\n')}`)
+    throw new Error(`the API server ${why}: ${errors.split('\n').slice(-SAID_LINES).join('\n')}`)
   }
   const limit = new AbortController()
-  const url = await Promise.race([
-    started,
-    ended.then(failed('ended')),
-    sleep(START_LIMIT_MS).then(failed('did not start')),
-  ])
-  limit.abort()
-  return url
+  try {
+    return await Promise.race([
+      started,
+      ended.then(failed('ended')),
+      setTimeout(START_LIMIT_MS, undefined, { signal: limit.signal }).then(failed('did not start')),
+    ])
+  } finally {
+    limit.abort()
+  }
 }
 
 function exchange(

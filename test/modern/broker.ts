@@ -15,7 +15,7 @@ import { callOf } from '../../broker/credentials/api-call.ts'
 import type { ApiCall } from '../../broker/credentials/api-call.ts'
 import { openConnection } from '../../broker/credentials/connection.ts'
 import type { ClusterConnection } from '../../broker/credentials/connection.ts'
-import type { RequestCredential } from '../../broker/credentials/credential.ts'
+import type { CredentialHeaders, RequestCredential } from '../../broker/credentials/credential.ts'
 import { openCredentialParts } from '../../broker/credentials/parts.ts'
 import type { Issuer } from '../../broker/credentials/parts.ts'
 import type { Refused } from '../../broker/credentials/authorizer.ts'
@@ -26,7 +26,11 @@ import { makeCertificates } from '../support/certificates.ts'
 /** The cluster of these tests. */
 export const CLUSTER = 'blue'
 /** The service account that acts unless a test says otherwise. */
-export const WORKER: Actor = { kind: 'serviceAccount', namespace: 'agents', serviceAccount: 'worker' }
+export const WORKER: Actor = {
+  kind: 'serviceAccount',
+  namespace: 'agents',
+  serviceAccount: 'worker',
+}
 
 /** What a credential is wanted for. */
 export interface Wanted {
@@ -53,6 +57,8 @@ export interface Broker {
   /** The way to the cluster; settings as in the broker's configuration. */
   connect(settings: ClusterSettings): Promise<void>
   make(wanted: Wanted): Promise<Made>
+  /** What the broker itself goes with. */
+  own(): Promise<CredentialHeaders>
   /** Takes no connections until {@link Broker.up}. */
   down(): Promise<void>
   up(): Promise<void>
@@ -89,6 +95,10 @@ export async function startBroker(): Promise<Broker> {
     async connect(settings) {
       const deps = { tickets, issuer: issuer.parts, log, now }
       cluster = { settings, connection: await openConnection(settings, deps) }
+    },
+    async own() {
+      if (cluster === undefined) throw new Error('not connected')
+      return cluster.connection.credential.own()
     },
     async make({ method, target, contentType, operations, ...wanted }) {
       if (cluster === undefined) throw new Error('not connected')

@@ -32,7 +32,11 @@ const rolesOf = async ({ api }: Connected, rules: readonly object[]): Promise<vo
 }
 
 const RULES = [
-  { apiGroups: [''], resources: ['configmaps'], verbs: ['get', 'list', 'create', 'update', 'patch', 'delete'] },
+  {
+    apiGroups: [''],
+    resources: ['configmaps'],
+    verbs: ['get', 'list', 'watch', 'create', 'update', 'patch', 'delete', 'deletecollection'],
+  },
   { apiGroups: [''], resources: ['pods/exec'], verbs: ['get', 'create'] },
 ]
 
@@ -46,14 +50,21 @@ describe('mode issuer on the newest Kubernetes', function () {
   })
   after(() => on.close())
 
-  const send = (made: Made, { method, target, contentType }: Wanted, sent: Sent = {}): Promise<Answer> =>
+  const send = (
+    made: Made,
+    { method, target, contentType }: Wanted,
+    sent: Sent = {},
+  ): Promise<Answer> =>
     on.api.send(method, target, {
       ...sent,
       headers: { ...sent.headers, ...made.headers },
       ...(contentType === undefined ? {} : { contentType }),
     })
   /** Sends a request with a credential for it, and ends the credential as the gateway does. */
-  const perform = async (wanted: Wanted, sent?: Sent): Promise<Answer & { readonly requestId: string }> => {
+  const perform = async (
+    wanted: Wanted,
+    sent?: Sent,
+  ): Promise<Answer & { readonly requestId: string }> => {
     const made = await on.broker.make(wanted)
     const answer = await send(made, wanted, sent)
     made.over()
@@ -71,11 +82,13 @@ describe('mode issuer on the newest Kubernetes', function () {
         ...{ username: 'nestgate:serviceaccount:agents:worker', uid: requestId },
         groups: ['system:authenticated'],
       })
-      expect(event.user.extra).to.include({}).and.to.deep.include({
-        'nestgate.dev/request-id': [requestId],
-        'nestgate.dev/process': ['planner'],
-        'nestgate.dev/approver': ['sara', 'sven'],
-      })
+      expect(event.user.extra)
+        .to.include({})
+        .and.to.deep.include({
+          'nestgate.dev/request-id': [requestId],
+          'nestgate.dev/process': ['planner'],
+          'nestgate.dev/approver': ['sara', 'sven'],
+        })
     })
 
     it('has the groups that a rule grants, as names without rights', async () => {
@@ -101,7 +114,10 @@ describe('mode issuer on the newest Kubernetes', function () {
     })
 
     it('is refused where no role of the cluster allows it', async () => {
-      const answer = await perform({ method: 'GET', target: '/api/v1/namespaces/kube-system/configmaps/x' })
+      const answer = await perform({
+        method: 'GET',
+        target: '/api/v1/namespaces/kube-system/configmaps/x',
+      })
       expect(answer.status).to.equal(403)
       expect(answer.text).to.include('no role of the cluster allows it')
     })
@@ -109,13 +125,33 @@ describe('mode issuer on the newest Kubernetes', function () {
     const writes: readonly (Wanted & { readonly body?: object; readonly status: number })[] = [
       { method: 'POST', target: MAPS, body: { metadata: { name: 'two' } }, status: 201 },
       { method: 'POST', target: MAPS, body: { metadata: { generateName: 'some-' } }, status: 201 },
-      { method: 'PUT', target: `${MAPS}/two`, body: { metadata: { name: 'two' }, data: { a: '1' } }, status: 200 },
       {
-        ...{ method: 'PATCH', target: `${MAPS}/three?fieldManager=test`, contentType: APPLY, status: 201 },
-        body: { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'three' }, data: { a: '1' } },
+        method: 'PUT',
+        target: `${MAPS}/two`,
+        body: { metadata: { name: 'two' }, data: { a: '1' } },
+        status: 200,
       },
       {
-        ...{ method: 'PATCH', target: `${MAPS}/three`, contentType: 'application/merge-patch+json', status: 200 },
+        ...{
+          method: 'PATCH',
+          target: `${MAPS}/three?fieldManager=test`,
+          contentType: APPLY,
+          status: 201,
+        },
+        body: {
+          apiVersion: 'v1',
+          kind: 'ConfigMap',
+          metadata: { name: 'three' },
+          data: { a: '1' },
+        },
+      },
+      {
+        ...{
+          method: 'PATCH',
+          target: `${MAPS}/three`,
+          contentType: 'application/merge-patch+json',
+          status: 200,
+        },
         body: { data: { b: '2' } },
       },
       { method: 'DELETE', target: `${MAPS}/three`, status: 200 },
@@ -126,11 +162,62 @@ describe('mode issuer on the newest Kubernetes', function () {
         expect(answer.status, answer.text).to.equal(status)
       })
 
+    for (const [method, query] of [
+      ['GET', '?limit=1&labelSelector=a%3Db'],
+      ['GET', '?fieldSelector=metadata.name%3Done'],
+      ['GET', '?watch=true&timeoutSeconds=1'],
+      ['GET', '?watch=true&timeoutSeconds=1&fieldSelector=metadata.name%3Done'],
+      ['DELETE', '?labelSelector=a%3Db'],
+    ] as const)
+      it(`may be ${method} ${query}`, async () => {
+        const answer = await perform({ method, target: MAPS + query })
+        expect(answer.status, answer.text).to.equal(200)
+      })
+
     it('may be a session, about which the API server asks twice', async () => {
-      const exec = { method: 'GET', target: '/api/v1/namespaces/shop/pods/web-1/exec?command=ls&stdout=true' }
+      const exec = {
+        method: 'GET',
+        target: '/api/v1/namespaces/shop/pods/web-1/exec?command=ls&stdout=true',
+      }
       const answer = await perform(exec, { headers: { ...WEBSOCKET } })
       expect(answer.status, answer.text).to.equal(101)
     })
+  })
+
+  describe('the broker itself', () => {
+    const READABLE = ['/api', '/apis', '/api/v1', '/apis/apps/v1', '/version']
+    it('may see what the cluster serves, any number of times', async () => {
+      const headers = await on.broker.own()
+      for (const path of [...READABLE, ...READABLE])
+        expect(await on.api.send('GET', path, { headers }), path).to.include({ status: 200 })
+      const pod = '/api/v1/namespaces/shop/pods/web-1'
+      expect(await on.api.send('GET', pod, { headers })).to.include({ status: 200 })
+    })
+
+    it('may ask who somebody is', async () => {
+      const headers = await on.broker.own()
+      const sent = { headers, body: { spec: { token: 'ops-token' } } }
+      const { text } = await on.api.send(
+        'POST',
+        '/apis/authentication.k8s.io/v1/tokenreviews',
+        sent,
+      )
+      expect(JSON.parse(text)).to.have.nested.property('status.user.username', 'ops')
+    })
+
+    for (const [method, path] of [
+      ['GET', ONE],
+      ['GET', '/api/v1/pods'],
+      ['GET', '/api/v1/namespaces/shop/secrets'],
+      ['DELETE', '/api/v1/namespaces/shop/pods/web-1'],
+      ['GET', '/api/v1/namespaces/shop/pods/web-1/exec'],
+      ['GET', '/metrics'],
+    ] as const)
+      it(`may not ${method} ${path}`, async () => {
+        const headers = await on.broker.own()
+        const answer = await on.api.send(method, path, { headers })
+        expect(answer.status, answer.text).to.equal(403)
+      })
   })
 
   describe('a token', () => {
@@ -172,7 +259,9 @@ describe('mode issuer on the newest Kubernetes', function () {
 
     it('lets nobody be anybody else', async () => {
       const made = await on.broker.make(READ)
-      const answer = await send(made, READ, { headers: { 'impersonate-user': 'admin', 'impersonate-group': 'system:masters' } })
+      const answer = await send(made, READ, {
+        headers: { 'impersonate-user': 'admin', 'impersonate-group': 'system:masters' },
+      })
       expect(answer.status).to.equal(403)
       made.over()
     })
@@ -185,16 +274,26 @@ describe('mode issuer on the newest Kubernetes', function () {
       const { requestId } = made
       const { issuer } = on.broker
       const subject = 'serviceaccount:agents:worker'
-      const facts = { cluster, subject, requestId, grantGroups: [], process: undefined, approvers: [] }
+      const facts = {
+        cluster,
+        subject,
+        requestId,
+        grantGroups: [],
+        process: undefined,
+        approvers: [],
+      }
       const claims = { ...claimsOf(facts, issuer.url, Date.now()), ...changes }
       const token = await sign(claims)
-      const answer = await on.api.send('GET', ONE, { headers: { authorization: `Bearer ${token}` } })
+      const answer = await on.api.send('GET', ONE, {
+        headers: { authorization: `Bearer ${token}` },
+      })
       made.over()
       return answer
     }
     const sign = async (claims: object): Promise<string> => {
       const key = on.broker.issuer.keys.current()
-      const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
+      const part = (value: object): string =>
+        Buffer.from(JSON.stringify(value)).toString('base64url')
       const input = `${part({ alg: 'ES256', typ: 'JWT', kid: key.kid })}.${part(claims)}`
       return `${input}.${Buffer.from(await key.sign(Buffer.from(input))).toString('base64url')}`
     }
@@ -207,8 +306,14 @@ describe('mode issuer on the newest Kubernetes', function () {
     const wrong: readonly (readonly [string, () => Record<string, unknown>])[] = [
       ['lives too long', () => ({ exp: nowS() + 120 })],
       ['has begun long ago', () => ({ iat: nowS() - 100, nbf: nowS() - 100 })],
-      ['says that it was made later than it begins', () => ({ iat: nowS() + 100, nbf: nowS() - 100, exp: nowS() + 120 })],
-      ['says neither when it was made nor when it begins', () => ({ iat: undefined, nbf: undefined })],
+      [
+        'says that it was made later than it begins',
+        () => ({ iat: nowS() + 100, nbf: nowS() - 100, exp: nowS() + 120 }),
+      ],
+      [
+        'says neither when it was made nor when it begins',
+        () => ({ iat: undefined, nbf: undefined }),
+      ],
       ['has ended', () => ({ iat: nowS() - 60, nbf: nowS() - 60, exp: nowS() - 1 })],
       ['begins later', () => ({ nbf: nowS() + 600, iat: nowS() + 600, exp: nowS() + 630 })],
       ['has no end', () => ({ exp: undefined })],
@@ -253,7 +358,9 @@ describe('mode issuer on the newest Kubernetes', function () {
         expect(answer.status, answer.text).to.equal(500)
         expect(Date.now() - began).to.be.below(15_000)
         for (const token of [ADMIN, 'ops-token'])
-          expect(await on.api.send('GET', '/api', { headers: { authorization: `Bearer ${token}` } })).to.include({ status: 200 })
+          expect(
+            await on.api.send('GET', '/api', { headers: { authorization: `Bearer ${token}` } }),
+          ).to.include({ status: 200 })
       } finally {
         await on.broker.up()
       }
@@ -264,11 +371,24 @@ describe('mode issuer on the newest Kubernetes', function () {
 
   describe('a name of nestgate: that another authenticator gives', () => {
     it('is not let through by a role that somebody bound to it', async () => {
-      const made = await on.broker.make({ method: 'GET', target: '/api/v1/namespaces/shop/secrets' })
+      const made = await on.broker.make({
+        method: 'GET',
+        target: '/api/v1/namespaces/shop/secrets',
+      })
       await on.api.admin('POST', `${RBAC}/clusterrolebindings`, {
         metadata: { name: 'mistake' },
-        roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'cluster-admin' },
-        subjects: [{ kind: 'User', apiGroup: 'rbac.authorization.k8s.io', name: `${PREFIX}serviceaccount:agents:worker` }],
+        roleRef: {
+          apiGroup: 'rbac.authorization.k8s.io',
+          kind: 'ClusterRole',
+          name: 'cluster-admin',
+        },
+        subjects: [
+          {
+            kind: 'User',
+            apiGroup: 'rbac.authorization.k8s.io',
+            name: `${PREFIX}serviceaccount:agents:worker`,
+          },
+        ],
       })
       const answer = await send(made, { method: 'GET', target: '/api/v1/namespaces/shop/secrets' })
       made.over()

@@ -209,7 +209,8 @@ func (m *memory) Watch(ctx context.Context, options *internalversion.ListOptions
 			first = append(first, watch.Event{Type: watch.Added, Object: object})
 		}
 	}
-	if options != nil && options.SendInitialEvents != nil && *options.SendInitialEvents {
+	// a watch without a version is defaulted to SendInitialEvents; only who takes bookmarks hears where the beginning ends
+	if options != nil && options.AllowWatchBookmarks && options.SendInitialEvents != nil && *options.SendInitialEvents {
 		first = append(first, m.bookmark())
 	}
 	watcher, err := m.broadcaster.WatchWithPrefix(first)
