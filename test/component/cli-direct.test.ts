@@ -2,24 +2,14 @@
  * `nestgate kubeconfig` and `nestgate credential --from`: real kubectls, the oldest and the newest of this machine, with the kubeconfigs
  * that it writes, against an HTTPS server that records what arrives; and a stand-in for GitHub's runner.
  */
-import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import {
-  chmodSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  realpathSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:https'
 import type { Server } from 'node:https'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { expect } from 'chai'
 import { after, before, beforeEach, describe, it } from 'mocha'
 import { SignJWT } from 'jose'
@@ -27,16 +17,12 @@ import { parse } from 'yaml'
 import { makeCertificates } from '../support/certificates.ts'
 import { refuse } from '../../shared/reasons.ts'
 import { statusAnswer } from '../../shared/status.ts'
+import { CLI, DISCOVERY, kubectls, run, sendJson, withNestgate } from '../support/kubectl.ts'
+import type { Run } from '../support/kubectl.ts'
 
-const MAIN = new URL('../../cli/main.ts', import.meta.url).pathname
 const SLOW_MS = 60_000
 const BEARER = 'runner-request-token'
 
-interface Run {
-  readonly code: number | null
-  readonly out: string
-  readonly err: string
-}
 interface Arrived {
   readonly method: string
   readonly url: string
@@ -47,68 +33,12 @@ interface Kubeconfig {
   readonly users: readonly { readonly user: Readonly<Record<string, unknown>> }[]
 }
 
-async function run(
-  command: string,
-  args: readonly string[],
-  env: Record<string, string>,
-): Promise<Run> {
-  const child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'pipe'] })
-  let out = ''
-  let err = ''
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text))
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (err += text))
-  const [code] = (await once(child, 'close')) as [number | null]
-  return { code, out, err }
-}
-
-/** Oldest and newest beside the kubectl that is found. */
-function kubectls(): readonly string[] {
-  const found = spawnSync('sh', ['-c', 'command -v kubectl'], { encoding: 'utf8' }).stdout.trim()
-  if (found === '') return []
-  const folder = dirname(realpathSync(found))
-  const versions = readdirSync(folder)
-    .filter((name) => /^kubectl\.1\.\d+$/.test(name))
-    .sort((a, b) => Number(a.split('.')[2]) - Number(b.split('.')[2]))
-  const [oldest, newest] = [versions[0], versions.at(-1)]
-  if (oldest === undefined || newest === undefined) return [found]
-  return [...new Set([oldest, newest])].map((name) => join(folder, name))
-}
-
 function jwt(claims: object, endsInS = 300): Promise<string> {
   const now = Math.floor(Date.now() / 1000)
   return new SignJWT({ aud: 'nestgate', ...claims })
     .setProtectedHeader({ alg: 'HS256' })
     .setExpirationTime(now + endsInS)
     .sign(new TextEncoder().encode('0'.repeat(32)))
-}
-
-/** As much of a cluster as kubectl asks for before it deletes a deployment. */
-const DISCOVERY: Readonly<Record<string, object>> = {
-  '/api': { kind: 'APIVersions', versions: ['v1'] },
-  '/api/v1': { kind: 'APIResourceList', groupVersion: 'v1', resources: [] },
-  '/apis': {
-    ...{ kind: 'APIGroupList', apiVersion: 'v1' },
-    groups: [
-      {
-        name: 'apps',
-        versions: [{ groupVersion: 'apps/v1', version: 'v1' }],
-        preferredVersion: { groupVersion: 'apps/v1', version: 'v1' },
-      },
-    ],
-  },
-  '/apis/apps/v1': {
-    ...{ kind: 'APIResourceList', apiVersion: 'v1', groupVersion: 'apps/v1' },
-    resources: [
-      {
-        ...{ name: 'deployments', singularName: 'deployment', namespaced: true },
-        ...{ kind: 'Deployment', verbs: ['get', 'list', 'delete'] },
-      },
-    ],
-  },
-}
-
-function sendJson(response: ServerResponse, value: object): void {
-  response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(value))
 }
 
 describe('nestgate for direct clients', () => {
@@ -125,11 +55,7 @@ describe('nestgate for direct clients', () => {
     folder = mkdtempSync(join(tmpdir(), 'nestgate-direct-'))
     caFile = join(folder, 'ca.crt')
     writeFileSync(caFile, certificates.ca)
-    // the command as a job's image has it
-    const command = join(folder, 'nestgate')
-    writeFileSync(command, `#!/bin/sh\nexec ${process.execPath} ${MAIN} "$@"\n`)
-    chmodSync(command, 0o755)
-    path = `${folder}:/usr/bin:/bin`
+    path = withNestgate(folder)
     server = createServer(
       { cert: certificates.cert, key: certificates.key },
       (request, response) => {
@@ -153,7 +79,7 @@ describe('nestgate for direct clients', () => {
   })
 
   const nestgate = (args: readonly string[], env: Record<string, string> = {}): Promise<Run> =>
-    run(process.execPath, [MAIN, ...args], { HOME: folder, ...env })
+    run(process.execPath, [CLI, ...args], { HOME: folder, ...env })
   const write = (args: readonly string[], env: Record<string, string> = {}): Promise<Run> =>
     nestgate(['kubeconfig', '--cluster', 'prod', ...args], {
       NESTGATE_BROKER_URL: origin,
@@ -437,6 +363,7 @@ describe('nestgate for direct clients', () => {
     })
   })
 
+  if (kubectls().length === 0) it('with a real kubectl: there is none here')
   for (const kubectl of kubectls())
     describe(`${kubectl.split('/').at(-1) ?? ''} with such a kubeconfig`, () => {
       const get = async (
