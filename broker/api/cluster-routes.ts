@@ -133,7 +133,12 @@ function entryOf(
       cluster: name,
       server,
       caSha256: createHash('sha256').update(ca).digest('hex'),
-      credential: Object.values(credential).join(','),
+      credential:
+        'issuer' in credential
+          ? 'issuer'
+          : Object.values(credential)
+              .filter((value) => typeof value === 'string')
+              .join(','),
       policies: policies?.join(',') ?? '*',
     },
   }

@@ -1,7 +1,6 @@
 /**
- * The way to one cluster's API server: pools pinned to its address and its CA, and what the broker itself is
- * there. Redirects are never followed. What the broker *does* there for others is in impersonation.ts: no
- * request goes out through a connection without an identity that was given for it.
+ * The way to one cluster's API server: pools pinned to its address and its CA, and what goes there as credential
+ * (credential.ts). Redirects are never followed.
  */
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
@@ -10,8 +9,16 @@ import type { Socket } from 'node:net'
 import { createSecureContext } from 'node:tls'
 import { buildConnector, Pool } from 'undici'
 import type { Dispatcher } from 'undici'
-import { watchFile } from '../../shared/watched-file.ts'
+import type { Logger } from '../../shared/log.ts'
 import type { ClusterSettings } from '../clusters/settings.ts'
+import type { AskedConnection } from './cluster-json.ts'
+import type { ClusterCredential } from './credential.ts'
+import { impersonationCredential } from './impersonation-credential.ts'
+import { issuerCredential } from './issuer-credential.ts'
+import type { IssuerParts } from './issuer-credential.ts'
+import { fileToken, renewedToken } from './own-token.ts'
+import type { OwnToken } from './own-token.ts'
+import type { Tickets } from './tickets.ts'
 
 /** Longest wait for the head of an answer to an ordinary request, in milliseconds: above the API server's own limit of 60 s. */
 const HEADERS_TIMEOUT_MS = 65_000
@@ -26,12 +33,21 @@ export interface ClusterConnection {
   readonly requests: Dispatcher
   /** For protocol upgrades, whose connections are never used again. */
   readonly upgrades: Dispatcher
-  /** Headers that authenticate the broker; none with a client certificate. Rejects when the token cannot be read. */
-  authenticate(): Promise<Readonly<Record<string, string>>>
+  readonly credential: ClusterCredential
   /** Takes nothing new; settles when all that is open has ended, upgraded connections too. */
   drain(): Promise<void>
   /** Cuts all that is open, upgraded connections too. */
   close(): Promise<void>
+}
+
+/** What the ways to all clusters share. */
+export interface ConnectionDeps {
+  readonly tickets: Tickets
+  /** Absent where the broker is no issuer. */
+  readonly issuer?: IssuerParts
+  readonly log: Logger
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
 }
 
 /** Files of a cluster that are read when the way is opened, as they are now. */
@@ -63,18 +79,18 @@ export async function readMaterial(config: ClusterSettings): Promise<ConnectionM
 /** Opens the way to a cluster; no connection is made yet. Rejects when a file of the configuration cannot be read or used. */
 export async function openConnection(
   config: ClusterSettings,
-  now: () => number,
+  deps: ConnectionDeps,
 ): Promise<ClusterConnection> {
-  return connectionWith(config, await readMaterial(config), now)
+  return connectionWith(config, await readMaterial(config), deps)
 }
 
 /** As {@link openConnection}, with files that have been read. @throws Error when they cannot be used */
 export function connectionWith(
   config: ClusterSettings,
   material: ConnectionMaterial,
-  now: () => number,
+  deps: ConnectionDeps,
 ): ClusterConnection {
-  const { credential, name, server } = config
+  const { name, server } = config
   const sockets = new Set<Socket>()
   const options = {
     connect: connector(material, sockets),
@@ -87,26 +103,61 @@ export function connectionWith(
   // no bound of its own: what waits for a connection can be neither counted nor ended; the gateway bounds (running.ts)
   const requests = new Pool(server, options)
   const upgrades = new Pool(server, options)
-  const token = 'tokenFile' in credential ? watchFile(credential.tokenFile, now) : undefined
+  // what is made of the connection asks it later, when it is complete
+  const asked: AskedConnection = {
+    name,
+    requests,
+    get credential() {
+      return credential
+    },
+  }
+  const token = ownToken(config, asked, deps)
+  const credential = credentialOf(config, asked, token, deps)
   return {
     name,
     requests,
     upgrades,
-    async authenticate(): Promise<Readonly<Record<string, string>>> {
-      if (token === undefined) return {}
-      return { authorization: `Bearer ${(await token.read()).trim()}` }
-    },
+    credential,
     async drain(): Promise<void> {
+      token?.close()
       await Promise.all([requests.close(), upgrades.close()])
       // rejects for a socket that broke, which has then ended as well
       await Promise.allSettled([...sockets].map((socket) => once(socket, 'close')))
     },
     async close(): Promise<void> {
+      token?.close()
       await Promise.all([requests.destroy(), upgrades.destroy()])
       // an upgraded connection is no pool's any more
       for (const socket of sockets) socket.destroy()
     },
   }
+}
+
+/** The token that the broker itself has there; none with a client certificate, or where it is the issuer. */
+function ownToken(
+  { credential }: ClusterSettings,
+  asked: AskedConnection,
+  deps: ConnectionDeps,
+): OwnToken | undefined {
+  if (!('tokenFile' in credential)) return undefined
+  const { tokenFile, refresh } = credential
+  return refresh === undefined
+    ? fileToken(tokenFile, deps.now)
+    : renewedToken(tokenFile, refresh, asked, deps)
+}
+
+function credentialOf(
+  { credential }: ClusterSettings,
+  asked: AskedConnection,
+  token: OwnToken | undefined,
+  { tickets, issuer }: ConnectionDeps,
+): ClusterCredential {
+  if (!('issuer' in credential))
+    return impersonationCredential(tickets, asked.name, async () =>
+      token === undefined ? {} : { authorization: `Bearer ${await token.read()}` },
+    )
+  if (issuer === undefined) throw new Error('this broker is no issuer: its configuration has none')
+  return issuerCredential(issuer, asked)
 }
 
 /** Makes TLS connections, which are in `sockets` for as long as they are open. @throws Error where the material cannot be used */

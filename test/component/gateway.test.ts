@@ -309,6 +309,7 @@ describe('the gateway', () => {
           .toSorted(),
       ).to.deep.equal([
         'audit-id',
+        'impersonate-extra-nestgate.dev%2fprocess',
         'impersonate-extra-nestgate.dev%2frequest-id',
         'impersonate-user',
       ])
@@ -674,7 +675,12 @@ describe('the gateway', () => {
       const intent = (await entries('intent'))
         .map(({ entry }) => entry)
         .findLast((entry) => entry['requestId'] === id)
-      expect(intent?.['approval']).to.deep.equal({ id, reviewer: 'alice', reason: 'fine' })
+      expect(intent?.['approval']).to.deep.equal({
+        id,
+        reviewer: 'alice',
+        approvers: ['alice'],
+        reason: 'fine',
+      })
       expect((await again(id)).text).to.contain('approval_spent')
       expect(effects()).to.have.length(1)
       expect(await store.approval(id)).to.include({ state: 'SUCCEEDED' })

@@ -1,0 +1,32 @@
+/**
+ * The broker as OIDC issuer of its own tokens: the discovery document and the keys, for API servers (OpenID Connect
+ * Discovery 1.0, 3 and 4). Public, as everything here is.
+ */
+import express from 'express'
+import type { Router } from 'express'
+import type { Issuer } from '../credentials/parts.ts'
+
+/** How long API servers may keep the documents, in seconds; what they do not know they ask for again. */
+const MAX_AGE_S = 60
+
+/** The routes below the issuer's path. */
+export function issuerRoutes({ url, keys }: Pick<Issuer, 'url' | 'keys'>): Router {
+  const router = express.Router({ caseSensitive: true, strict: true })
+  const { pathname } = new URL(url)
+  const discovery = {
+    issuer: url,
+    jwks_uri: `${url}/jwks`,
+    response_types_supported: ['id_token'],
+    subject_types_supported: ['public'],
+    id_token_signing_alg_values_supported: ['ES256'],
+  }
+  const document = (path: string, body: () => object): void => {
+    router.get(pathname + path, (_request, response) => {
+      response.setHeader('Cache-Control', `max-age=${MAX_AGE_S}`)
+      response.status(200).json(body())
+    })
+  }
+  document('/.well-known/openid-configuration', () => discovery)
+  document('/jwks', () => keys.published())
+  return router
+}
