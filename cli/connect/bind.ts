@@ -96,18 +96,21 @@ const VARIABLES = [
   },
   { name: 'objectName', expression: "has(request.name) ? request.name : ''" },
   {
-    name: 'operation',
+    name: 'place',
     expression:
-      "request.operation + ' ' + request.resource.group + '/' + request.resource.resource + '/' + variables.subresource + ' ' + variables.namespace + '/' + variables.objectName",
+      "request.operation + ' ' + request.resource.group + '/' + request.resource.resource + '/' + variables.subresource + ' ' + variables.namespace + '/'",
   },
+  { name: 'operation', expression: 'variables.place + variables.objectName' },
   {
     name: 'approved',
     expression: `has(request.userInfo.extra) && '${BIND}' in request.userInfo.extra ? request.userInfo.extra['${BIND}'] : []`,
   },
 ]
 
+/** `*` stands for a name that the broker does not know before: the API server makes it, or the body was not looked into. */
 const VALIDATION = {
-  expression: 'variables.operation in variables.approved',
+  expression:
+    "variables.operation in variables.approved || (request.operation == 'CREATE' && variables.place + '*' in variables.approved)",
   reason: 'Forbidden',
   message: 'nestgate: this is not the request that was approved',
   messageExpression:
