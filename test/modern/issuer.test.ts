@@ -115,6 +115,19 @@ describe('mode issuer on the newest Kubernetes', function () {
       expect(await perform({ ...secrets, grantGroups: ['readers'] })).to.include({ status: 200 })
     })
 
+    it('is one of a subject, by the rights that the cluster gives its name', async () => {
+      const actor = { kind: 'subject', name: 'ci:sara' } as const
+      expect(await perform({ ...READ, actor })).to.include({ status: 403 })
+      await on.api.admin('POST', `${RBAC}/namespaces/shop/rolebindings`, {
+        metadata: { name: 'sara' },
+        roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: 'work' },
+        subjects: [{ kind: 'User', apiGroup: 'rbac.authorization.k8s.io', name: actor.name }],
+      })
+      const { requestId, ...answer } = await perform({ ...READ, actor })
+      expect(answer.status, answer.text).to.equal(200)
+      expect((await on.api.audit(requestId)).user.username).to.equal('nestgate:subject:ci:sara')
+    })
+
     it('is refused where no role of the cluster allows it', async () => {
       const answer = await perform({
         method: 'GET',
