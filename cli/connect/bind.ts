@@ -96,10 +96,11 @@ const VARIABLES = [
   },
   { name: 'objectName', expression: "has(request.name) ? request.name : ''" },
   {
-    name: 'operation',
+    name: 'place',
     expression:
-      "request.operation + ' ' + request.resource.group + '/' + request.resource.resource + '/' + variables.subresource + ' ' + variables.namespace + '/' + variables.objectName",
+      "request.operation + ' ' + request.resource.group + '/' + request.resource.resource + '/' + variables.subresource + ' ' + variables.namespace + '/'",
   },
+  { name: 'operation', expression: 'variables.place + variables.objectName' },
   {
     name: 'approved',
     expression: `has(request.userInfo.extra) && '${BIND}' in request.userInfo.extra ? request.userInfo.extra['${BIND}'] : []`,
@@ -107,7 +108,7 @@ const VARIABLES = [
 ]
 
 const VALIDATION = {
-  // a creation whose name the API server makes is bound to what it begins with
+  // `*` ends a name that the broker does not know before: the API server makes it, or the body was not looked into
   expression:
     "variables.approved.exists(a, a == variables.operation || (a.startsWith('CREATE ') && a.endsWith('*') && variables.operation.startsWith(a.substring(0, a.size() - 1))))",
   reason: 'Forbidden',
@@ -141,7 +142,12 @@ function webhook({ brokerUrl, brokerCa, cluster, ...inputs }: ConnectInputs): ob
         },
         rules: hasConditions ? EVERYWHERE : IN_NAMESPACES,
         ...(hasConditions
-          ? { matchConditions: [{ name: 'bound-names', expression: isBoundName(inputs) }] }
+          ? {
+              matchConditions: [
+                { name: 'bound-names', expression: isBoundName(inputs) },
+                NO_REVIEW,
+              ],
+            }
           : { namespaceSelector: { matchLabels: { 'nestgate.dev/inject': 'enabled' } } }),
         failurePolicy: 'Fail',
         matchPolicy: 'Equivalent',
@@ -152,6 +158,11 @@ function webhook({ brokerUrl, brokerCa, cluster, ...inputs }: ConnectInputs): ob
   }
 }
 
+/** Questions about oneself change nothing; a policy is not asked about them (apiserver, policy/generic excludedResources), a webhook is. */
+const NO_REVIEW = {
+  name: 'no-review',
+  expression: "!(request.resource.group in ['authentication.k8s.io', 'authorization.k8s.io'])",
+}
 const EVERYWHERE = [rule(['*'], ['*', ...SUBRESOURCES, ...CLUSTER_SUBRESOURCES], '*')]
 /**
  * Without conditions the webhook is asked about everybody's writes, so that it is asked in labelled namespaces only: a selector of

@@ -5,6 +5,7 @@
  */
 import { plainFile, toYaml } from './file.ts'
 import type { ConnectFile } from './file.ts'
+import { POLICY_MINOR } from './bind.ts'
 import { impersonationFiles } from './impersonation.ts'
 import type { ConnectInputs } from './inputs.ts'
 import { issuerFiles } from './issuer.ts'
@@ -62,8 +63,15 @@ function brokerSettings(inputs: ConnectInputs, tokenSha256: string): string {
           caFile: `${folder}/ca.crt`,
           credential,
           serviceAccountTokens: { verify: 'tokenReview' },
+          ...boundNames(inputs),
         },
       ],
     },
   )
+}
+
+/** Whose writes the broker is asked about, where admission cannot compare by itself. */
+function boundNames({ mode, kubernetesVersion, namespaces, users }: ConnectInputs): object {
+  if (mode === 'issuer' || kubernetesVersion >= POLICY_MINOR) return {}
+  return { bound: { namespaces, users } }
 }

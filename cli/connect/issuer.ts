@@ -118,7 +118,7 @@ const CLAIM_RULES = [
 /** Values that are empty make no extra. */
 const CLAIM_MAPPINGS = {
   username: { expression: "'nestgate:' + claims.sub" },
-  groups: { expression: "has(claims.groups) ? claims.groups.map(g, 'nestgate:' + g) : []" },
+  groups: { expression: "has(claims.groups) ? dyn(claims.groups).map(g, 'nestgate:' + g) : []" },
   uid: { expression: 'claims.jti' },
   extra: [
     { key: 'nestgate.dev/request-id', valueExpression: 'claims.jti' },

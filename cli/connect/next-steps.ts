@@ -57,6 +57,7 @@ function issuerNotes({ kubernetesVersion, brokerUrl }: ConnectInputs): readonly 
   return [
     'No role is bound to a name of `nestgate:`, and none may be: such a name is let through by the broker’s word about one request, or not at all.',
     'While the broker is down, what comes through it is refused. Nobody else notices.',
+    'With kubeadm the flags and the mount go into its ClusterConfiguration (`apiServer.extraArgs`, `apiServer.extraVolumes`): an upgrade writes the static pod anew.',
     isStructured
       ? 'Both files are read again when they change; the flags need a restart.'
       : 'The age of a token is limited by the broker alone: this API server checks `exp`, and that it is the broker’s.',
@@ -71,7 +72,7 @@ function impersonationSteps(inputs: ConnectInputs): readonly string[] {
     kubernetesVersion >= POLICY_MINOR ? 'admission-policy.yaml' : 'admission-webhook.yaml'
   const token = `kubectl -n ${BROKER_NAMESPACE} create token ${BROKER_ACCOUNT} --duration 1h >token`
   return [
-    'As an administrator of the cluster: `kubectl apply -f rbac.yaml`. It lets nobody do anything new but the broker.',
+    `As an administrator of the cluster: \`kubectl apply -f rbac.yaml\`. It lets nobody do anything new but the broker.${namespaces.length === 0 ? '' : ' The namespaces must be there already.'}`,
     `As such: \`${token}\` (kubectl 1.24 or later). Bring it to the broker’s machine at once, mode 0600: the broker makes the next one itself, with this one, before it ends. In the cluster where the broker runs the projected token of manifests/base does the same: leave \`refresh\` out there.`,
     brokerStep(inputs, 'Wait until `nestgate clusters list` says that it is ready.'),
     `Only now: \`kubectl apply -f ${bind}\`. From here ${whoIsBound(inputs)} can change something through the broker only; whatever of them still runs with a token of its own is refused.`,

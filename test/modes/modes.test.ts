@@ -35,7 +35,7 @@ describe('the credential of one request, on a real API server', function () {
   before(async () => {
     modes = await startModes()
   })
-  after(() => modes?.close())
+  after(() => modes.close())
 
   const ledger = async (query = ''): Promise<Entry[]> => {
     const { text } = await modes.api('otto', `/v1/audit/events?limit=200${query}`)

@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import { describe, it } from 'mocha'
 import { parse, parseAllDocuments } from 'yaml'
+import { brokerSchema } from '../../../broker/config.ts'
 import { writeFiles } from '../../../cli/connect-command.ts'
 import { BROKER_RULES, IMPERSONATOR_RULES } from '../../../cli/connect/impersonation.ts'
 import type { Rule } from '../../../cli/connect/impersonation.ts'
@@ -549,8 +550,13 @@ describe('the admission policy', () => {
     ],
     [
       'an object whose name the API server makes',
-      { operation: 'CREATE', resource: resource('batch', 'jobs'), namespace: 'shop' },
-      'CREATE batch/jobs/ shop/',
+      {
+        operation: 'CREATE',
+        resource: resource('batch', 'jobs'),
+        namespace: 'shop',
+        name: 'run-x1',
+      },
+      'CREATE batch/jobs/ shop/*',
     ],
     [
       'a cluster-wide object',
@@ -566,6 +572,17 @@ describe('the admission policy', () => {
       expect(asked(undefined)).to.equal(false)
       expect(asked([`${bind}x`, bind.slice(0, -1), bind.toLowerCase()])).to.equal(false)
     })
+
+  it('lets any name through where the broker could not know it, of a creation at that very place', () => {
+    const create = { ...update, operation: 'CREATE' }
+    const bind = ['CREATE apps/deployments/ shop/*', 'UPDATE apps/deployments/ shop/*']
+    const asked = (request: object): unknown => judge({ ...request, userInfo: user(bind) }).passes
+    expect(asked({ ...create, name: 'web-x7k2p' })).to.equal(true)
+    expect(asked({ ...create, namespace: 'till' })).to.equal(false)
+    expect(asked({ ...create, resource: resource('apps', 'replicasets') })).to.equal(false)
+    expect(asked({ ...create, subResource: 'scale' })).to.equal(false)
+    expect(asked(update)).to.equal(false)
+  })
 
   it('refuses where there are other extras only', () => {
     const userInfo = { username: 'sso:ann', extra: { 'nestgate.dev/request-id': ['x'] } }
@@ -594,6 +611,7 @@ describe('the admission policy', () => {
 describe('the admission webhook', () => {
   interface Webhook extends Json {
     readonly rules: readonly Readonly<Record<string, unknown>>[]
+    readonly matchConditions?: readonly (Expression & { readonly name: string })[]
   }
   const webhookOf = (minor: number): Webhook => {
     const { webhooks } = yamlOf(
@@ -636,7 +654,17 @@ describe('the admission webhook', () => {
     for (const minor of [28, 29]) {
       const { rules, namespaceSelector, matchConditions } = webhookOf(minor)
       expect(namespaceSelector).to.equal(undefined)
-      expect(matchConditions).to.have.lengthOf(1)
+      const [, noReview] = matchConditions ?? []
+      expect(matchConditions).to.have.lengthOf(2)
+      for (const [group, isAsked] of [
+        ['apps', true],
+        ['', true],
+        ['authorization.k8s.io', false],
+        ['authentication.k8s.io', false],
+      ] as const)
+        expect(evaluate(noReview?.expression ?? '', { request: { resource: { group } } })).to.equal(
+          isAsked,
+        )
       expect(rules.map(({ scope }) => scope)).to.deep.equal(['*'])
     }
   })
@@ -669,6 +697,20 @@ describe('settings for the broker', () => {
         },
       ],
     })
+  })
+
+  it('are accepted by the broker, and know whose writes it is asked about', () => {
+    for (const mode of ['issuer', 'impersonation'] as const)
+      for (const minor of [20, 29, 30, 36]) {
+        const text = fileOf(goldenRequest(mode, minor), 'broker-cluster.yaml')
+        const base = { tls: { certFile: 'c', keyFile: 'k' }, dataDir: 'd', policyFile: 'p' }
+        const read = brokerSchema.parse({ ...base, ...(parse(text) as object) })
+        expect(read.clusters[0]?.bound).to.deep.equal(
+          mode === 'impersonation' && minor < 30
+            ? { namespaces: ['team-a', 'team-b'], users: ['ci:repo:shop', 'sso:ann'] }
+            : undefined,
+        )
+      }
   })
 
   it('tell of a token that is renewed in mode impersonation', () => {
