@@ -11,11 +11,12 @@ import { join } from 'node:path'
 import { openSigningKeys } from '../../broker/credentials/signing-keys.ts'
 import type { SigningKeys } from '../../broker/credentials/signing-keys.ts'
 import { claimsOf } from '../../broker/credentials/tokens.ts'
+import { runCli } from '../../cli/program.ts'
 import { eventually } from '../../scripts/run.ts'
 import { createLog } from '../../shared/log.ts'
 import { newRequestId } from '../../shared/request-id.ts'
-import { AGENTS, MODES, PIPELINE, startModes, WORK } from './running.ts'
-import type { Answer, AuditEvent, Line, RunningModes } from './running.ts'
+import { AGENTS, MODES, PEOPLE, PIPELINE, startModes, WORK } from './running.ts'
+import type { Answer, AuditEvent, Line, ModeName, RunningModes } from './running.ts'
 
 const MAPS = `/api/v1/namespaces/${WORK}/configmaps`
 const WORKER = `system:serviceaccount:${AGENTS}:worker`
@@ -369,6 +370,90 @@ describe('the credential of one request, on a real API server', function () {
         body: review,
       })
       expect(acted.status).to.equal(401)
+    })
+  })
+
+  describe('nestgate doctor', () => {
+    const doctor = async (mode: ModeName): Promise<{ code: number; text: string }> => {
+      let text = ''
+      const say = (said: string): void => {
+        text += said
+      }
+      const code = await runCli({
+        ...{ args: ['doctor', mode], now: Date.now, out: say, err: say },
+        env: {
+          NESTGATE_BROKER_URL: modes.brokerUrl,
+          NESTGATE_TOKEN: PEOPLE.root.token,
+          NESTGATE_CA_FILE: join(modes.dir, 'ca.crt'),
+        },
+      })
+      return { code, text }
+    }
+
+    for (const mode of MODES) {
+      it(`finds every trap of mode ${mode} closed, by trying`, async () => {
+        const { code, text } = await doctor(mode)
+        expect(text).to.contain('version:').and.to.contain('v1.20')
+        expect(text, text).to.not.contain('FAILED')
+        expect(code).to.equal(0)
+        // each attempt shows something
+        expect(text, text).to.contain(' 0 show nothing')
+        if (process.env['NESTGATE_SHOW_DOCTOR'] !== undefined) console.log(text)
+      })
+    }
+
+    it('finds a role that lets the broker be anybody, and writes that nothing binds', async () => {
+      await modes.kubectl([
+        'create',
+        'clusterrole',
+        'too-much',
+        '--verb=impersonate',
+        '--resource=users,groups',
+      ])
+      const account = '--serviceaccount=nestgate-system:nestgate-broker'
+      await modes.kubectl([
+        'create',
+        'clusterrolebinding',
+        'too-much',
+        '--clusterrole=too-much',
+        account,
+      ])
+      const hook = await modes.kubectl([
+        'get',
+        'validatingwebhookconfiguration',
+        'nestgate-bind',
+        '-o',
+        'json',
+      ])
+      await modes.kubectl(['delete', 'validatingwebhookconfiguration', 'nestgate-bind'])
+      try {
+        const { code, text } = await eventually('the role in force', 20_000, async () => {
+          const found = await doctor('acted')
+          return /FAILED +to be the group/.test(found.text) ? found : undefined
+        })
+        expect(code).to.equal(1)
+        expect(text).to.match(/FAILED +to be the group system:masters +200/)
+        expect(text).to.match(/FAILED +a write by no request of ours +201/)
+      } finally {
+        await modes.kubectl(['delete', 'clusterrolebinding,clusterrole', 'too-much'])
+        await modes.kubectl(['apply', '-f', '-'], hook)
+      }
+    })
+
+    it('finds names of ours that a role was bound to', async () => {
+      const name = 'nestgate:subject:nestgate-doctor'
+      const role = ['create', 'clusterrolebinding', 'ours', '--clusterrole=cluster-admin']
+      await modes.kubectl([...role, `--user=${name}`])
+      try {
+        const { code, text } = await eventually('the binding in force', 20_000, async () => {
+          const found = await doctor('issued')
+          return found.code === 1 ? found : undefined
+        })
+        expect(code).to.equal(1)
+        expect(text).to.match(/FAILED +its token for another resource +200/)
+      } finally {
+        await modes.kubectl(['delete', 'clusterrolebinding', 'ours'])
+      }
     })
   })
 

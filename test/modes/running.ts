@@ -334,6 +334,7 @@ async function prepare(admin: Admin, generated: readonly string[]): Promise<void
       rules: rights,
     },
     binding('granted', ['Role', 'granted'], group, AGENTS),
+    binding('edit', ['ClusterRole', 'edit'], [{ ...worker[0], name: 'default' }], AGENTS),
   ]
   await eventually('the objects', 60_000, async () => {
     const list = { apiVersion: 'v1', kind: 'List', items: objects }
