@@ -199,7 +199,7 @@ export const clusterStatusSchema = z.object({
   server: z.string(),
   /** Who told of it: the broker's configuration, or the API. */
   source: z.enum(['file', 'api']),
-  credential: z.enum(['token', 'certificate']),
+  credential: z.enum(['token', 'certificate', 'issuer']),
   policies: z.array(z.string()).optional(),
   state: z.enum(['open', 'broken']),
   problem: z.string().optional(),
