@@ -6,8 +6,11 @@ import express from 'express'
 import type { Router } from 'express'
 import type { Issuer } from '../credentials/parts.ts'
 
-/** How long API servers may keep the documents, in seconds; what they do not know they ask for again. */
-const MAX_AGE_S = 60
+/**
+ * How long the documents may be kept, in seconds. An API server refuses a key that it does not know until 30 s before their end, without asking
+ * (coreos/go-oidc v2, jwks.go keysExpiryDelta): with no more than that it asks at once, and a replaced key is good at once.
+ */
+const MAX_AGE_S = 30
 
 /** The routes below the issuer's path. */
 export function issuerRoutes({ url, keys }: Pick<Issuer, 'url' | 'keys'>): Router {

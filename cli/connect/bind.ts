@@ -107,10 +107,10 @@ const VARIABLES = [
   },
 ]
 
-/** `*` stands for a name that the broker does not know before: the API server makes it, or the body was not looked into. */
 const VALIDATION = {
+  // `*` ends a name that the broker does not know before: the API server makes it, or the body was not looked into
   expression:
-    "variables.operation in variables.approved || (request.operation == 'CREATE' && variables.place + '*' in variables.approved)",
+    "variables.approved.exists(a, a == variables.operation || (a.startsWith('CREATE ') && a.endsWith('*') && variables.operation.startsWith(a.substring(0, a.size() - 1))))",
   reason: 'Forbidden',
   message: 'nestgate: this is not the request that was approved',
   messageExpression:
@@ -142,7 +142,12 @@ function webhook({ brokerUrl, brokerCa, cluster, ...inputs }: ConnectInputs): ob
         },
         rules: hasConditions ? EVERYWHERE : IN_NAMESPACES,
         ...(hasConditions
-          ? { matchConditions: [{ name: 'bound-names', expression: isBoundName(inputs) }] }
+          ? {
+              matchConditions: [
+                { name: 'bound-names', expression: isBoundName(inputs) },
+                NO_REVIEW,
+              ],
+            }
           : { namespaceSelector: { matchLabels: { 'nestgate.dev/inject': 'enabled' } } }),
         failurePolicy: 'Fail',
         matchPolicy: 'Equivalent',
@@ -153,6 +158,11 @@ function webhook({ brokerUrl, brokerCa, cluster, ...inputs }: ConnectInputs): ob
   }
 }
 
+/** Questions about oneself change nothing; a policy is not asked about them (apiserver, policy/generic excludedResources), a webhook is. */
+const NO_REVIEW = {
+  name: 'no-review',
+  expression: "!(request.resource.group in ['authentication.k8s.io', 'authorization.k8s.io'])",
+}
 const EVERYWHERE = [rule(['*'], ['*', ...SUBRESOURCES, ...CLUSTER_SUBRESOURCES], '*')]
 /**
  * Without conditions the webhook is asked about everybody's writes, so that it is asked in labelled namespaces only: a selector of

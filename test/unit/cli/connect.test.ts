@@ -550,8 +550,13 @@ describe('the admission policy', () => {
     ],
     [
       'an object whose name the API server makes',
-      { operation: 'CREATE', resource: resource('batch', 'jobs'), namespace: 'shop' },
-      'CREATE batch/jobs/ shop/',
+      {
+        operation: 'CREATE',
+        resource: resource('batch', 'jobs'),
+        namespace: 'shop',
+        name: 'run-x1',
+      },
+      'CREATE batch/jobs/ shop/*',
     ],
     [
       'a cluster-wide object',
@@ -606,6 +611,7 @@ describe('the admission policy', () => {
 describe('the admission webhook', () => {
   interface Webhook extends Json {
     readonly rules: readonly Readonly<Record<string, unknown>>[]
+    readonly matchConditions?: readonly (Expression & { readonly name: string })[]
   }
   const webhookOf = (minor: number): Webhook => {
     const { webhooks } = yamlOf(
@@ -648,7 +654,17 @@ describe('the admission webhook', () => {
     for (const minor of [28, 29]) {
       const { rules, namespaceSelector, matchConditions } = webhookOf(minor)
       expect(namespaceSelector).to.equal(undefined)
-      expect(matchConditions).to.have.lengthOf(1)
+      const [, noReview] = matchConditions ?? []
+      expect(matchConditions).to.have.lengthOf(2)
+      for (const [group, isAsked] of [
+        ['apps', true],
+        ['', true],
+        ['authorization.k8s.io', false],
+        ['authentication.k8s.io', false],
+      ] as const)
+        expect(evaluate(noReview?.expression ?? '', { request: { resource: { group } } })).to.equal(
+          isAsked,
+        )
       expect(rules.map(({ scope }) => scope)).to.deep.equal(['*'])
     }
   })
