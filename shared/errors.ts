@@ -8,6 +8,7 @@ export type FaultCode =
   | 'broker_protocol'
   | 'broker_unreachable'
   | 'upgrade_failed'
+  | 'upstream_busy'
   | 'patch_invalid'
   | 'certificate_invalid'
   | 'identity_empty'

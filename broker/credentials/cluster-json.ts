@@ -21,7 +21,7 @@ export async function clusterJson(
   body?: object,
 ): Promise<ClusterAnswer> {
   try {
-    const answer = await connection.requests.request({
+    const answer = await connection.own.request({
       method,
       path,
       headers: {
