@@ -89,7 +89,7 @@ async function main(): Promise<void> {
     ...{ clusters, clusterSecretsDir: config.clusterSecretsDir, issuers: config.oidc },
   })
   await store.append([startedEntry(config, policy)])
-  const server = await startServer({ config, gateway, api, log, now })
+  const server = await startServer({ config, gateway, api, log })
   const names = clusters.list().map(({ name }) => name)
   log.info({ port: server.port, clusters: names, rules: policy.status().rules }, 'listening')
   closeOnSignal(log, [

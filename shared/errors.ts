@@ -11,6 +11,7 @@ export type FaultCode =
   | 'upstream_busy'
   | 'patch_invalid'
   | 'certificate_invalid'
+  | 'file_not_private'
   | 'identity_empty'
   | 'client_left'
   | 'revoked'

@@ -5,6 +5,7 @@
  */
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
+import { readPrivateFile } from '../../shared/private-file.ts'
 import { watchFile } from '../../shared/watched-file.ts'
 import type { ClusterSettings } from '../clusters/settings.ts'
 import { openPools } from './pools.ts'
@@ -34,7 +35,7 @@ export async function readMaterial(config: ClusterSettings): Promise<ConnectionM
     'certFile' in credential
       ? {
           cert: await readFile(credential.certFile, 'utf8'),
-          key: await readFile(credential.keyFile, 'utf8'),
+          key: await readPrivateFile(credential.keyFile),
         }
       : undefined
   const digest = createHash('sha256')
@@ -59,7 +60,8 @@ export function connectionWith(
 ): ClusterConnection {
   const { credential, name, server } = config
   const pools = openPools(server, material)
-  const token = 'tokenFile' in credential ? watchFile(credential.tokenFile, now) : undefined
+  const token =
+    'tokenFile' in credential ? watchFile(credential.tokenFile, now, readPrivateFile) : undefined
   return {
     name,
     ...pools,

@@ -71,10 +71,9 @@ export function openPools(server: string, tls: PinnedTls, overrides: PoolOverrid
     timeouts: { readonly headersTimeout: number; readonly bodyTimeout: number },
   ): BoundedPool => {
     const options = { connect, allowH2: false, pipelining: 1, keepAliveTimeout: KEEP_ALIVE_MS }
-    return new BoundedPool(new Pool(server, { ...options, ...timeouts }), {
-      ...usual,
-      ...overrides[name],
-    })
+    const bounds = { ...usual, ...overrides[name] }
+    const bounded = { ...options, ...timeouts, connections: bounds.open }
+    return new BoundedPool(new Pool(server, bounded), bounds)
   }
   const ordinary = { headersTimeout: HEADERS_TIMEOUT_MS, bodyTimeout: BODY_IDLE_MS }
   const requests = pool('requests', REQUESTS, ordinary)
