@@ -59,16 +59,16 @@ export const accepted: Judge = ({ status }) => {
 
 /** Makes an attempt. Does not reject. */
 export async function probe(
-  { requests }: Pick<AskedConnection, 'requests'>,
+  { own }: Pick<AskedConnection, 'own'>,
   { name, method = 'GET', path, headers, body, judge }: Attempt,
 ): Promise<ProbeResult> {
-  const came = await send(requests, { method, path, headers, body })
+  const came = await send(own, { method, path, headers, body })
   const outcome = judge(came)
   return { name, outcome, status: came.status, said: came.said }
 }
 
 async function send(
-  requests: AskedConnection['requests'],
+  own: AskedConnection['own'],
   request: {
     readonly method: string
     readonly path: string
@@ -78,7 +78,7 @@ async function send(
 ): Promise<Came> {
   const { method, path, headers, body } = request
   try {
-    const answer = await requests.request({
+    const answer = await own.request({
       ...{ method, path },
       headers: {
         ...{ accept: 'application/json', ...headers },

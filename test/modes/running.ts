@@ -429,7 +429,7 @@ async function curl({ address, pid }: Sidecar, path: string, line: Line = {}): P
       ? []
       : ['--header', `content-type: ${contentType}`, '--data-binary', JSON.stringify(body)]),
   ]
-  const [program = '', ...args] = [...among(pid), 'curl', ...options, address + path]
+  const [program, ...args] = [...among(pid), 'curl', ...options, address + path]
   const said = await run(program, args)
   const [head = '', ...rest] = said.split('\r\n\r\n')
   return {
