@@ -273,6 +273,30 @@ describe('the gateway', () => {
       })
     })
 
+    for (const [what, body, bound] of [
+      ['is in the body', { metadata: { name: 'one' } }, 'one'],
+      [
+        'the API server makes, as admission is asked about it',
+        { metadata: { generateName: 'some-' } },
+        '*',
+      ],
+      ['is in a body that is not read', undefined, '*'],
+    ] as const)
+      it(`binds a creation whose name ${what}`, async () => {
+        const headers =
+          body === undefined ? { 'content-type': 'application/vnd.kubernetes.protobuf' } : {}
+        await call(
+          'POST',
+          `${N}/configmaps`,
+          headers,
+          body === undefined ? 'k8s\0' : JSON.stringify(body),
+        )
+        const { headers: sent } = upstream.seen.at(-1) ?? { headers: {} }
+        expect(sent).to.include({
+          'impersonate-extra-nestgate.dev%2fbind': `CREATE /configmaps/ agents/${bound}`,
+        })
+      })
+
     it('passes on nothing by which a client claims to be somebody', async () => {
       const forged = {
         'Impersonate-User': 'admin',

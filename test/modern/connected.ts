@@ -3,7 +3,9 @@ import { createHash } from 'node:crypto'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { parseAllDocuments } from 'yaml'
+import { parse, parseAllDocuments } from 'yaml'
+import { clusterSchema } from '../../broker/clusters/settings.ts'
+import type { ClusterConfig } from '../../broker/clusters/settings.ts'
 import { connectFiles } from '../../cli/connect/files.ts'
 import { readInputs } from '../../cli/connect/inputs.ts'
 import type { ConnectRequest } from '../../cli/connect/inputs.ts'
@@ -58,12 +60,8 @@ export function connectIssuer(
     const args = (await readFile(join(dir, 'kube-apiserver-flags.txt'), 'utf8')).trim().split('\n')
     const api = await startApiServer(await modernBinary(), { args, tokens })
     onClose(() => api.close())
-    await broker.connect({
-      ...{ name: CLUSTER, server: api.url, caFile: api.caFile },
-      credential: { issuer: { authorizerTokenSha256: sha256(AUTHORIZER_TOKEN) } },
-      serviceAccountTokens: { verify: 'tokenReview' },
-      bound: undefined,
-    })
+    const settings = settingsFor(broker, api, { mode: 'issuer', kubernetesVersion })
+    await broker.connect({ ...settings, caFile: api.caFile })
     return api
   })
 }
@@ -73,7 +71,7 @@ export function connectImpersonation(
   request: Partial<ConnectRequest>,
   { args = [], ...options }: { readonly tokens?: Tokens; readonly args?: readonly string[] } = {},
 ): Promise<Connected> {
-  const { namespaces = [], users = [] } = request
+  const { namespaces = [] } = request
   return started(async (broker, dir, onClose) => {
     const tokens: Tokens = { [BROKER_USER]: [BROKER_TOKEN, ...BROKER_GROUPS], ...options.tokens }
     const api = await startApiServer(await modernBinary(), { args, tokens })
@@ -84,14 +82,23 @@ export function connectImpersonation(
       await api.admin('POST', '/api/v1/namespaces', { metadata: { name, labels } })
     for (const [name, text] of filesFor(broker, { mode: 'impersonation', ...request }))
       if (/^(rbac|admission-).*\.yaml$/.test(name)) await apply(api, text)
-    await broker.connect({
-      ...{ name: CLUSTER, server: api.url, caFile: api.caFile },
-      credential: { tokenFile: join(dir, 'token') },
-      serviceAccountTokens: { verify: 'tokenReview' },
-      bound: { namespaces: [...namespaces], users: [...users] },
-    })
+    const settings = settingsFor(broker, api, { mode: 'impersonation', ...request })
+    // not renewed: this API server makes no tokens
+    const credential = { tokenFile: join(dir, 'token') }
+    await broker.connect({ ...settings, caFile: api.caFile, credential })
     return api
   })
+}
+
+/** The cluster's entry of `broker-cluster.yaml`, as the broker's configuration takes it. */
+function settingsFor(
+  broker: Broker,
+  { url }: ApiServer,
+  request: Parameters<typeof filesFor>[1],
+): ClusterConfig {
+  const text = filesFor(broker, { ...request, server: url }).get('broker-cluster.yaml') ?? ''
+  const { clusters } = parse(text) as { clusters: readonly unknown[] }
+  return clusterSchema.parse(clusters[0])
 }
 
 /** Starts a broker, and what is made beside it; whatever was started is ended, also when a later step fails. */
