@@ -1,7 +1,7 @@
 /**
- * The benchmarks: `npm run bench [-- [ways|attribution|footprint|decision] --rounds N --seconds N --connections 1,16,64]`. `ways`: on the cluster of
+ * The benchmarks: `npm run bench [-- [ways|attribution|footprint|decision|transport] --rounds N --seconds N --connections 1,16,64]`. `ways`: on the cluster of
  * KUBECONFIG, or on a control plane that it starts (scripts/cluster.ts) and ends. Prints the table and writes
- * its section of docs/benchmarks.md; the others need no cluster. The load stays on the loopback and is bounded by rounds, seconds and connections.
+ * its section of docs/benchmarks.md; `transport` needs one too, the others do not. The load stays on the loopback and is bounded by rounds, seconds and connections.
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { cpus, release, tmpdir, totalmem } from 'node:os'
@@ -19,7 +19,8 @@ import { footprintSection } from './footprint.ts'
 import { waysSection } from './report.ts'
 import type { Machine, MemorySample, Sample } from './report.ts'
 import { writeSection } from './sections.ts'
-import { cleanCluster, openWays, prepareCluster, WORKLOADS } from './setup.ts'
+import { transportSection } from './transport.ts'
+import { cleanCluster, openWays, OWN_PORTS, prepareCluster, WORKLOADS } from './setup.ts'
 import type { Way } from './setup.ts'
 
 const PAGE = join(ROOT, 'docs', 'benchmarks.md')
@@ -27,8 +28,6 @@ const WARMUP_MS = 1000
 const MAX_ROUNDS = 20
 const MAX_SECONDS = 60
 const MAX_CONNECTIONS = 512
-/** Ports of a control plane of its own, away from a cluster that may run beside it. */
-const OWN_PORTS = { CLUSTER_PORT: '16443', CLUSTER_ETCD_PORT: '12379' }
 
 function readArguments(): {
   which: string
@@ -50,8 +49,11 @@ function readArguments(): {
     throw new Error(`--${name}: expected a whole number from 1 to ${max}, not ${text}`)
   }
   const [which = 'ways', ...others] = positionals
-  if (!['ways', 'attribution', 'footprint', 'decision'].includes(which) || others.length > 0)
-    throw new Error('expected ways, attribution, footprint or decision')
+  if (
+    !['ways', 'attribution', 'footprint', 'decision', 'transport'].includes(which) ||
+    others.length > 0
+  )
+    throw new Error('expected ways, attribution, footprint, decision or transport')
   return {
     which,
     rounds: whole('rounds', values.rounds, MAX_ROUNDS),
@@ -148,11 +150,9 @@ async function main(): Promise<void> {
   console.log(text)
 }
 
-async function sectionOf({
-  which,
-  rounds,
-  seconds,
-}: ReturnType<typeof readArguments>): Promise<string> {
+async function sectionOf(wish: ReturnType<typeof readArguments>): Promise<string> {
+  const { which, rounds, seconds } = wish
+  if (which === 'transport') return transportSection(wish)
   if (which === 'decision') return decisionSection(rounds)
   return which === 'attribution' ? attributionSection(rounds, seconds) : footprintSection(rounds)
 }

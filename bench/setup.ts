@@ -24,6 +24,9 @@ const OBJECT_BYTES = 800
 const CERTIFICATE_DAYS = 2
 const TOKEN_LIFE_S = 7200
 
+/** Ports of a control plane of its own, away from a cluster that may run beside it. */
+export const OWN_PORTS = { CLUSTER_PORT: '16443', CLUSTER_ETCD_PORT: '12379' }
+
 /** One way to the API server. */
 export interface Way {
   readonly name: 'direct' | 'kubectl proxy' | 'nestgate'
@@ -133,7 +136,7 @@ interface Kubeconfig {
 }
 
 /** Address, authority and client certificate of an administrator's kubeconfig. */
-function readKubeconfig(file: string): {
+export function readKubeconfig(file: string): {
   origin: string
   tls: { ca: string; cert: string; key: string }
 } {

@@ -89,7 +89,7 @@ async function main(): Promise<void> {
     ...{ credentials, log, now },
   })
   await store.append([startedEntry(config, policy, credentials)])
-  const server = await startServer({ config, gateway, api, log, now })
+  const server = await startServer({ config, gateway, api, log })
   const names = clusters.list().map(({ name }) => name)
   log.info({ port: server.port, clusters: names, rules: policy.status().rules }, 'listening')
   closeOnSignal(log, [

@@ -3,14 +3,15 @@
  * its raw target must not be touched; everything else goes to the API.
  */
 import { createServer } from 'node:https'
-import type { Server } from 'node:https'
+import type { Server, ServerOptions } from 'node:https'
 import type { RequestListener } from 'node:http'
 import type { Logger } from '../shared/log.ts'
 import { messageOf } from '../shared/errors.ts'
+import { expiryOf, loadKeyPair } from '../shared/key-pair.ts'
 import { refuse } from '../shared/reasons.ts'
 import { statusAnswer } from '../shared/status.ts'
 import { responseHead } from '../shared/upgrade.ts'
-import { watchFile } from '../shared/watched-file.ts'
+import { watchFiles } from '../shared/watched-files.ts'
 import type { BrokerConfig } from './config.ts'
 import type { Gateway } from './gateway/serve.ts'
 import { isClusterTarget } from './gateway/parse.ts'
@@ -22,8 +23,8 @@ const REQUEST_TIMEOUT_MS = 60_000
 /** Idle connections of sidecars are kept this long, in milliseconds. */
 const KEEP_ALIVE_MS = 120_000
 const MAX_HEADER_BYTES = 64 * 1024
-/** How often the certificate files are looked at, in milliseconds. */
-const CERTIFICATE_LOOK_MS = 10_000
+/** Oldest TLS version that is spoken. */
+const MIN_TLS = 'TLSv1.2'
 /** How long running answers may go on after the end was asked for, in milliseconds. */
 const DRAIN_MS = 10_000
 
@@ -33,19 +34,36 @@ export interface RunningServer {
   close(): Promise<void>
 }
 
-/** Listens. Rejects when the certificate cannot be read or the address is taken. */
+/**
+ * Listens. A certificate that is replaced on disk is served to new connections (within FILE_CHECK_INTERVAL_MS); one
+ * without its key is not. Rejects when the certificate cannot be used or the address is taken.
+ */
 export async function startServer(deps: {
   readonly config: Pick<BrokerConfig, 'listen' | 'tls'>
   readonly gateway: Gateway
   readonly api: RequestListener
   readonly log: Logger
-  readonly now: () => number
+  /** How often the certificate is read again, in milliseconds. */
+  readonly fileCheckMs?: number
 }): Promise<RunningServer> {
   const { config, gateway, api, log } = deps
-  const certificate = certificateSource(config.tls, deps.now)
-  const options = {
-    ...(await certificate.read()),
-    minVersion: 'TLSv1.2' as const,
+  // the first look is long after the server is there
+  const certificate = await watchFiles({
+    files: [config.tls.certFile, config.tls.keyFile],
+    secret: [config.tls.keyFile],
+    load: ([cert = '', key = '']) => loadKeyPair(cert, key),
+    changed: (pair) => {
+      server.setSecureContext({ ...pair, minVersion: MIN_TLS })
+      log.info({ expires: expiryOf(pair.cert) }, 'took a new certificate')
+    },
+    failed: (files, error) => {
+      log.error({ files, error: messageOf(error) }, 'files cannot be used; the ones before stay')
+    },
+    ...(deps.fileCheckMs === undefined ? {} : { intervalMs: deps.fileCheckMs }),
+  })
+  const options: ServerOptions = {
+    ...certificate.first,
+    minVersion: MIN_TLS,
     maxHeaderSize: MAX_HEADER_BYTES,
     headersTimeout: HEADERS_TIMEOUT_MS,
     requestTimeout: REQUEST_TIMEOUT_MS,
@@ -63,37 +81,18 @@ export async function startServer(deps: {
       socket.end(responseHead(answer.status, 'Bad Request', { connection: 'close' }))
     }
   })
-  const timer = setInterval(() => {
-    certificate.read().then(
-      (pair) => {
-        server.setSecureContext(pair)
-      },
-      (error: unknown) => {
-        log.error({ error: messageOf(error) }, 'the certificate could not be read again')
-      },
-    )
-  }, CERTIFICATE_LOOK_MS)
-  timer.unref()
-  await listen(server, config.listen)
+  try {
+    await listen(server, config.listen)
+  } catch (error) {
+    certificate.stop()
+    throw error
+  }
   const address = server.address()
   return {
     port: typeof address === 'object' && address !== null ? address.port : config.listen.port,
     close: () => {
-      clearInterval(timer)
+      certificate.stop()
       return drain(server)
-    },
-  }
-}
-
-function certificateSource(
-  tls: BrokerConfig['tls'],
-  now: () => number,
-): { read(): Promise<{ cert: string; key: string }> } {
-  const cert = watchFile(tls.certFile, now)
-  const key = watchFile(tls.keyFile, now)
-  return {
-    async read(): Promise<{ cert: string; key: string }> {
-      return { cert: await cert.read(), key: await key.read() }
     },
   }
 }

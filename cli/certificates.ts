@@ -9,6 +9,7 @@ import { randomBytes } from 'node:crypto'
 import { isIP } from 'node:net'
 import { join } from 'node:path'
 import forge from 'node-forge'
+import { readPrivateFileSync } from '../shared/private-file.ts'
 
 /** RSA, because node-forge signs certificates with nothing newer. */
 const CA_KEY_BITS = 3072
@@ -138,7 +139,7 @@ function readAuthority(
   now: number,
 ): Authority | { readonly problems: readonly string[] } {
   const certificate = forge.pki.certificateFromPem(readFileSync(join(dir, 'ca.crt'), 'utf8'))
-  const key = forge.pki.privateKeyFromPem(readFileSync(join(dir, 'ca.key'), 'utf8'))
+  const key = forge.pki.privateKeyFromPem(readPrivateFileSync(join(dir, 'ca.key')))
   const { publicKey, validity } = certificate
   if (!('n' in publicKey) || !publicKey.n.equals(key.n)) {
     return { problems: [`${dir}: ca.key is not the key of ca.crt`] }

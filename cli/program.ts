@@ -13,6 +13,7 @@ import { addClusters } from './clusters.ts'
 import { addCertificates } from './certificates-command.ts'
 import { addConnect } from './connect-command.ts'
 import { addCredential } from './credential.ts'
+import { addDoctor } from './doctor.ts'
 import { addKubeconfig } from './kubeconfig-command.ts'
 import { addPolicy } from './policy.ts'
 import { addToken } from './token.ts'
@@ -123,6 +124,7 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
   addPolicy(program, runner)
   addClusters(program, runner)
   addConnect(program, runner)
+  addDoctor(program, runner)
   addToken(program, runner)
   return program
 }

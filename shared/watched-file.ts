@@ -9,12 +9,21 @@ const LOOK_INTERVAL_MS = 1_000
 
 /** See the head of the file. */
 export interface WatchedFile {
-  /** The content as of at most a second ago. Rejects as `readFile` does when the file cannot be read. */
+  /** The content as of at most a second ago. Rejects as reading does when the file cannot be read. */
   read(): Promise<string>
 }
 
-/** Watches a UTF-8 text file. @param now - milliseconds, any origin */
-export function watchFile(path: string, now: () => number): WatchedFile {
+/**
+ * Watches a UTF-8 text file.
+ *
+ * @param now - milliseconds, any origin
+ * @param readText - reads it; `readPrivateFile` for one that holds a secret
+ */
+export function watchFile(
+  path: string,
+  now: () => number,
+  readText: (path: string) => Promise<string> = readPlain,
+): WatchedFile {
   let lookedAt = Number.NEGATIVE_INFINITY
   let identity = ''
   let content = ''
@@ -23,7 +32,7 @@ export function watchFile(path: string, now: () => number): WatchedFile {
     const { mtimeNs, ino, dev, size } = await stat(path, { bigint: true })
     const found = `${dev}:${ino}:${mtimeNs}:${size}`
     if (found !== identity) {
-      content = await readFile(path, 'utf8')
+      content = await readText(path)
       identity = found
     }
     lookedAt = now()
@@ -38,4 +47,8 @@ export function watchFile(path: string, now: () => number): WatchedFile {
       return pending
     },
   }
+}
+
+function readPlain(path: string): Promise<string> {
+  return readFile(path, 'utf8')
 }

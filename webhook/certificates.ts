@@ -1,40 +1,11 @@
-/** Checks of the PEM files that the webhook is given: its own certificate and key, and the CA that it hands to every pod. */
-import { X509Certificate, createPrivateKey } from 'node:crypto'
+/** Checks of the CA that the webhook hands to every pod. */
+import { X509Certificate } from 'node:crypto'
 import { Fault } from '../shared/errors.ts'
 
 /** Most bytes of CA certificates that go into a pod; the variables of a process share about 128 KiB with its arguments. */
 export const MAX_CA_BYTES = 32_768
 
 const PEM_BLOCK = /-----BEGIN ([A-Z0-9 ]+)-----[\s\S]*?-----END \1-----/g
-
-/** A certificate chain with its key, both PEM. */
-export interface KeyPair {
-  readonly cert: string
-  readonly key: string
-}
-
-/**
- * Takes a certificate and a key that belong together: while files are being swapped they may not.
- *
- * @throws Fault `certificate_invalid` where one is no PEM, or they are not a pair
- */
-export function loadKeyPair(cert: string, key: string): KeyPair {
-  let pair: boolean
-  try {
-    pair = new X509Certificate(cert).checkPrivateKey(createPrivateKey(key))
-  } catch (error) {
-    throw new Fault('certificate_invalid', 'the certificate or its key cannot be read', {
-      cause: error,
-    })
-  }
-  if (!pair) throw new Fault('certificate_invalid', 'the key is not that of the certificate')
-  return { cert, key }
-}
-
-/** The day a PEM certificate (the first of its chain) ends. */
-export function expiryOf(cert: string): Date {
-  return new Date(new X509Certificate(cert).validTo)
-}
 
 /**
  * The CA certificates of a PEM text, in plain form: comments and line ends of other systems are left out.

@@ -8,6 +8,7 @@ import { Agent, request } from 'undici'
 import { z } from 'zod'
 import { messageOf } from '../shared/errors.ts'
 import type { Logger } from '../shared/log.ts'
+import { readPrivateFile } from '../shared/private-file.ts'
 import type { SidecarMode } from './sidecar-spec.ts'
 
 /**
@@ -71,7 +72,7 @@ async function fetchVersion(
 ): Promise<z.infer<typeof versionSchema>> {
   const [ca, token] = await Promise.all([
     readFile(api.caFile, 'utf8'),
-    readFile(api.tokenFile, 'utf8'),
+    readPrivateFile(api.tokenFile),
   ])
   const dispatcher = new Agent({ connect: { ca }, maxResponseSize: MAX_ANSWER_BYTES })
   try {

@@ -2,18 +2,19 @@
 import { performance } from 'node:perf_hooks'
 import { messageOf } from '../shared/errors.ts'
 import type { Logger } from '../shared/log.ts'
-import { expiryOf, loadCaCertificates, loadKeyPair } from './certificates.ts'
+import { expiryOf, loadKeyPair } from '../shared/key-pair.ts'
+import { watchFiles } from '../shared/watched-files.ts'
+import { loadCaCertificates } from './certificates.ts'
 import { learnMode } from './cluster-version.ts'
 import type { Config } from './config.ts'
 import { startServer } from './server.ts'
 import type { WebhookServer } from './server.ts'
 import type { InjectionSettings, SidecarMode } from './sidecar-spec.ts'
-import { watchFiles } from './watched-files.ts'
 
 /** What a running webhook needs from outside. */
 export interface WebhookDeps {
   readonly log: Logger
-  /** How often certificates are read again, in milliseconds; see watched-files.ts for the default. */
+  /** How often certificates are read again, in milliseconds; see shared/watched-files.ts for the default. */
   readonly fileCheckMs?: number
   /** Time between two questions for the cluster's version, in milliseconds; see cluster-version.ts for the default. */
   readonly retryMs?: number
@@ -51,6 +52,7 @@ export async function startWebhook(config: Config, deps: WebhookDeps): Promise<W
   let server: WebhookServer | undefined
   const keyPair = await watchFiles({
     files: [config.tls.certFile, config.tls.keyFile],
+    secret: [config.tls.keyFile],
     load: ([cert = '', key = '']) => loadKeyPair(cert, key),
     changed: (pair) => {
       server?.useKeyPair(pair)

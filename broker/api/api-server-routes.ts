@@ -20,7 +20,7 @@ const MAX_ADMISSION_BYTES = 4 * 1024 * 1024
 /** What these routes need. */
 export interface ApiServerRoutesDeps {
   readonly clusters: Pick<Clusters, 'get' | 'settingsOf'>
-  readonly credentials: Pick<CredentialParts, 'tickets' | 'issuer'>
+  readonly credentials: Pick<CredentialParts, 'tickets' | 'issuer' | 'onRefused'>
 }
 
 /** The routes under `/v1/clusters/NAME`. @param json - reads a JSON body */
@@ -85,7 +85,8 @@ function review({ clusters, credentials }: ApiServerRoutesDeps, request: Request
     bound !== undefined &&
     (bound.users.includes(user) ||
       bound.namespaces.some((namespace) => user.startsWith(`system:serviceaccount:${namespace}:`)))
-  const response = admit({ tickets: credentials.tickets, isOurs }, name, request.body)
+  const { tickets, onRefused } = credentials
+  const response = admit({ tickets, isOurs, onRefused }, name, request.body)
   if (response === undefined) return refuse('body_invalid', 'not an AdmissionReview v1')
   return { apiVersion: 'admission.k8s.io/v1', kind: 'AdmissionReview', response }
 }

@@ -70,7 +70,7 @@ export function createApi(deps: ApiDeps): RequestListener {
   app.get('/readyz', readiness(deps.store))
   app.use('/v1', loginRoutes(deps.issuers))
   app.use('/v1', sidecarRoutes(deps, json), peopleRoutes(deps, json), policyRoutes(deps))
-  app.use('/v1', clusterRoutes(deps, json))
+  app.use('/v1', clusterRoutes({ ...deps, issuer }, json))
   app.use((_request, response) => {
     answer(response, refuse('path_unknown'))
   })

@@ -5,8 +5,9 @@
  */
 import { z } from 'zod'
 import { identityOf } from './actor.ts'
-import { ANY_NAME, operationText } from './api-call.ts'
+import { isAmong, operationText } from './api-call.ts'
 import { EXTRA_KEYS } from './impersonation.ts'
+import type { Refused } from './refused-record.ts'
 import type { Tickets } from './tickets.ts'
 
 const text = z.string().max(4096).default('')
@@ -44,6 +45,7 @@ export interface AdmissionDeps {
   readonly tickets: Tickets
   /** Whether the broker alone may act as this user there: without an id of ours, nobody does. */
   readonly isOurs: (cluster: string, user: string) => boolean
+  readonly onRefused: (refused: Refused) => void
 }
 
 /** Answers one review. @returns undefined for what is no AdmissionReview v1 */
@@ -58,6 +60,8 @@ export function admit(
   const problem = problemOf(deps, cluster, request)
   const { uid } = request
   if (problem === undefined) return { uid, allowed: true }
+  const [requestId = ''] = request.userInfo.extra?.[EXTRA_KEYS.requestId] ?? []
+  deps.onRefused({ cluster, requestId, why: problem, asked: askedText(request) })
   return { uid, allowed: false, status: { code: 403, message: `nestgate: ${problem}` } }
 }
 
@@ -76,17 +80,16 @@ function problemOf(
   const { need } = ticket
   if (identityOf(need.actor, need.grantGroups).user !== username)
     return 'the request is somebody else’s'
-  return belongs(request, need.call.operations) ? undefined : 'this is not what was approved'
+  return isAmong(askedText(request), need.call.operations)
+    ? undefined
+    : 'this is not what was approved'
 }
 
-/** Whether an operation is one that the request may come to. Where a webhook matches equivalents, the request's own resource counts. */
-function belongs(request: Request, operations: readonly string[]): boolean {
+/** What is asked about. Where a webhook matches equivalent resources, the request's own counts. */
+function askedText(request: Request): string {
   const { operation, requestResource, namespace, name } = request
   const own = requestResource ?? undefined
   const { group, resource } = own ?? request.resource
   const subresource = own === undefined ? request.subResource : request.requestSubResource
-  const object = { apiGroup: group, resource, subresource, namespace }
-  return [name, ANY_NAME].some((candidate) =>
-    operations.includes(operationText(operation, { ...object, name: candidate })),
-  )
+  return operationText(operation, { apiGroup: group, resource, subresource, namespace, name })
 }

@@ -34,8 +34,9 @@ export interface ApiCall {
   readonly mayCreate: boolean
 }
 
-/** Stands in an operation for a name that is not known before: the server makes it, or the body is not looked into. */
+/** Ends the name of an object that does not have one yet: any text may follow. Alone where the body is not looked into. */
 export const ANY_NAME = '*'
+const CREATE = 'CREATE'
 
 const APPLY_PATCH = 'application/apply-patch'
 
@@ -45,7 +46,7 @@ export interface CallInput {
   /** Decoded segments of the path. */
   readonly segments: readonly string[]
   readonly contentType: string
-  /** Of the path, or on creation of the body; {@link ANY_NAME} where the server makes it, or the body was not read. */
+  /** Of the path, or on creation of the body; ends with {@link ANY_NAME} where the server makes the name. */
   readonly objectName: string
 }
 
@@ -86,6 +87,25 @@ export function operationText(
   return `${operation} ${apiGroup}/${resource}/${subresource} ${namespace}/${name}`
 }
 
+/** Whether an operation is one of those that a call may come to; a creation also where its name begins as that one's does. */
+export function isAmong(operation: string, operations: readonly string[]): boolean {
+  return operations.some(
+    (own) =>
+      own === operation ||
+      (own.startsWith(`${CREATE} `) &&
+        own.endsWith(ANY_NAME) &&
+        operation.startsWith(own.slice(0, -ANY_NAME.length))),
+  )
+}
+
+/** A call in words, for log and ledger: `VERB GROUP/RESOURCE/SUBRESOURCE NAMESPACE/NAME`, or the verb and a path. */
+export function callText(call: CallAttributes): string {
+  const { verb, nonResourcePath, group, ...object } = call
+  return nonResourcePath === ''
+    ? operationText(verb, { ...object, apiGroup: group })
+    : `${verb} ${nonResourcePath}`
+}
+
 function attributesOf(info: RequestInfo, segments: readonly string[]): CallAttributes {
   return {
     verb: info.verb,
@@ -104,10 +124,10 @@ function operationsOf(info: RequestInfo, mayCreate: boolean): readonly string[] 
   if (isConnect(info)) return ['CONNECT']
   switch (info.verb) {
     case 'create':
-      return ['CREATE']
+      return [CREATE]
     case 'update':
     case 'patch':
-      return mayCreate ? ['UPDATE', 'CREATE'] : ['UPDATE']
+      return mayCreate ? ['UPDATE', CREATE] : ['UPDATE']
     case 'delete':
     case 'deletecollection':
       return ['DELETE']

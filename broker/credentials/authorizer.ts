@@ -8,13 +8,14 @@ import { z } from 'zod'
 import { isRequestId } from '../../shared/request-id.ts'
 import type { AccessReviews } from './access.ts'
 import { identityOf, tokenSubject } from './actor.ts'
-import { RESOURCE_FIELDS } from './api-call.ts'
+import { callText, RESOURCE_FIELDS } from './api-call.ts'
 import type { CallAttributes } from './api-call.ts'
 import type { AskedConnection } from './cluster-json.ts'
 import type { CredentialNeed } from './credential.ts'
 import { EXTRA_KEYS } from './impersonation.ts'
 import { OWN_SUBJECT } from './own-calls.ts'
 import type { OwnCalls } from './own-calls.ts'
+import type { Refused } from './refused-record.ts'
 import { GROUP_MARK, PREFIX, REQUEST_MARK } from './tokens.ts'
 import { MAX_SIDE_QUESTIONS } from './tickets.ts'
 import type { Tickets } from './tickets.ts'
@@ -52,15 +53,6 @@ export type Opinion =
   /** `denied` ends the matter; without it other authorizers are asked. */
   | { readonly allowed: false; readonly denied: boolean; readonly reason: string }
 
-/** Something that one of our names tried and may not; for log and ledger. */
-export interface Refused {
-  readonly cluster: string
-  /** Empty where none was told. */
-  readonly requestId: string
-  readonly why: string
-  readonly call: CallAttributes
-}
-
 /** See the head of the file. */
 export interface Authorizer {
   /** @param review - a SubjectAccessReview as it came; undefined for what is none. Never rejects. */
@@ -87,7 +79,8 @@ export function createAuthorizer(deps: AuthorizerDeps): Authorizer {
       const call = callOf(spec)
       const requestId = requestIdOf(spec)
       const no = (why: string): Opinion => {
-        deps.onRefused({ cluster: connection.name, requestId: requestId ?? '', why, call })
+        const asked = callText(call)
+        deps.onRefused({ cluster: connection.name, requestId: requestId ?? '', why, asked })
         return { allowed: false, denied: true, reason: `nestgate: ${why}` }
       }
       if (requestId === undefined) return no('no request id')

@@ -14,7 +14,7 @@ export type ClusterAnswer =
   | { readonly problem: string; readonly status?: number }
 
 /** The way to a cluster, for questions. */
-export type AskedConnection = Pick<ClusterConnection, 'name' | 'requests' | 'credential'>
+export type AskedConnection = Pick<ClusterConnection, 'name' | 'own' | 'credential'>
 
 /** Asks a cluster in the broker's own name; for what the broker itself needs to know, never for a client. Does not reject. */
 export async function clusterJson(
@@ -24,7 +24,7 @@ export async function clusterJson(
   body?: object,
 ): Promise<ClusterAnswer> {
   try {
-    const answer = await connection.requests.request({
+    const answer = await connection.own.request({
       method,
       path,
       headers: {

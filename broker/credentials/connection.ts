@@ -3,13 +3,9 @@
  * (credential.ts). Redirects are never followed.
  */
 import { createHash } from 'node:crypto'
-import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
-import type { Socket } from 'node:net'
-import { createSecureContext } from 'node:tls'
-import { buildConnector, Pool } from 'undici'
-import type { Dispatcher } from 'undici'
 import type { Logger } from '../../shared/log.ts'
+import { readPrivateFile } from '../../shared/private-file.ts'
 import type { ClusterSettings } from '../clusters/settings.ts'
 import type { AskedConnection } from './cluster-json.ts'
 import type { ClusterCredential } from './credential.ts'
@@ -18,26 +14,14 @@ import { issuerCredential } from './issuer-credential.ts'
 import type { IssuerParts } from './issuer-credential.ts'
 import { fileToken, renewedToken } from './own-token.ts'
 import type { OwnToken } from './own-token.ts'
+import { openPools } from './pools.ts'
+import type { Pools } from './pools.ts'
 import type { Tickets } from './tickets.ts'
 
-/** Longest wait for the head of an answer to an ordinary request, in milliseconds: above the API server's own limit of 60 s. */
-const HEADERS_TIMEOUT_MS = 65_000
-const CONNECT_TIMEOUT_MS = 10_000
-/** Idle connections are kept this long, in milliseconds; below common load balancers' idle limits. */
-const KEEP_ALIVE_MS = 30_000
-
 /** See the head of the file. */
-export interface ClusterConnection {
+export interface ClusterConnection extends Pools {
   readonly name: string
-  /** For ordinary requests and streams. */
-  readonly requests: Dispatcher
-  /** For protocol upgrades, whose connections are never used again. */
-  readonly upgrades: Dispatcher
   readonly credential: ClusterCredential
-  /** Takes nothing new; settles when all that is open has ended, upgraded connections too. */
-  drain(): Promise<void>
-  /** Cuts all that is open, upgraded connections too. */
-  close(): Promise<void>
 }
 
 /** What the ways to all clusters share. */
@@ -67,7 +51,7 @@ export async function readMaterial(config: ClusterSettings): Promise<ConnectionM
     'certFile' in credential
       ? {
           cert: await readFile(credential.certFile, 'utf8'),
-          key: await readFile(credential.keyFile, 'utf8'),
+          key: await readPrivateFile(credential.keyFile),
         }
       : undefined
   const digest = createHash('sha256')
@@ -91,22 +75,11 @@ export function connectionWith(
   deps: ConnectionDeps,
 ): ClusterConnection {
   const { name, server } = config
-  const sockets = new Set<Socket>()
-  const options = {
-    connect: connector(material, sockets),
-    allowH2: false,
-    pipelining: 1,
-    headersTimeout: HEADERS_TIMEOUT_MS,
-    bodyTimeout: 0,
-    keepAliveTimeout: KEEP_ALIVE_MS,
-  }
-  // no bound of its own: what waits for a connection can be neither counted nor ended; the gateway bounds (running.ts)
-  const requests = new Pool(server, options)
-  const upgrades = new Pool(server, options)
+  const pools = openPools(server, material)
   // what is made of the connection asks it later, when it is complete
   const asked: AskedConnection = {
     name,
-    requests,
+    own: pools.own,
     get credential() {
       return credential
     },
@@ -114,21 +87,15 @@ export function connectionWith(
   const token = ownToken(config, asked, deps)
   const credential = credentialOf(config, asked, token, deps)
   return {
-    name,
-    requests,
-    upgrades,
-    credential,
-    async drain(): Promise<void> {
+    ...pools,
+    ...{ name, credential },
+    drain(): Promise<void> {
       token?.close()
-      await Promise.all([requests.close(), upgrades.close()])
-      // rejects for a socket that broke, which has then ended as well
-      await Promise.allSettled([...sockets].map((socket) => once(socket, 'close')))
+      return pools.drain()
     },
-    async close(): Promise<void> {
+    close(): Promise<void> {
       token?.close()
-      await Promise.all([requests.destroy(), upgrades.destroy()])
-      // an upgraded connection is no pool's any more
-      for (const socket of sockets) socket.destroy()
+      return pools.close()
     },
   }
 }
@@ -158,26 +125,4 @@ function credentialOf(
     )
   if (issuer === undefined) throw new Error('this broker is no issuer: its configuration has none')
   return issuerCredential(issuer, asked)
-}
-
-/** Makes TLS connections, which are in `sockets` for as long as they are open. @throws Error where the material cannot be used */
-function connector(
-  { ca, pair }: ConnectionMaterial,
-  sockets: Set<Socket>,
-): buildConnector.connector {
-  // without any, every authority that Node knows would do
-  if (!ca.includes('-----BEGIN CERTIFICATE-----')) throw new Error('the CA has no certificate')
-  // refuses certificate and key that do not belong together, as in the middle of their replacement
-  createSecureContext({ ca, ...pair })
-  const connect = buildConnector({ ca, ...pair, timeout: CONNECT_TIMEOUT_MS, allowH2: false })
-  return (options, callback) => {
-    connect(options, (...result) => {
-      const [error, socket] = result
-      if (error === null) {
-        sockets.add(socket)
-        socket.once('close', () => sockets.delete(socket))
-      }
-      callback(...result)
-    })
-  }
 }

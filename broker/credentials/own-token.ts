@@ -8,6 +8,7 @@ import { decodeJwt } from 'jose'
 import { z } from 'zod'
 import { messageOf } from '../../shared/errors.ts'
 import type { Logger } from '../../shared/log.ts'
+import { readPrivateFile } from '../../shared/private-file.ts'
 import { watchFile } from '../../shared/watched-file.ts'
 import { clusterJson } from './cluster-json.ts'
 import type { AskedConnection } from './cluster-json.ts'
@@ -35,7 +36,7 @@ export interface OwnToken {
 
 /** A file that others keep fresh. @param now - milliseconds since the epoch */
 export function fileToken(file: string, now: () => number): OwnToken {
-  const watched = watchFile(file, now)
+  const watched = watchFile(file, now, readPrivateFile)
   return {
     read: async () => (await watched.read()).trim(),
     close: () => undefined,

@@ -3,9 +3,10 @@ import { join } from 'node:path'
 import type { Logger } from '../../shared/log.ts'
 import { createAccessReviews } from './access.ts'
 import { createAuthorizer } from './authorizer.ts'
-import type { Authorizer, Refused } from './authorizer.ts'
+import type { Authorizer } from './authorizer.ts'
 import type { IssuerParts } from './issuer-credential.ts'
 import { createOwnCalls } from './own-calls.ts'
+import type { Refused } from './refused-record.ts'
 import { openSigningKeys } from './signing-keys.ts'
 import type { SigningKeys } from './signing-keys.ts'
 import { createTickets } from './tickets.ts'
@@ -26,6 +27,7 @@ export interface CredentialParts {
   readonly tickets: Tickets
   /** Undefined where the broker is none. */
   readonly issuer: Issuer | undefined
+  readonly onRefused: (refused: Refused) => void
   close(): void
 }
 
@@ -56,7 +58,8 @@ export async function openCredentialParts(
 ): Promise<CredentialParts> {
   const { dataDir, log, now, onRefused, onKey } = deps
   const tickets = createTickets(now)
-  if (settings === undefined) return { tickets, issuer: undefined, close: () => undefined }
+  if (settings === undefined)
+    return { tickets, issuer: undefined, onRefused, close: () => undefined }
   const { url, keysDir, rotateAfterDays } = settings
   const dir = keysDir ?? join(dataDir, KEYS_DIR)
   const keys = await openSigningKeys({ dir, rotateAfterDays }, { log, now, onRotated: onKey })
@@ -65,6 +68,7 @@ export async function openCredentialParts(
   const maker = createTokenMaker(url, keys, now)
   return {
     tickets,
+    onRefused,
     issuer: {
       ...{ url, keys },
       parts: { maker, tickets, access, ownCalls },

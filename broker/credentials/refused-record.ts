@@ -1,8 +1,19 @@
 /** Evidence of what our names tried and were refused: a stolen token shows itself here. Bounded, since its thief may try often. */
 import type { Logger } from '../../shared/log.ts'
 import type { Entry } from '../ledger/entry.ts'
-import type { Refused } from './authorizer.ts'
 
+/** What a credential of ours was used for and may not. */
+export interface Refused {
+  readonly cluster: string
+  /** Empty where none was told. */
+  readonly requestId: string
+  readonly why: string
+  /** In words; of outside input, bounded. */
+  readonly asked: string
+}
+
+/** Longest text of a question that is kept, in characters. */
+const MAX_ASKED_LENGTH = 500
 /** Entries of a minute; the number of what follows stands in the next minute's first. */
 export const MAX_A_MINUTE = 60
 const MINUTE_MS = 60_000
@@ -16,7 +27,7 @@ export function refusedRecorder(
   let minute = 0
   let written = 0
   let leftOut = 0
-  return ({ cluster, requestId, why, call }) => {
+  return ({ cluster, requestId, why, asked: text }) => {
     const current = Math.floor(now() / MINUTE_MS)
     if (current !== minute) {
       minute = current
@@ -27,14 +38,13 @@ export function refusedRecorder(
       return
     }
     written += 1
-    log.warn({ cluster, requestId, why, call }, 'a credential was refused')
-    const { verb, group, resource, subresource, namespace, name, nonResourcePath } = call
-    const asked = { verb, group, resource, subresource, namespace, name, path: nonResourcePath }
+    const asked = text.slice(0, MAX_ASKED_LENGTH)
+    log.warn({ cluster, requestId, why, asked }, 'a credential was refused')
     record({
       kind: 'system',
       event: 'credential_refused',
       actor: 'broker',
-      detail: { cluster, requestId, why, ...asked, ...(leftOut === 0 ? {} : { leftOut }) },
+      detail: { cluster, requestId, why, asked, ...(leftOut === 0 ? {} : { leftOut }) },
     })
     leftOut = 0
   }

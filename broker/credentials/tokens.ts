@@ -3,7 +3,7 @@
  * docs/decisions/0006-credentials.md has the claims.
  */
 import { TICKET_LIFE_MS } from './tickets.ts'
-import type { SigningKeys } from './signing-keys.ts'
+import type { SigningKey, SigningKeys } from './signing-keys.ts'
 
 /** Put by the API server before every name and group of our tokens: nobody of that name has a right. */
 export const PREFIX = 'nestgate:'
@@ -42,17 +42,11 @@ export function audienceOf(cluster: string): string {
 export function createTokenMaker(issuer: string, keys: SigningKeys, now: () => number): TokenMaker {
   return {
     issuer,
-    async make(facts) {
-      const key = keys.current()
-      const header = { alg: 'ES256', typ: 'JWT', kid: key.kid }
-      const input = `${encode(header)}.${encode(claimsOf(facts, issuer, now()))}`
-      const signature = await key.sign(Buffer.from(input))
-      return `${input}.${Buffer.from(signature).toString('base64url')}`
-    },
+    make: (facts) => compactToken(keys.current(), claimsOf(facts, issuer, now())),
   }
 }
 
-/** The claims of a token; exported for those that forge others on purpose (doctor). */
+/** The claims of a token; exported for those that forge others on purpose (broker/doctor/). */
 export function claimsOf(
   { cluster, subject, requestId, grantGroups, process, approvers }: TokenFacts,
   issuer: string,
@@ -76,6 +70,13 @@ export function claimsOf(
       ...approvers.map((approver) => APPROVER_MARK + approver),
     ],
   }
+}
+
+/** A compact JWS (RFC 7515, 7.1) over claims. Rejects when the key cannot sign. */
+export async function compactToken(key: SigningKey, claims: object): Promise<string> {
+  const input = `${encode({ alg: 'ES256', typ: 'JWT', kid: key.kid })}.${encode(claims)}`
+  const signature = await key.sign(Buffer.from(input))
+  return `${input}.${Buffer.from(signature).toString('base64url')}`
 }
 
 function encode(value: object): string {

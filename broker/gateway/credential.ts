@@ -1,4 +1,5 @@
 /** The credential of a request on its way: made of who asks, what was decided, who approved, and the call itself. */
+import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
 import { ANY_NAME, apiCall, callOf } from '../credentials/api-call.ts'
 import type { ApiCall } from '../credentials/api-call.ts'
 import type { RequestCredential } from '../credentials/credential.ts'
@@ -11,16 +12,21 @@ export function credentialOf(
   approvers: readonly string[],
 ): Promise<RequestCredential> {
   const { requestId, client, parsed, attributes } = exchange
-  const { info, objectName } = attributes
-  // the body was not looked into, or the server makes the name: validating admission is asked about the name that it made
-  const isNameless = info.verb === 'create' && objectName === ''
   const call = apiCall({
     info: parsed.info,
     segments: parsed.target.segments,
     contentType: client.request.headers['content-type'] ?? '',
-    objectName: isNameless ? ANY_NAME : objectName,
+    objectName: objectName(attributes),
   })
   return make(exchange, requestId, call, approvers)
+}
+
+/** Name of the object, as far as it is known before the API server has it. */
+function objectName({ info, objectName: name, parameters, body }: RequestAttributes): string {
+  if (name !== '' || info.verb !== 'create') return name
+  const { generateName } = parameters
+  if (generateName !== undefined) return generateName + ANY_NAME
+  return body.state === 'opaque' ? ANY_NAME : name
 }
 
 /** The credential of a request that the broker makes in the caller's name: for a reviewer to see, or to check a target. @param target - path with query */

@@ -56,18 +56,9 @@ export function forwardRequest(
 ): Promise<ForwardOutcome | NotAnswered> {
   return new Promise((resolve) => {
     const relay = new Relay(outgoing, response, evidence, resolve)
-    const { method, path, headers, body, longRunning } = outgoing
+    const { method, path, headers, body } = outgoing
     try {
-      dispatcher.dispatch(
-        {
-          method,
-          path,
-          headers,
-          body: body.length > 0 ? body : null,
-          ...(longRunning ? { headersTimeout: 0 } : {}),
-        },
-        relay,
-      )
+      dispatcher.dispatch({ method, path, headers, body: body.length > 0 ? body : null }, relay)
     } catch (error) {
       relay.fail(error)
     }
@@ -174,7 +165,7 @@ class Relay implements Dispatcher.DispatchHandler {
       this.#response.destroy()
       this.#settle(this.#outcome(isRevocation(error) ? 'revoked' : 'stream_broken'))
     } else if (isRevocation(error)) this.#settle(this.#notAnswered(refuse('approval_revoked')))
-    else this.#settle(this.#notAnswered(refuse('upstream_unavailable')))
+    else this.#settle(this.#notAnswered(transportRefusal(error)))
   }
 
   #abort(controller: Dispatcher.DispatchController, refusal: Refusal): void {
@@ -228,9 +219,9 @@ export async function forwardUpgrade(
     return answer.kind === 'upgraded'
       ? await joinSession(outgoing, client, answer)
       : await passAnswer(outgoing, client, answer)
-  } catch {
+  } catch (error) {
     if (left.signal.aborted) return NOBODY_THERE
-    return { notAnswered: refuse('upstream_unavailable'), bytesToServer: 0 }
+    return { notAnswered: transportRefusal(error), bytesToServer: 0 }
   } finally {
     client.off('close', leave)
   }
@@ -312,6 +303,13 @@ function passBody(body: Readable, client: Duplex): Promise<OutcomeEntry['reason'
 /** A redirect that a client might follow; 304 is an answer. */
 function isRedirect(status: number): boolean {
   return status >= 300 && status < 400 && status !== 304
+}
+
+/** Why no answer came: nothing was sent when there was no connection to be had. */
+function transportRefusal(error: unknown): Refusal {
+  return error instanceof Fault && error.code === 'upstream_busy'
+    ? refuse('broker_busy', error.message)
+    : refuse('upstream_unavailable')
 }
 
 function isRevocation(error: unknown): boolean {

@@ -122,7 +122,12 @@ async function send(
   if (review !== undefined)
     return isRefusal(review) ? { notAnswered: review, bytesToServer: outgoing.body.length } : review
   if (channel.kind === 'response')
-    return forwardRequest(cluster.requests, outgoing, channel.response, evidence)
+    return forwardRequest(
+      parsed.longRunning ? cluster.watches : cluster.requests,
+      outgoing,
+      channel.response,
+      evidence,
+    )
   return forwardUpgrade(cluster.upgrades, outgoing, parsed.protocol ?? '', channel.socket)
 }
 

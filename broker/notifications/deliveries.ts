@@ -5,8 +5,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { readFile } from 'node:fs/promises'
 import { Agent, request } from 'undici'
-import { codeOf, messageOf } from '../../shared/errors.ts'
+import { codeOf, Fault, messageOf } from '../../shared/errors.ts'
 import type { Logger } from '../../shared/log.ts'
+import { readPrivateFile } from '../../shared/private-file.ts'
 import { bodyOf } from './messages.ts'
 import type { Notification } from './messages.ts'
 import { isReceiver } from './settings.ts'
@@ -139,7 +140,7 @@ async function attempt(
 ): Promise<Attempt> {
   let dispatcher: Agent | undefined
   try {
-    const url = target.url ?? (await readFile(target.urlFile ?? '', 'utf8')).trim()
+    const url = target.url ?? (await readPrivateFile(target.urlFile ?? '')).trim()
     if (!isReceiver(url)) return failed('the address is none that may be sent to')
     const body = bodyOf(notification, target)
     const headers = await headersFor(target, notification.id, body, nowMs)
@@ -159,6 +160,7 @@ async function attempt(
     answer.body.on('error', () => undefined)
     return attemptOf(answer.statusCode, answer.headers['retry-after'])
   } catch (error) {
+    if (error instanceof Fault) return failed(error.message)
     return failed(codeOf(error) ?? 'the receiver cannot be reached')
   } finally {
     await dispatcher?.destroy()
@@ -191,7 +193,7 @@ async function headersFor(
   nowMs: number,
 ): Promise<Readonly<Record<string, string>> | undefined> {
   if (format === 'slack' || secretFile === undefined) return {}
-  const keys = readSecrets(await readFile(secretFile, 'utf8'))
+  const keys = readSecrets(await readPrivateFile(secretFile))
   return keys === undefined
     ? undefined
     : signedHeaders(id, Math.floor(nowMs / MS_PER_S), body, keys)

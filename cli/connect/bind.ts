@@ -107,10 +107,10 @@ const VARIABLES = [
   },
 ]
 
-/** `*` stands for a name that the broker does not know before: the API server makes it, or the body was not looked into. */
 const VALIDATION = {
+  // `*` ends a name that the broker does not know before: the API server makes it, or the body was not looked into
   expression:
-    "variables.operation in variables.approved || (request.operation == 'CREATE' && variables.place + '*' in variables.approved)",
+    "variables.approved.exists(a, a == variables.operation || (a.startsWith('CREATE ') && a.endsWith('*') && variables.operation.startsWith(a.substring(0, a.size() - 1))))",
   reason: 'Forbidden',
   message: 'nestgate: this is not the request that was approved',
   messageExpression:

@@ -72,7 +72,7 @@ describe('a cluster that changes', () => {
 
   const status = (): ClusterStatus | undefined => clusters.list()[0]
   const place = (name: string, text: string): void => {
-    writeFileSync(join(dir, `${name}.new`), text)
+    writeFileSync(join(dir, `${name}.new`), text, { mode: 0o600 })
     renameSync(join(dir, `${name}.new`), join(dir, name))
   }
 
@@ -205,7 +205,7 @@ describe('a cluster that changes', () => {
       const [old, fresh] = pairs as [Certificates, Certificates]
       writeFileSync(join(dir, 'ca.crt'), own.ca)
       writeFileSync(join(dir, 'tls.crt'), old.cert)
-      writeFileSync(join(dir, 'tls.key'), old.key)
+      writeFileSync(join(dir, 'tls.key'), old.key, { mode: 0o600 })
       const { port } = server.address() as AddressInfo
       const credential = { certFile: join(dir, 'tls.crt'), keyFile: join(dir, 'tls.key') }
       await clusters.put(settings({ server: `https://127.0.0.1:${port}`, credential }), 'file')

@@ -142,7 +142,7 @@ describe('the registered clusters', () => {
     }
     const put = (made: ReturnType<typeof makeCertificates>): void => {
       writeFileSync(files.certFile, made.cert)
-      writeFileSync(files.keyFile, made.key)
+      writeFileSync(files.keyFile, made.key, { mode: 0o600 })
     }
     copyFileSync(other.caFile, files.caFile)
     put(makeCertificates({ hosts: ['one'] }))
@@ -168,7 +168,7 @@ describe('the registered clusters', () => {
   })
 
   it('tells nothing of a credential but its kind', async () => {
-    writeFileSync(join(dir, 'token'), 'the-secret-token')
+    writeFileSync(join(dir, 'token'), 'the-secret-token', { mode: 0o600 })
     const tokenFile = join(dir, 'token')
     await clusters.put(settings('one', good, { credential: { tokenFile } }), 'api')
     const text = JSON.stringify(clusters.list())

@@ -45,7 +45,7 @@ describe('notifications', () => {
       })
     })
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-    writeFileSync(join(dir, 'secret'), `${secret(1)}\n`)
+    writeFileSync(join(dir, 'secret'), `${secret(1)}\n`, { mode: 0o600 })
   })
 
   afterEach(async () => {
@@ -98,7 +98,7 @@ describe('notifications', () => {
   })
 
   it('are signed with every secret while one is replaced', async () => {
-    writeFileSync(join(dir, 'secret'), `${secret(1)}\n${secret(2)}\n`)
+    writeFileSync(join(dir, 'secret'), `${secret(1)}\n${secret(2)}\n`, { mode: 0o600 })
     notifier().tell({ from: 'RECEIVED', approval: pending() })
     await until(1)
     const [{ headers, body }] = received as [Received]

@@ -56,9 +56,9 @@ describe('the webhook', () => {
   async function writeFiles(change: Change): Promise<string> {
     folder = await mkdtemp(join(tmpdir(), 'webhook-'))
     await writeFile(file('tls.crt'), first.cert)
-    await writeFile(file('tls.key'), first.key)
+    await writeFile(file('tls.key'), first.key, { mode: 0o600 })
     await writeFile(file('ca.crt'), first.ca)
-    await writeFile(file('token'), 'sa-token\n')
+    await writeFile(file('token'), 'sa-token\n', { mode: 0o600 })
     const config: Record<string, Json> = {
       listen: { host: '127.0.0.1', port: 0 },
       tls: { certFile: file('tls.crt'), keyFile: file('tls.key') },
@@ -277,7 +277,7 @@ describe('the webhook', () => {
   }
 
   async function replace(name: string, text: string): Promise<void> {
-    await writeFile(file(`${name}.new`), text)
+    await writeFile(file(`${name}.new`), text, { mode: 0o600 })
     await rename(file(`${name}.new`), file(name))
   }
 

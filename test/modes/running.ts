@@ -8,12 +8,19 @@ import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Agent, request } from 'undici'
-import { podLike, start } from '../../bench/processes.ts'
+import { among, podLike, start } from '../../bench/processes.ts'
 import type { Measured } from '../../bench/processes.ts'
+import { connectFiles } from '../../cli/connect/files.ts'
+import type { AuthorizerToken } from '../../cli/connect/files.ts'
+import type { ConnectFile } from '../../cli/connect/file.ts'
+import { BROKER_ACCOUNT, BROKER_NAMESPACE } from '../../cli/connect/impersonation.ts'
+import { readInputs } from '../../cli/connect/inputs.ts'
+import type { ConnectRequest } from '../../cli/connect/inputs.ts'
+import { API_SERVER_FOLDER } from '../../cli/connect/issuer.ts'
 import { kubectl, openCluster, webhookCapable } from '../../scripts/cluster.ts'
 import type { Cluster } from '../../scripts/cluster.ts'
 import { ROOT } from '../../scripts/image.ts'
-import { eventually } from '../../scripts/run.ts'
+import { eventually, run } from '../../scripts/run.ts'
 import { BROKER_AUDIENCE } from '../../shared/agent-tag.ts'
 import { SIDECAR_NODE_FLAGS } from '../../shared/sidecar-runtime.ts'
 import { makeCertificates } from '../support/certificates.ts'
@@ -39,7 +46,7 @@ export interface AuditEvent {
   readonly auditID: string
   readonly verb: string
   readonly requestURI: string
-  readonly user: { readonly username: string; readonly groups?: readonly string[] }
+  readonly user: { readonly username?: string; readonly groups?: readonly string[] }
   readonly impersonatedUser?: {
     readonly username: string
     readonly groups?: readonly string[]
@@ -129,38 +136,20 @@ async function startIn(work: string, stops: (() => Promise<void>)[]): Promise<Ru
   const port = await freePort()
   const brokerUrl = `https://127.0.0.1:${port}`
   const authorizerToken = token()
-  const kubeconfig = {
-    apiVersion: 'v1',
-    kind: 'Config',
-    clusters: [
-      {
-        name: 'nestgate',
-        cluster: {
-          server: `${brokerUrl}/v1/clusters/issued/authorize`,
-          'certificate-authority': caFile,
-        },
-      },
-    ],
-    users: [{ name: 'apiserver', user: { token: authorizerToken } }],
-    contexts: [{ name: 'nestgate', context: { cluster: 'nestgate', user: 'apiserver' } }],
-    'current-context': 'nestgate',
-  }
-  const flags = [
-    `--oidc-issuer-url=${brokerUrl}/issuer`,
-    '--oidc-client-id=nestgate/issued',
-    `--oidc-ca-file=${caFile}`,
-    '--oidc-username-claim=sub',
-    '--oidc-username-prefix=nestgate:',
-    '--oidc-groups-claim=marked_groups',
-    '--oidc-groups-prefix=nestgate:',
-    '--oidc-signing-algs=ES256',
+  const tokenSha256 = sha256(authorizerToken)
+  const authorizer = { token: authorizerToken, tokenSha256 }
+  const asked = { brokerUrl, brokerCa: ca, kubernetesVersion: '1.20' }
+  const none = { namespaces: [], users: [], groups: [] }
+  const issued = connect({ cluster: 'issued', mode: 'issuer', ...asked, ...none }, authorizer)
+  const named = { namespaces: [AGENTS], users: [PIPELINE], groups: ['deployers'] }
+  const acted = connect({ cluster: 'acted', mode: 'impersonation', ...asked, ...named }, authorizer)
+  for (const name of ['broker-ca.crt', 'authorizer.kubeconfig']) file(name, fileOf(issued, name))
+  const flags = fileOf(issued, 'kube-apiserver-flags.txt')
+    .trim()
+    .replaceAll(API_SERVER_FOLDER, work)
     // the cluster scripts say Node,RBAC, and the API server adds what is said again
-    '--authorization-mode=Webhook',
-    `--authorization-webhook-config-file=${file('authorizer.kubeconfig', JSON.stringify(kubeconfig))}`,
-    '--authorization-webhook-version=v1',
-    '--authorization-webhook-cache-authorized-ttl=0s',
-    '--authorization-webhook-cache-unauthorized-ttl=0s',
-  ]
+    .replace('--authorization-mode=Node,RBAC,Webhook', '--authorization-mode=Webhook')
+    .split('\n')
   const dir = join(work, 'cluster')
   const env = {
     ...(await webhookCapable()),
@@ -175,10 +164,12 @@ async function startIn(work: string, stops: (() => Promise<void>)[]): Promise<Ru
 
   const admin = (args: readonly string[], input?: string): Promise<string> =>
     kubectl(cluster, args, input === undefined ? {} : { input })
-  await prepare(admin, brokerUrl, ca)
+  await prepare(admin, [fileOf(acted, 'rbac.yaml'), fileOf(acted, 'admission-webhook.yaml')])
   const server = `https://${apiServer.host}:${apiServer.port}`
   const clusterCa = file('cluster-ca.crt', apiServer.ca.toString())
-  const brokerToken = await accountToken(admin, 'nestgate-broker', { expirationSeconds: 3600 })
+  const brokerToken = await accountToken(admin, BROKER_NAMESPACE, BROKER_ACCOUNT, {
+    expirationSeconds: 3600,
+  })
   mkdirSync(join(work, 'data'), { mode: 0o700 })
   const common = { server, caFile: clusterCa, serviceAccountTokens: { verify: 'tokenReview' } }
   const config = {
@@ -190,13 +181,13 @@ async function startIn(work: string, stops: (() => Promise<void>)[]): Promise<Ru
     clusters: [
       {
         ...{ name: 'issued', ...common },
-        credential: { issuer: { authorizerTokenSha256: sha256(authorizerToken) } },
+        credential: { issuer: { authorizerTokenSha256: tokenSha256 } },
       },
       {
         ...{ name: 'acted', ...common },
         credential: {
           tokenFile: file('broker-token', brokerToken),
-          refresh: { namespace: AGENTS, serviceAccount: 'nestgate-broker' },
+          refresh: { namespace: BROKER_NAMESPACE, serviceAccount: BROKER_ACCOUNT },
         },
         bound: { namespaces: [AGENTS], users: [PIPELINE] },
       },
@@ -227,14 +218,14 @@ async function startIn(work: string, stops: (() => Promise<void>)[]): Promise<Ru
     await toServer.destroy()
   })
   const send = async (
-    dispatcher: Agent | undefined,
+    dispatcher: Agent,
     url: string,
     headers: Readonly<Record<string, string>>,
     { method = 'GET', body, contentType = 'application/json', headers: more = {} }: Line = {},
   ): Promise<Answer> => {
     const text = typeof body === 'string' || body === undefined ? body : JSON.stringify(body)
     const answer = await request(url, {
-      ...(dispatcher === undefined ? {} : { dispatcher }),
+      dispatcher,
       method,
       headers: {
         ...headers,
@@ -271,7 +262,7 @@ async function startIn(work: string, stops: (() => Promise<void>)[]): Promise<Ru
       const own = await mintRunnerToken(issuer, { sub: PIPELINE_SUB })
       return send(agent, `${brokerUrl}/clusters/${mode}${path}`, bearer(own), line)
     },
-    agent: (mode, path, line) => send(undefined, sidecars[mode] + path, {}, line),
+    agent: (mode, path, line) => curl(sidecars[mode], path, line),
     direct: (path, headers, line) => send(toServer, server + path, headers, line),
     api: (person, path, line) =>
       send(agent, `${brokerUrl}${path}`, bearer(PEOPLE[person].token), line),
@@ -293,87 +284,36 @@ function sha256(text: string): string {
 
 type Admin = (args: readonly string[], input?: string) => Promise<string>
 
-async function accountToken(admin: Admin, account: string, spec: object): Promise<string> {
+async function accountToken(
+  admin: Admin,
+  namespace: string,
+  account: string,
+  spec: object,
+): Promise<string> {
   const review = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec }
-  const path = `/api/v1/namespaces/${AGENTS}/serviceaccounts/${account}/token`
+  const path = `/api/v1/namespaces/${namespace}/serviceaccounts/${account}/token`
   const said = await admin(['create', '--raw', path, '-f', '-'], JSON.stringify(review))
   return (JSON.parse(said) as { status: { token: string } }).status.token
 }
 
 const RBAC = 'rbac.authorization.k8s.io'
 
-function role(kind: string, name: string, rules: readonly object[], namespace?: string): object {
-  const metadata = namespace === undefined ? { name } : { name, namespace }
-  return { apiVersion: `${RBAC}/v1`, kind, metadata, rules }
-}
-
-function binding(
-  kind: string,
-  name: string,
-  roleRef: readonly [string, string],
-  subjects: readonly object[],
-  namespace?: string,
-): object {
-  const [roleKind, roleName] = roleRef
-  return {
-    apiVersion: `${RBAC}/v1`,
-    kind,
-    metadata: namespace === undefined ? { name } : { name, namespace },
-    roleRef: { apiGroup: RBAC, kind: roleKind, name: roleName },
-    subjects,
-  }
-}
-
-/** The cluster's objects: accounts, their rights, what the broker may be there, and the webhook that binds writes. */
-async function prepare(admin: Admin, brokerUrl: string, ca: string): Promise<void> {
-  const broker = [{ kind: 'ServiceAccount', name: 'nestgate-broker', namespace: AGENTS }]
+/** The cluster's objects: accounts and their rights. @param generated - what the broker may be there, and what binds writes */
+async function prepare(admin: Admin, generated: readonly string[]): Promise<void> {
   const worker = [{ kind: 'ServiceAccount', name: 'worker', namespace: AGENTS }]
   const pipeline = [{ kind: 'User', name: PIPELINE, apiGroup: RBAC }]
   const group = [{ kind: 'Group', name: 'deployers', apiGroup: RBAC }]
-  const extras = ['request-id', 'process', 'approver', 'bind']
+  const rights = [{ apiGroups: [''], resources: ['configmaps'], verbs: ['patch', 'get'] }]
+  const labels = { 'nestgate.dev/inject': 'enabled' }
   const objects = [
-    ...[AGENTS, WORK].map((name) => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } })),
-    ...['nestgate-broker', 'worker'].map((name) => ({
-      ...{ apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name, namespace: AGENTS } },
+    ...[AGENTS, WORK].map((name) => ({
+      ...{ apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels } },
     })),
-    role('ClusterRole', 'modes-broker', [
-      {
-        apiGroups: ['authentication.k8s.io'],
-        resources: extras.map((key) => `userextras/nestgate.dev/${key}`),
-        verbs: ['impersonate'],
-      },
-      { apiGroups: ['authentication.k8s.io'], resources: ['tokenreviews'], verbs: ['create'] },
-      { apiGroups: [''], resources: ['users'], resourceNames: [PIPELINE], verbs: ['impersonate'] },
-      {
-        apiGroups: [''],
-        resources: ['groups'],
-        resourceNames: ['deployers'],
-        verbs: ['impersonate'],
-      },
-    ]),
-    binding('ClusterRoleBinding', 'modes-broker', ['ClusterRole', 'modes-broker'], broker),
-    role(
-      'Role',
-      'modes-broker',
-      [
-        { apiGroups: [''], resources: ['serviceaccounts'], verbs: ['impersonate'] },
-        { apiGroups: [''], resources: ['pods'], verbs: ['get'] },
-        {
-          ...{ apiGroups: [''], resources: ['serviceaccounts/token'], verbs: ['create'] },
-          resourceNames: ['nestgate-broker'],
-        },
-      ],
-      AGENTS,
-    ),
-    binding('RoleBinding', 'modes-broker', ['Role', 'modes-broker'], broker, AGENTS),
-    binding('RoleBinding', 'edit', ['ClusterRole', 'edit'], [...worker, ...pipeline], WORK),
-    role(
-      'Role',
-      'granted',
-      [{ apiGroups: [''], resources: ['configmaps'], verbs: ['patch', 'get'] }],
-      AGENTS,
-    ),
-    binding('RoleBinding', 'granted', ['Role', 'granted'], group, AGENTS),
+    {
+      apiVersion: 'v1',
+      kind: 'ServiceAccount',
+      metadata: { name: 'worker', namespace: AGENTS },
+    },
     {
       apiVersion: 'v1',
       kind: 'Pod',
@@ -384,37 +324,52 @@ async function prepare(admin: Admin, brokerUrl: string, ca: string): Promise<voi
         containers: [{ name: 'agent', image: 'none' }],
       },
     },
+    binding('edit', ['ClusterRole', 'edit'], [...worker, ...pipeline], WORK),
     {
-      apiVersion: 'admissionregistration.k8s.io/v1',
-      kind: 'ValidatingWebhookConfiguration',
-      metadata: { name: 'nestgate-bind' },
-      webhooks: [
-        {
-          name: 'bind.nestgate.dev',
-          clientConfig: {
-            url: `${brokerUrl}/v1/clusters/acted/admit`,
-            caBundle: Buffer.from(ca).toString('base64'),
-          },
-          namespaceSelector: { matchLabels: { 'kubernetes.io/modes': 'yes' } },
-          rules: [
-            {
-              apiGroups: ['*'],
-              apiVersions: ['*'],
-              resources: ['*', 'pods/exec'],
-              operations: ['CREATE', 'UPDATE', 'DELETE', 'CONNECT'],
-            },
-          ],
-          ...{ failurePolicy: 'Fail', sideEffects: 'None', timeoutSeconds: 5 },
-          admissionReviewVersions: ['v1'],
-        },
-      ],
+      ...{
+        apiVersion: `${RBAC}/v1`,
+        kind: 'Role',
+        metadata: { name: 'granted', namespace: AGENTS },
+      },
+      rules: rights,
     },
+    binding('granted', ['Role', 'granted'], group, AGENTS),
+    binding('edit', ['ClusterRole', 'edit'], [{ ...worker[0], name: 'default' }], AGENTS),
   ]
   await eventually('the objects', 60_000, async () => {
     const list = { apiVersion: 'v1', kind: 'List', items: objects }
     await admin(['apply', '-f', '-'], JSON.stringify(list))
+    for (const text of generated) await admin(['apply', '-f', '-'], text)
     return true
   })
+}
+
+function binding(
+  name: string,
+  [kind, roleName]: readonly [string, string],
+  subjects: readonly object[],
+  namespace: string,
+): object {
+  return {
+    apiVersion: `${RBAC}/v1`,
+    kind: 'RoleBinding',
+    metadata: { name, namespace },
+    roleRef: { apiGroup: RBAC, kind, name: roleName },
+    subjects,
+  }
+}
+
+/** The files that `nestgate connect` writes. */
+function connect(asked: ConnectRequest, authorizer: AuthorizerToken): readonly ConnectFile[] {
+  const inputs = readInputs(asked)
+  if ('problems' in inputs) throw new Error(inputs.problems.join())
+  return connectFiles(inputs, authorizer)
+}
+
+function fileOf(files: readonly ConnectFile[], name: string): string {
+  const found = files.find((file) => file.name === name)
+  if (found === undefined) throw new Error(`connect makes no ${name}`)
+  return found.text
 }
 
 /** A sidecar for each mode, both of the same pod of the cluster. */
@@ -424,8 +379,8 @@ async function startSidecars(
   caFile: string,
   file: (name: string, text: string) => string,
   stops: (() => Promise<void>)[],
-): Promise<Readonly<Record<ModeName, string>>> {
-  const secret = await accountToken(admin, 'worker', {
+): Promise<Readonly<Record<ModeName, Sidecar>>> {
+  const secret = await accountToken(admin, AGENTS, 'worker', {
     expirationSeconds: 3600,
     audiences: [BROKER_AUDIENCE],
     boundObjectRef: { kind: 'Pod', apiVersion: 'v1', name: 'agents' },
@@ -454,8 +409,32 @@ async function startSidecars(
     } catch (error) {
       throw new Error(sidecar.said(), { cause: error })
     }
-    return [mode, address] as const
+    return [mode, { address, pid: sidecar.pid }] as const
   })
-  const [issued, acted] = await Promise.all(started)
-  return { issued: issued?.[1] ?? '', acted: acted?.[1] ?? '' }
+  return Object.fromEntries(await Promise.all(started)) as Record<ModeName, Sidecar>
+}
+
+interface Sidecar {
+  readonly address: string
+  readonly pid: number
+}
+
+/** A request by a process of the sidecar's pod. */
+async function curl({ address, pid }: Sidecar, path: string, line: Line = {}): Promise<Answer> {
+  const { method = 'GET', body, contentType = 'application/json', headers = {} } = line
+  const options = [
+    ...['--silent', '--globoff', '--dump-header', '-', '--request', method],
+    ...Object.entries(headers).flatMap(([name, value]) => ['--header', `${name}: ${value}`]),
+    ...(body === undefined
+      ? []
+      : ['--header', `content-type: ${contentType}`, '--data-binary', JSON.stringify(body)]),
+  ]
+  const [program, ...args] = [...among(pid), 'curl', ...options, address + path]
+  const said = await run(program, args)
+  const [head = '', ...rest] = said.split('\r\n\r\n')
+  return {
+    status: Number(/^HTTP\/1\.1 (\d+)/.exec(head)?.[1]),
+    text: rest.join('\r\n\r\n'),
+    requestId: /^nestgate-request-id: (.*)$/im.exec(head)?.[1]?.trim() ?? '',
+  }
 }

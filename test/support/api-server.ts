@@ -100,6 +100,7 @@ export async function startApi(
   const credentials = {
     tickets: createTickets(Date.now),
     issuer: undefined,
+    onRefused: () => undefined,
     close: () => undefined,
   }
   const clusters = createClusters({ ...connectionDeps() })

@@ -19,9 +19,7 @@ function toInput(value: unknown): CelInput {
   if (typeof value === 'number') return BigInt(value)
   if (Array.isArray(value)) return value.map(toInput)
   if (typeof value === 'object' && value !== null)
-    return new Map(
-      Object.entries(value).map(([key, item]) => [key, toInput(item)]),
-    )
+    return new Map(Object.entries(value).map(([key, item]) => [key, toInput(item)]))
   return value as CelInput
 }
 

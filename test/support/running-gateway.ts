@@ -70,7 +70,7 @@ export async function startGateway(options: {
   const now = Date.now
   const dir = await mkdtemp(join(tmpdir(), 'nestgate-gateway-'))
   await writeFile(join(dir, 'tls.crt'), certificates.cert)
-  await writeFile(join(dir, 'tls.key'), certificates.key)
+  await writeFile(join(dir, 'tls.key'), certificates.key, { mode: 0o600 })
   const connection = await openConnection(
     {
       name: 'test',
@@ -125,7 +125,6 @@ export async function startGateway(options: {
     gateway,
     api: (_request, response) => response.writeHead(404).end(),
     log,
-    now,
   })
   const headers = { authorization: `Bearer ${token}`, 'nestgate-cluster': 'test' }
   await sidecars.register(

@@ -105,7 +105,7 @@ export async function startUpstream(): Promise<Upstream> {
   const caFile = join(dir, 'ca.crt')
   const tokenFile = join(dir, 'token')
   await writeFile(caFile, ca)
-  await writeFile(tokenFile, 'the-brokers-own-token\n')
+  await writeFile(tokenFile, 'the-brokers-own-token\n', { mode: 0o600 })
   let keyNumber = 0
   let pair = await generateKeyPair('RS256')
   const published: object[] = []

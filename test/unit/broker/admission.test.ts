@@ -3,6 +3,7 @@ import { describe, it } from 'mocha'
 import { admit } from '../../../broker/credentials/admission.ts'
 import { ANY_NAME, apiCall, callOf } from '../../../broker/credentials/api-call.ts'
 import type { ApiCall } from '../../../broker/credentials/api-call.ts'
+import type { Refused } from '../../../broker/credentials/refused-record.ts'
 import { createTickets } from '../../../broker/credentials/tickets.ts'
 import { NON_RESOURCE } from '../../../shared/kubernetes/request-info.ts'
 import { newRequestId } from '../../../shared/request-id.ts'
@@ -12,6 +13,8 @@ const WEB = { namespace: 'shop', name: 'web' }
 const DEPLOYMENTS = { group: 'apps', version: 'v1', resource: 'deployments' }
 const USER = 'system:serviceaccount:agents:worker'
 const PUT = callOf('PUT', '/apis/apps/v1/namespaces/shop/deployments/web')
+
+const refused: Refused[] = []
 
 function answer(
   call: ApiCall,
@@ -24,7 +27,7 @@ function answer(
     actor: { kind: 'serviceAccount', namespace: 'agents', serviceAccount: 'worker' },
   })
   const isOurs = (cluster: string, user: string): boolean => cluster === 'prod' && user === USER
-  return admit({ tickets, isOurs }, 'prod', {
+  return admit({ tickets, isOurs, onRefused: (one) => refused.push(one) }, 'prod', {
     apiVersion: 'admission.k8s.io/v1',
     kind: 'AdmissionReview',
     request: { uid: 'u1', userInfo: { username: USER, extra }, ...request },
@@ -63,7 +66,9 @@ describe('admission by the broker', () => {
     const two = { 'nestgate.dev/request-id': [requestId, requestId] }
     expect(answer(PUT, UPDATE, two)?.status?.message).to.contain('under way')
     const unknown = { 'nestgate.dev/request-id': [newRequestId(1)] }
+    refused.length = 0
     expect(answer(PUT, UPDATE, unknown)?.status?.message).to.contain('under way')
+    expect(refused.map(({ asked }) => asked)).to.deep.equal(['UPDATE apps/deployments/ shop/web'])
   })
 
   it('does not concern others', () => {
@@ -142,6 +147,30 @@ describe('admission by the broker', () => {
     expect(answer(call, { ...create, ...WEB, namespace: 'x' })?.allowed).to.equal(false)
   })
 
+  it('takes a name that the server makes by what it begins with', () => {
+    const info = { ...NON_RESOURCE, isResourceRequest: true, verb: 'create', apiVersion: 'v1' }
+    const place = { resource: 'configmaps', namespace: 'shop' }
+    const call = apiCall({
+      ...{
+        info: { ...info, ...place },
+        segments: [],
+        contentType: '',
+        objectName: `g-${ANY_NAME}`,
+      },
+    })
+    const create = { operation: 'CREATE', resource: { group: '', resource: 'configmaps' } }
+    expect(answer(call, { ...create, ...WEB, name: 'g-x7k2p' })?.allowed).to.equal(true)
+    expect(answer(call, { ...create, ...WEB, name: 'x' })?.allowed).to.equal(false)
+  })
+
+  it('takes a star in a name for itself where nothing is created', () => {
+    const call = callOf('DELETE', '/apis/rbac.authorization.k8s.io/v1/clusterroles/a*')
+    const roles = { group: 'rbac.authorization.k8s.io', resource: 'clusterroles' }
+    const request = { operation: 'DELETE', resource: roles }
+    expect(answer(call, { ...request, name: 'a*' })?.allowed).to.equal(true)
+    expect(answer(call, { ...request, name: 'admin' })?.allowed).to.equal(false)
+  })
+
   it('binds nothing to a read', () => {
     const read = callOf('GET', '/apis/apps/v1/namespaces/shop/deployments/web')
     expect(read.operations).to.deep.equal([])
@@ -149,8 +178,12 @@ describe('admission by the broker', () => {
   })
 
   it('does not answer what is no AdmissionReview', () => {
-    expect(admit({ tickets: createTickets(Date.now), isOurs: () => false }, 'prod', {})).to.equal(
-      undefined,
-    )
+    expect(
+      admit(
+        { tickets: createTickets(Date.now), isOurs: () => false, onRefused: () => undefined },
+        'prod',
+        {},
+      ),
+    ).to.equal(undefined)
   })
 })

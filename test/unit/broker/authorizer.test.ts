@@ -5,7 +5,8 @@ import type { Actor } from '../../../broker/credentials/actor.ts'
 import { callOf } from '../../../broker/credentials/api-call.ts'
 import type { AskedConnection } from '../../../broker/credentials/cluster-json.ts'
 import { createAuthorizer } from '../../../broker/credentials/authorizer.ts'
-import type { Opinion, Refused } from '../../../broker/credentials/authorizer.ts'
+import type { Opinion } from '../../../broker/credentials/authorizer.ts'
+import type { Refused } from '../../../broker/credentials/refused-record.ts'
 import { createOwnCalls } from '../../../broker/credentials/own-calls.ts'
 import { createTickets, TICKET_LIFE_MS } from '../../../broker/credentials/tickets.ts'
 import { newRequestId } from '../../../shared/request-id.ts'
@@ -105,8 +106,11 @@ describe('the authorization webhook', () => {
     const both = await Promise.all([ask(specOf(DELETE)), ask(specOf(DELETE))])
     expect(both.map((one) => one?.allowed)).to.deep.equal([true, false])
     expect(why(both[1])).to.contain('used already')
-    expect(refused.map((one) => [one.requestId, one.why])).to.deep.equal([
-      [requestId, 'the credential was used already'],
+    expect(refused).to.deep.equal([
+      {
+        ...{ cluster: 'prod', requestId, why: 'the credential was used already' },
+        asked: 'delete /pods/ shop/web',
+      },
     ])
   })
 

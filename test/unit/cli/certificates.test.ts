@@ -129,7 +129,7 @@ describe('writeCertificates', function () {
     for (const name of ['broker.crt', 'broker.key', 'webhook.crt', 'webhook.key']) {
       unlinkSync(join(dir, name))
     }
-    writeFileSync(join(dir, 'ca.key'), key)
+    writeFileSync(join(dir, 'ca.key'), key, { mode: 0o600 })
     const result = write()
     expect(result).to.deep.equal({ problems: [`${dir}: ca.key is not the key of ca.crt`] })
   })

@@ -1,12 +1,8 @@
 import { expect } from 'chai'
 import { before, describe, it } from 'mocha'
 import { Fault } from '../../../shared/errors.ts'
-import {
-  MAX_CA_BYTES,
-  expiryOf,
-  loadCaCertificates,
-  loadKeyPair,
-} from '../../../webhook/certificates.ts'
+import { expiryOf, loadKeyPair } from '../../../shared/key-pair.ts'
+import { MAX_CA_BYTES, loadCaCertificates } from '../../../webhook/certificates.ts'
 import { makeCertificates } from '../../support/certificates.ts'
 import type { Certificates } from '../../support/certificates.ts'
 

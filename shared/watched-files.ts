@@ -4,14 +4,17 @@
  * symlink swaps nor every volume driver deliver. What does not pass the check never replaces what did.
  */
 import { readFile } from 'node:fs/promises'
-import { codeOf } from '../shared/errors.ts'
+import { codeOf, Fault } from './errors.ts'
+import { readPrivateFile } from './private-file.ts'
 
-/** How often files are read again, in milliseconds; a renewed certificate overlaps the old one by days. */
-export const FILE_CHECK_INTERVAL_MS = 10_000
+/** How often files are read again, in milliseconds: a new certificate is served at the latest 10 s after it is there. */
+export const FILE_CHECK_INTERVAL_MS = 5_000
 
 /** What a watch is made for. */
 export interface WatchedFiles<T> {
   readonly files: readonly string[]
+  /** Those of `files` that hold a secret, and are refused where others can read them. */
+  readonly secret?: readonly string[]
   /** Makes a value of the files' texts, in the order of `files`; throws where they are not right, or not right together. */
   readonly load: (texts: readonly string[]) => T
   /** Called with each new value after the first. */
@@ -37,13 +40,14 @@ export interface Watch<T> {
  */
 export async function watchFiles<T>(options: WatchedFiles<T>): Promise<Watch<T>> {
   const { files, load } = options
-  let texts = await readAll(files)
+  const secret = new Set(options.secret)
+  let texts = await readAll(files, secret)
   const first = load(texts)
   let stopped = false
   let complaint = ''
   const check = async (): Promise<void> => {
     try {
-      const now = await readAll(files)
+      const now = await readAll(files, secret)
       if (stopped) return
       if (now.some((text, index) => text !== texts[index])) {
         const value = load(now)
@@ -76,12 +80,16 @@ export async function watchFiles<T>(options: WatchedFiles<T>): Promise<Watch<T>>
   }
 }
 
-async function readAll(files: readonly string[]): Promise<readonly string[]> {
+async function readAll(
+  files: readonly string[],
+  secret: ReadonlySet<string>,
+): Promise<readonly string[]> {
   return Promise.all(
     files.map(async (file) => {
       try {
-        return await readFile(file, 'utf8')
+        return await (secret.has(file) ? readPrivateFile(file) : readFile(file, 'utf8'))
       } catch (error) {
+        if (error instanceof Fault) throw error
         throw new Error(`${file}: ${codeOf(error) ?? 'cannot be read'}`, { cause: error })
       }
     }),

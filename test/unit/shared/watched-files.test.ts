@@ -5,8 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { afterEach, beforeEach, describe, it } from 'mocha'
 import { messageOf } from '../../../shared/errors.ts'
-import { watchFiles } from '../../../webhook/watched-files.ts'
-import type { Watch } from '../../../webhook/watched-files.ts'
+import { watchFiles } from '../../../shared/watched-files.ts'
+import type { Watch } from '../../../shared/watched-files.ts'
 
 const INTERVAL_MS = 10
 
