@@ -19,8 +19,11 @@ import type { Broker } from './broker.ts'
 const AUTHORIZER_TOKEN = 'token-of-the-api-server'
 /** The broker's own, in mode impersonation. */
 export const BROKER_TOKEN = 'token-of-the-broker'
-const BROKER_USER = 'system:serviceaccount:nestgate-system:nestgate-broker'
-const BROKER_GROUPS = ['system:serviceaccounts', 'system:serviceaccounts:nestgate-system'] as const
+export const BROKER_USER = 'system:serviceaccount:nestgate-system:nestgate-broker'
+export const BROKER_GROUPS = [
+  'system:serviceaccounts',
+  'system:serviceaccounts:nestgate-system',
+] as const
 
 /** See the head of the file. */
 export interface Connected {
@@ -33,8 +36,9 @@ function sha256(text: string): string {
   return createHash('sha256').update(text).digest('hex')
 }
 
-function filesFor(
-  broker: Broker,
+/** The files of `nestgate connect`, by name. */
+export function filesFor(
+  broker: Pick<Broker, 'url' | 'ca'>,
   request: Partial<ConnectRequest> & Pick<ConnectRequest, 'mode'>,
 ): ReadonlyMap<string, string> {
   const inputs = readInputs({
@@ -91,9 +95,9 @@ export function connectImpersonation(
 }
 
 /** The cluster's entry of `broker-cluster.yaml`, as the broker's configuration takes it. */
-function settingsFor(
-  broker: Broker,
-  { url }: ApiServer,
+export function settingsFor(
+  broker: Pick<Broker, 'url' | 'ca'>,
+  { url }: Pick<ApiServer, 'url'>,
   request: Parameters<typeof filesFor>[1],
 ): ClusterConfig {
   const text = filesFor(broker, { ...request, server: url }).get('broker-cluster.yaml') ?? ''
