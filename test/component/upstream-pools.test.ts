@@ -12,7 +12,10 @@ import { expect } from 'chai'
 import { afterEach, before, beforeEach, describe, it } from 'mocha'
 import { openPools } from '../../broker/credentials/pools.ts'
 import type { PoolOverrides, Pools } from '../../broker/credentials/pools.ts'
+import { forwardRequest } from '../../broker/gateway/forward.ts'
+import type { ForwardOutcome, NotAnswered, Outgoing } from '../../broker/gateway/forward.ts'
 import { codeOf } from '../../shared/errors.ts'
+import { refuse } from '../../shared/reasons.ts'
 import { requestUpgrade } from '../../shared/upgrade.ts'
 import { makeCertificates } from '../support/certificates.ts'
 import type { Certificates } from '../support/certificates.ts'
@@ -202,6 +205,70 @@ describe('the pools of a cluster', () => {
       const [first, second] = await Promise.all(all)
       expect(first).not.to.equal(200)
       expect(second).to.equal('upstream_busy')
+    })
+  })
+
+  describe('behind the gateway', () => {
+    const outgoing: Outgoing = {
+      ...{ requestId: 'id-1', method: 'POST', path: '/write', headers: {}, longRunning: false },
+      body: Buffer.from('x'),
+    }
+
+    /** A gateway of one line, asked once by a client that may leave; settles with how it ended. */
+    async function forwardOnce(leave?: AbortSignal): Promise<ForwardOutcome | NotAnswered> {
+      const front = createHttp()
+      front.listen(0, '127.0.0.1')
+      await new Promise((resolve) => front.once('listening', resolve))
+      const { port } = front.address() as AddressInfo
+      const ended = new Promise<ForwardOutcome | NotAnswered>((resolve) => {
+        front.on('request', (_request, response) => {
+          void forwardRequest(pools.requests, outgoing, response, Promise.resolve()).then(
+            (result) => {
+              response.end()
+              resolve(result)
+            },
+          )
+        })
+      })
+      const asked = fetch(`http://127.0.0.1:${port}/`, leave === undefined ? {} : { signal: leave })
+      asked.catch(() => undefined)
+      try {
+        return await ended
+      } finally {
+        front.closeAllConnections()
+        front.close()
+      }
+    }
+
+    it('a full pool is a refusal that says so, and nothing was sent', async () => {
+      await pools.close()
+      open({ requests: { open: 1, waitMs: 50 } })
+      const go = stall()
+      const first = outcome(ask('/first'))
+      await until(() => seen.length === 1)
+      const result = await forwardOnce()
+      expect(result).to.deep.equal({
+        notAnswered: refuse('broker_busy', 'no connection to the API server became free'),
+        bytesToServer: 1,
+      })
+      go()
+      expect(await first).to.equal(200)
+      expect(seen).to.have.length(1)
+    })
+
+    it('a client that leaves while it waits is gone at once, and nothing was sent', async () => {
+      await pools.close()
+      open({ requests: { open: 1 } })
+      stall()
+      void outcome(ask('/first'))
+      await until(() => seen.length === 1)
+      const leaving = new AbortController()
+      const result = forwardOnce(leaving.signal)
+      await until(() => pools.load().requests.waiting === 1)
+      leaving.abort()
+      expect(await result).to.include({ status: 0, reason: 'client_left' })
+      expect(pools.load().requests.waiting).to.equal(0)
+      expect(seen).to.have.length(1)
     })
   })
 
