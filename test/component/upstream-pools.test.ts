@@ -4,6 +4,7 @@ import { createServer as createHttp } from 'node:http'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
 import type { Server } from 'node:https'
+import { createServer as createTcp } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { TLSSocket } from 'node:tls'
@@ -331,6 +332,89 @@ describe('the pools of a cluster', () => {
       first.socket.destroy()
       await until(() => pools.load().upgrades.open === 0)
       expect(await upgrade()).to.include({ kind: 'upgraded' })
+    })
+  })
+
+  describe('given up', () => {
+    const LIMIT = { headersTimeout: 150, bodyTimeout: 150 }
+    const LONGER_MS = 1500
+
+    it('are an ordinary request whose answer does not begin, and one whose answer stops', async () => {
+      await pools.close()
+      open({ requests: LIMIT })
+      answer = (request, response) => {
+        if (request.url === '/stops') response.write('begun')
+      }
+      expect(await outcome(ask('/silent'))).to.equal('UND_ERR_HEADERS_TIMEOUT')
+      expect(await outcome(ask('/stops'))).to.equal('UND_ERR_BODY_TIMEOUT')
+      // what the server may have got is not sent again for being slow
+      expect(seen).to.have.length(2)
+      expect(pools.load().requests).to.deep.equal({ open: 0, waiting: 0 })
+    })
+
+    it('is not an answer that the client reads slowly', async () => {
+      await pools.close()
+      open({ requests: LIMIT })
+      const large = 'x'.repeat(8 * 1024 * 1024)
+      answer = (_request, response) => response.end(large)
+      const { body } = await pools.requests.request({ method: 'GET', path: '/' })
+      await sleep(LONGER_MS)
+      expect((await body.text()).length).to.equal(large.length)
+    })
+
+    it('is not a watch, however silent', async () => {
+      await pools.close()
+      open({ requests: LIMIT })
+      answer = (request, response) => {
+        if (request.url?.startsWith('/begun') === true) response.write('{}')
+        setTimeout(() => response.end('{}'), LONGER_MS)
+      }
+      const watches = ['/silent', '/begun'].map((path) => outcome(ask(path, {}, 'watches')))
+      expect(await Promise.all(watches)).to.deep.equal([200, 200])
+    })
+
+    it('is an upgrade that is not answered, and not a session that is silent', async () => {
+      await pools.close()
+      open({ upgrades: LIMIT })
+      server.on('upgrade', (request, socket) => {
+        socket.on('error', () => undefined)
+        if (request.url === '/silent') return
+        socket.write(
+          'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n',
+        )
+        setTimeout(() => socket.end('late'), LONGER_MS)
+      })
+      const upgrade = (path: string): ReturnType<typeof requestUpgrade> =>
+        requestUpgrade(pools.upgrades, { method: 'GET', path, headers: {}, protocol: 'x' })
+      const silent = await upgrade('/silent').then(
+        () => 'upgraded',
+        (error: unknown) => codeOf(error),
+      )
+      expect(silent).to.equal('UND_ERR_HEADERS_TIMEOUT')
+      const session = await upgrade('/session')
+      if (session.kind !== 'upgraded') return expect.fail('no upgrade')
+      const said: Buffer[] = []
+      for await (const chunk of session.socket) said.push(chunk as Buffer)
+      expect(Buffer.concat(said).toString()).to.equal('late')
+    })
+
+    it('is a server that takes the connection and says nothing', async () => {
+      const mute = createTcp()
+      mute.listen(0, '127.0.0.1')
+      await new Promise((resolve) => mute.once('listening', resolve))
+      const { port } = mute.address() as AddressInfo
+      await pools.close()
+      pools = openPools(
+        `https://127.0.0.1:${port}`,
+        { ca: certificates.ca, pair: undefined },
+        { connectTimeoutMs: 150 },
+      )
+      try {
+        expect(await outcome(ask('/'))).to.equal('UND_ERR_CONNECT_TIMEOUT')
+        expect(pools.load().requests).to.deep.equal({ open: 0, waiting: 0 })
+      } finally {
+        mute.close()
+      }
     })
   })
 
