@@ -14,6 +14,8 @@ import type { Dispatcher } from 'undici'
 import { BoundedPool } from './bounded-pool.ts'
 import type { PoolBounds, PoolLoad } from './bounded-pool.ts'
 
+/** A silent connection is probed by the kernel after this time, in milliseconds: a watch may have nothing to say for hours, and its link be dead. */
+const PROBE_AFTER_MS = 30_000
 /** How long a connection may take, TLS handshake included, in milliseconds. */
 const CONNECT_TIMEOUT_MS = 10_000
 /** Longest wait for the head of an answer to an ordinary request, in milliseconds: above the API server's own limit of 60 s. */
@@ -127,12 +129,13 @@ function connector(
   if (!ca.includes('-----BEGIN CERTIFICATE-----')) throw new Error('the CA has no certificate')
   // refuses certificate and key that do not belong together, as in the middle of their replacement
   createSecureContext({ ca, ...pair })
-  const connect = buildConnector({ ca, ...pair, timeout, allowH2: false })
+  const options = { ca, ...pair, timeout, keepAliveInitialDelay: PROBE_AFTER_MS, allowH2: false }
+  const connect = buildConnector(options)
   const { hostname } = new URL(server)
   // undici would take the name from a request's Host header; an address has none to send
   const servername = isIP(hostname.replaceAll(/[[\]]/g, '')) === 0 ? hostname : ''
-  return (options, callback) => {
-    connect({ ...options, servername }, (...result) => {
+  return (wanted, callback) => {
+    connect({ ...wanted, servername }, (...result) => {
       const [error, socket] = result
       if (error === null) {
         sockets.add(socket)
