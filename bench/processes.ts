@@ -15,6 +15,8 @@ export interface Measured {
   readonly pid: number
   /** The match of its ready line. */
   readonly ready: RegExpExecArray
+  /** What it has said so far, up to a bound. */
+  readonly said: () => string
   /** Resident memory now, in MiB. */
   readonly rss: () => number
   /** Ends it; settles when it is gone. */
@@ -51,13 +53,15 @@ export async function start(
     env: { ...inherited(), ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
-  const match = await readyLine(name, child, ready)
+  const hearing = { said: '' }
+  const match = await readyLine(name, child, ready, hearing)
   const started = child.pid ?? 0
   const pid = program === OWN_PROCESSES[0] ? onlyChildOf(onlyChildOf(started)) : started
   return {
     name,
     pid,
     ready: match,
+    said: () => hearing.said,
     rss: () => residentMiB(pid),
     stop: () =>
       new Promise((resolve) => {
@@ -80,19 +84,23 @@ function inherited(): NodeJS.ProcessEnv {
   return Object.fromEntries(entries)
 }
 
-function readyLine(name: string, child: ChildProcess, ready: RegExp): Promise<RegExpExecArray> {
+function readyLine(
+  name: string,
+  child: ChildProcess,
+  ready: RegExp,
+  hearing: { said: string },
+): Promise<RegExpExecArray> {
   return new Promise((resolve, reject) => {
-    let said = ''
     const stop = (why: string): void => {
       child.kill('SIGKILL')
-      reject(new Error(`${name} ${why}:\n${said.slice(-SAID_LIMIT)}`))
+      reject(new Error(`${name} ${why}:\n${hearing.said.slice(-SAID_LIMIT)}`))
     }
     const timer = setTimeout(() => {
       stop('was not ready in time')
     }, READY_LIMIT_MS)
     const hear = (text: string): void => {
-      if (said.length < 1_000_000) said += text
-      const match = ready.exec(said)
+      if (hearing.said.length < 1_000_000) hearing.said += text
+      const match = ready.exec(hearing.said)
       if (match === null) return
       clearTimeout(timer)
       resolve(match)
@@ -102,7 +110,7 @@ function readyLine(name: string, child: ChildProcess, ready: RegExp): Promise<Re
     child.once('error', reject)
     child.once('close', () => {
       clearTimeout(timer)
-      reject(new Error(`${name} ended:\n${said.slice(-SAID_LIMIT)}`))
+      reject(new Error(`${name} ended:\n${hearing.said.slice(-SAID_LIMIT)}`))
     })
   })
 }

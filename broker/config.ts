@@ -5,6 +5,7 @@ import { integer, port, readConfig } from '../shared/config.ts'
 import type { ConfigSource, EnvTable } from '../shared/config.ts'
 import { LOG_LEVELS } from '../shared/log.ts'
 import { clusterSchema } from './clusters/settings.ts'
+import { DEFAULT_ROTATE_DAYS } from './credentials/signing-keys.ts'
 import { oidcSchema } from './identity/oidc-config.ts'
 import { notificationsSchema } from './notifications/settings.ts'
 import { registrationsSchema } from './identity/registrations.ts'
@@ -13,6 +14,8 @@ import { ROLES } from './identity/roles.ts'
 /** Longest life of a held request that nobody decides on, in seconds: a day. */
 const MAX_PENDING_S = 86_400
 const DEFAULT_PENDING_S = 900
+/** Longest life of a signing key, in days. */
+const MAX_ROTATE_DAYS = 365
 
 const text = z.string().min(1)
 
@@ -38,6 +41,22 @@ export const brokerSchema = z.strictObject({
   clusters: z.array(clusterSchema).default([]),
   /** Folder of the credentials that clusters registered by the API may name. */
   clusterSecretsDir: text.optional(),
+  /** The broker as issuer of the credentials of clusters of mode `issuer`. */
+  issuer: z
+    .strictObject({
+      /** As API servers reach it, and as tokens have it in `iss`; the broker serves its path. */
+      url: z
+        .url({ protocol: /^https$/, error: 'expected an https URL' })
+        .refine(
+          (value) => /^https:\/\/[^/?#@]+\/[^?#]*[^/?#]$/.test(value),
+          'expected a path, and nothing after it',
+        ),
+      /** Folder of the signing keys; `issuer-keys` in `dataDir` when left out. */
+      keysDir: text.optional(),
+      /** How long a key signs, in days. */
+      rotateAfterDays: integer(1, MAX_ROTATE_DAYS).default(DEFAULT_ROTATE_DAYS),
+    })
+    .optional(),
   people: z.array(personSchema).default([]),
   /** Issuers of tokens by which people sign in, and pipelines call. */
   oidc: oidcSchema.default([]),

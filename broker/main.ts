@@ -17,7 +17,11 @@ import { createClusters, usable } from './clusters/registry.ts'
 import type { Clusters } from './clusters/registry.ts'
 import { placed, registeredSchema } from './clusters/settings.ts'
 import type { BrokerConfig } from './config.ts'
+import { openCredentialParts } from './credentials/parts.ts'
+import type { CredentialParts } from './credentials/parts.ts'
+import { refusedRecorder } from './credentials/refused-record.ts'
 import { createKinds } from './discovery/kinds.ts'
+import type { Kinds } from './discovery/kinds.ts'
 import { createBodies, MAX_BODIES_BYTES } from './gateway/body.ts'
 import { createRunning } from './gateway/running.ts'
 import { createGateway } from './gateway/serve.ts'
@@ -48,9 +52,12 @@ async function main(): Promise<void> {
   const config = readBrokerConfig(commandLine())
   const log = createLog('nestgate-broker', config.log.level)
   const kinds = createKinds({ log, now })
-  const clusters = createClusters({ log, now, onForget: kinds.forget })
   // what changes before there is a ledger stands in its first entry
   let record: (entry: Entry) => void = () => undefined
+  const credentials = await openCredentials(config, log, (entry) => {
+    record(entry)
+  })
+  const clusters = createClusters(waysTo(credentials, log, kinds))
   const policy = await startPolicy(config, clusters, log, (entry) => {
     record(entry)
   })
@@ -77,23 +84,19 @@ async function main(): Promise<void> {
     ...{ store, bodies: createBodies(MAX_BODIES_BYTES), running, log, now },
   })
   const api = createApi({
-    ...{
-      approvals,
-      store,
-      sidecars,
-      people: createPeople(config.people, direct),
-      policy,
-      log,
-      now,
-    },
+    ...{ approvals, store, sidecars, people: createPeople(config.people, direct), policy },
     ...{ clusters, clusterSecretsDir: config.clusterSecretsDir, issuers: config.oidc },
+    ...{ credentials, log, now },
   })
-  await store.append([startedEntry(config, policy)])
+  await store.append([startedEntry(config, policy, credentials)])
   const server = await startServer({ config, gateway, api, log })
   const names = clusters.list().map(({ name }) => name)
   log.info({ port: server.port, clusters: names, rules: policy.status().rules }, 'listening')
   closeOnSignal(log, [
     (): Promise<void> => clusters.close(),
+    (): void => {
+      credentials.close()
+    },
     (): Promise<void> => store.close(),
     // what the listener cut still writes its outcome
     (): Promise<void> => running.close(),
@@ -105,6 +108,30 @@ async function main(): Promise<void> {
     (): Promise<void> => policy.close(),
     (): Promise<void> => notifications.close(),
   ])
+}
+
+function waysTo(
+  { tickets, issuer }: CredentialParts,
+  log: Logger,
+  kinds: Kinds,
+): Parameters<typeof createClusters>[0] {
+  const shared = { tickets, log, now, onForget: kinds.forget }
+  return issuer === undefined ? shared : { ...shared, issuer: issuer.parts }
+}
+
+/** What credentials are made of; what is refused to one of them, and each key that begins, is evidence. */
+function openCredentials(
+  { issuer, dataDir }: BrokerConfig,
+  log: Logger,
+  record: (entry: Entry) => void,
+): Promise<CredentialParts> {
+  return openCredentialParts(issuer, {
+    ...{ dataDir, log, now },
+    onRefused: refusedRecorder(record, log, now),
+    onKey: (kid) => {
+      record({ kind: 'system', event: 'issuer_key_made', actor: 'broker', detail: { kid } })
+    },
+  })
 }
 
 /** Writes entries that nothing waits for. */
@@ -182,7 +209,11 @@ function policyEntry(
   return { kind: 'system', event, actor: 'broker', detail }
 }
 
-function startedEntry(config: BrokerConfig, policy: LivePolicy): Entry {
+function startedEntry(
+  config: BrokerConfig,
+  policy: LivePolicy,
+  { issuer }: CredentialParts,
+): Entry {
   const { digest, rules } = policy.status()
   return {
     kind: 'system',
@@ -193,6 +224,7 @@ function startedEntry(config: BrokerConfig, policy: LivePolicy): Entry {
       policyDigest: digest,
       rules,
       clusters: config.clusters.map(({ name }) => name).join(','),
+      ...(issuer === undefined ? {} : { issuerKid: issuer.keys.current().kid }),
     },
   }
 }

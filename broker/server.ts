@@ -1,5 +1,5 @@
 /**
- * The broker's listener: HTTPS, HTTP/1.1. `/clusters/…` goes to the gateway without passing a framework, because
+ * The broker's listener: HTTPS, HTTP/1.1. `/clusters/…` and `/return/clusters/…` go to the gateway without passing a framework, because
  * its raw target must not be touched; everything else goes to the API.
  */
 import { createServer } from 'node:https'
@@ -14,7 +14,7 @@ import { responseHead } from '../shared/upgrade.ts'
 import { watchFiles } from '../shared/watched-files.ts'
 import type { BrokerConfig } from './config.ts'
 import type { Gateway } from './gateway/serve.ts'
-import { CLUSTERS_PREFIX } from './gateway/parse.ts'
+import { isClusterTarget } from './gateway/parse.ts'
 
 /** A client must have sent its headers within this time, in milliseconds. */
 const HEADERS_TIMEOUT_MS = 10_000
@@ -70,11 +70,11 @@ export async function startServer(deps: {
     keepAliveTimeout: KEEP_ALIVE_MS,
   }
   const server = createServer(options, (request, response) => {
-    if (isForGateway(request.url)) gateway.request(request, response)
+    if (isClusterTarget(request.url)) gateway.request(request, response)
     else api(request, response)
   })
   server.on('upgrade', (request, socket, head) => {
-    if (isForGateway(request.url)) gateway.upgrade(request, socket, head)
+    if (isClusterTarget(request.url)) gateway.upgrade(request, socket, head)
     else {
       const answer = statusAnswer(refuse('upgrade_unsupported'))
       socket.on('error', () => socket.destroy())
@@ -95,10 +95,6 @@ export async function startServer(deps: {
       return drain(server)
     },
   }
-}
-
-function isForGateway(url: string | undefined): boolean {
-  return url?.startsWith(CLUSTERS_PREFIX) === true
 }
 
 function listen(server: Server, { host, port }: BrokerConfig['listen']): Promise<void> {

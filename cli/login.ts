@@ -1,4 +1,4 @@
-/** `nestgate login`, `logout`, `whoami` and `credential`. */
+/** `nestgate login`, `logout` and `whoami`. */
 import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
@@ -9,9 +9,9 @@ import { CallError, createClient } from './client.ts'
 import type { BrokerClient } from './client.ts'
 import { openBrowser, signInByBrowser } from './login-browser.ts'
 import { signInByDevice } from './login-device.ts'
-import { claimsOf, connectIssuer } from './login-issuer.ts'
+import { connectIssuer } from './login-issuer.ts'
 import type { IssuerConnection, Tokens } from './login-issuer.ts'
-import { currentSignIn, issuerCa, withTokens } from './login-session.ts'
+import { issuerCa, withTokens } from './login-session.ts'
 import { openLoginStore } from './login-store.ts'
 import type { SignIn } from './login-store.ts'
 import { plain, toDetails, toJson } from './output.ts'
@@ -64,12 +64,6 @@ export function addLogin(program: Command, runner: Runner, deps: LoginDeps): voi
         return format === 'json' ? toJson(me) : describe(me)
       }),
     )
-  program
-    .command('credential')
-    .description('print your token as kubectl wants it of a credential plugin')
-    .action(async () => {
-      runner.print(toJson(execCredential(await currentToken(deps))))
-    })
 }
 
 async function login(runner: Runner, deps: LoginDeps, options: LoginOptions): Promise<void> {
@@ -205,35 +199,6 @@ async function revoke(signIn: SignIn): Promise<boolean> {
   } catch (error) {
     if (error instanceof CallError || error instanceof UsageError) return false
     throw error
-  }
-}
-
-interface CurrentToken {
-  readonly token: string
-  /** Seconds since the epoch; undefined where it is not known. */
-  readonly expiresAt?: number | undefined
-}
-
-async function currentToken(deps: LoginDeps): Promise<CurrentToken> {
-  const { url, token } = deps.settings()
-  if (token !== undefined) {
-    const exp = claimsOf(token)?.['exp']
-    return { token, expiresAt: typeof exp === 'number' ? exp : undefined }
-  }
-  const { idToken, expiresAt } = await currentSignIn(url, deps)
-  return { token: idToken, expiresAt }
-}
-
-/** As client-go reads it of a plugin's output. */
-function execCredential({ token, expiresAt }: CurrentToken): object {
-  const end =
-    expiresAt === undefined
-      ? {}
-      : { expirationTimestamp: new Date(Math.floor(expiresAt) * 1000).toISOString() }
-  return {
-    apiVersion: 'client.authentication.k8s.io/v1',
-    kind: 'ExecCredential',
-    status: { ...end, token },
   }
 }
 

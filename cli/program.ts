@@ -11,6 +11,10 @@ import { brokerSettings, UsageError } from './settings.ts'
 import type { Environment, GlobalOptions, OutputFormat } from './settings.ts'
 import { addClusters } from './clusters.ts'
 import { addCertificates } from './certificates-command.ts'
+import { addConnect } from './connect-command.ts'
+import { addCredential } from './credential.ts'
+import { addDoctor } from './doctor.ts'
+import { addKubeconfig } from './kubeconfig-command.ts'
 import { addPolicy } from './policy.ts'
 import { addToken } from './token.ts'
 
@@ -113,9 +117,14 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
   addApprovals(program, runner)
   addAudit(program, runner)
   addCertificates(program, runner)
-  addLogin(program, runner, { ...deps, settings: () => brokerSettings(globals(), deps.env) })
+  const login = { ...deps, settings: () => brokerSettings(globals(), deps.env) }
+  addLogin(program, runner, login)
+  addCredential(program, runner, login)
+  addKubeconfig(program, runner, { env: deps.env, globals })
   addPolicy(program, runner)
   addClusters(program, runner)
+  addConnect(program, runner)
+  addDoctor(program, runner)
   addToken(program, runner)
   return program
 }

@@ -199,7 +199,7 @@ export const clusterStatusSchema = z.object({
   server: z.string(),
   /** Who told of it: the broker's configuration, or the API. */
   source: z.enum(['file', 'api']),
-  credential: z.enum(['token', 'certificate']),
+  credential: z.enum(['token', 'certificate', 'issuer']),
   policies: z.array(z.string()).optional(),
   state: z.enum(['open', 'broken']),
   problem: z.string().optional(),
@@ -240,3 +240,30 @@ export const loginIssuersSchema = z.object({
 
 /** See {@link loginIssuersSchema}. */
 export type LoginIssuers = z.infer<typeof loginIssuersSchema>
+
+const probeResultSchema = z.object({
+  /** What was tried. */
+  name: z.string(),
+  /** `unclear`: it came to nothing that shows anything. */
+  outcome: z.enum(['ok', 'failed', 'unclear']),
+  /** HTTP status; 0 where there was none. */
+  status: z.number(),
+  said: z.string(),
+})
+/** What came of one attempt of the doctor. */
+export type ProbeResult = z.infer<typeof probeResultSchema>
+
+/** What `POST /v1/clusters/NAME/check` answers. */
+export const doctorReportSchema = z.object({
+  cluster: z.string(),
+  version: z.string(),
+  mode: z.enum(['issuer', 'impersonation']),
+  possible: z.array(
+    z.object({ mode: z.enum(['issuer', 'impersonation']), possible: z.boolean(), how: z.string() }),
+  ),
+  probes: z.array(probeResultSchema).readonly(),
+  /** No attempt failed. */
+  ok: z.boolean(),
+})
+/** See {@link doctorReportSchema}. */
+export type DoctorReport = z.infer<typeof doctorReportSchema>

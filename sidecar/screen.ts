@@ -4,7 +4,7 @@
  * to it, is known by its Host and Origin. The path itself is judged by the broker.
  */
 import type { IncomingMessage } from 'node:http'
-import { countHeader } from '../shared/headers.ts'
+import { bearerToken, countHeader } from '../shared/headers.ts'
 import { refuse } from '../shared/reasons.ts'
 import type { Refusal } from '../shared/reasons.ts'
 import { DNS_NAMES } from './loopback-certificate.ts'
@@ -29,6 +29,15 @@ export function screen(request: IncomingMessage): Refusal | undefined {
   if (countHeader(rawHeaders, 'origin') > 1) return refuse('header_invalid', 'Origin is repeated')
   if (headers.origin !== undefined && !LOCAL_ORIGIN.test(headers.origin))
     return refuse('host_not_local', 'the Origin is another site')
+  return screenAuthorization(request)
+}
+
+/** Which of two tokens, or of what text, would speak for the request is nobody's to guess. The detail repeats nothing of it. */
+function screenAuthorization({ rawHeaders, headers }: IncomingMessage): Refusal | undefined {
+  const lines = countHeader(rawHeaders, 'authorization')
+  if (lines > 1) return refuse('header_invalid', 'there is more than one Authorization header')
+  if (lines === 1 && bearerToken(headers) === undefined)
+    return refuse('header_invalid', 'the Authorization header is no Bearer token')
   return undefined
 }
 

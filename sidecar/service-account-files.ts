@@ -5,7 +5,7 @@
 import { chmodSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-/** Plainly no credential; the sidecar drops every `Authorization` header. */
+/** Plainly no credential; the sidecar never sends it on (headers.ts). */
 export const PLACEHOLDER_TOKEN = 'nestgate-placeholder-this-is-no-credential'
 /** Readable to every user of the pod: agents run as whoever they like. */
 const FILE_MODE = 0o644

@@ -14,8 +14,11 @@ import type { PeopleAuthenticator } from '../identity/people.ts'
 import type { Store } from '../store/store.ts'
 import { answer, faultHandler } from './answers.ts'
 import type { Clusters } from '../clusters/registry.ts'
+import type { CredentialParts } from '../credentials/parts.ts'
 import { clusterRoutes } from './cluster-routes.ts'
+import { apiServerRoutes } from './api-server-routes.ts'
 import { liveness, readiness } from './health.ts'
+import { issuerRoutes } from './issuer-routes.ts'
 import { loginRoutes } from './login-routes.ts'
 import { peopleRoutes } from './people-routes.ts'
 import { policyRoutes } from './policy-routes.ts'
@@ -38,6 +41,7 @@ export interface ApiDeps {
   readonly policy: PolicySource
   readonly clusters: Clusters
   readonly clusterSecretsDir: string | undefined
+  readonly credentials: CredentialParts
   readonly log: Logger
   /** Milliseconds since the epoch. */
   readonly now: () => number
@@ -58,11 +62,15 @@ export function createApi(deps: ApiDeps): RequestListener {
     next()
   })
   const json = express.json({ limit: MAX_BODY_BYTES, strict: true, inflate: false })
+  const { issuer } = deps.credentials
+  if (issuer !== undefined) app.use(issuerRoutes(issuer))
+  // before the others: its bodies may be longer
+  app.use('/v1', apiServerRoutes(deps, json))
   app.get('/healthz', liveness(deps.store))
   app.get('/readyz', readiness(deps.store))
   app.use('/v1', loginRoutes(deps.issuers))
   app.use('/v1', sidecarRoutes(deps, json), peopleRoutes(deps, json), policyRoutes(deps))
-  app.use('/v1', clusterRoutes(deps, json))
+  app.use('/v1', clusterRoutes({ ...deps, issuer }, json))
   app.use((_request, response) => {
     answer(response, refuse('path_unknown'))
   })

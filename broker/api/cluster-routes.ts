@@ -10,6 +10,8 @@ import { MAX_CLUSTERS } from '../clusters/registry.ts'
 import type { Clusters, ClusterStatus } from '../clusters/registry.ts'
 import { placed, registeredSchema } from '../clusters/settings.ts'
 import type { RegisteredCluster } from '../clusters/settings.ts'
+import type { Issuer } from '../credentials/parts.ts'
+import { examine } from '../doctor/doctor.ts'
 import { hasRole } from '../identity/people.ts'
 import type { PeopleAuthenticator, Person } from '../identity/people.ts'
 import { ROLES } from '../identity/roles.ts'
@@ -26,6 +28,10 @@ export interface ClusterRoutesDeps {
   readonly clusters: Clusters
   /** Folder of the credentials that registered clusters may name; without it none can be registered. */
   readonly clusterSecretsDir: string | undefined
+  /** The broker as issuer, where it is one. */
+  readonly issuer: Issuer | undefined
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
 }
 
 /** The routes under `/v1/clusters`. @param json - reads a JSON body */
@@ -61,6 +67,10 @@ export function clusterRoutes(deps: ClusterRoutesDeps, json: express.RequestHand
     withRole(['admin'], (person, request) =>
       change(() => register(deps, person, request.body, String(request.params['name']))),
     ),
+  )
+  router.post(
+    '/clusters/:name/check',
+    withRole(['admin'], (person, request) => check(deps, person, String(request.params['name']))),
   )
   router.delete(
     '/clusters/:name',
@@ -107,6 +117,28 @@ async function remove(
   return { name, removed: true }
 }
 
+/** Has the doctor look at a cluster; what was tried there stands in its own audit log too, so that the ledger says by whom. */
+async function check(
+  { clusters, store, issuer, now }: ClusterRoutesDeps,
+  person: Person,
+  name: string,
+): Promise<Result> {
+  const cluster = clusters.get(name)
+  const settings = clusters.settingsOf(name)
+  if (cluster === undefined || settings === undefined) return refuse('cluster_unknown')
+  if (isRefusal(cluster)) return cluster
+  const report = await examine({ issuer, now }, cluster.connection, settings)
+  if (isRefusal(report)) return report
+  const failed = report.probes.filter(({ outcome }) => outcome === 'failed').length
+  await store.append([
+    {
+      ...{ kind: 'system', event: 'cluster_checked', actor: person.name },
+      detail: { cluster: name, mode: report.mode, probes: report.probes.length, failed },
+    },
+  ])
+  return { ...report }
+}
+
 /** What of the configuration is, the API does not change; what is there is not registered twice. */
 function conflict(clusters: Clusters, name: string, isThere: boolean): Refusal | undefined {
   const all: readonly ClusterStatus[] = clusters.list()
@@ -133,7 +165,12 @@ function entryOf(
       cluster: name,
       server,
       caSha256: createHash('sha256').update(ca).digest('hex'),
-      credential: Object.values(credential).join(','),
+      credential:
+        'issuer' in credential
+          ? 'issuer'
+          : Object.values(credential)
+              .filter((value) => typeof value === 'string')
+              .join(','),
       policies: policies?.join(',') ?? '*',
     },
   }

@@ -3,10 +3,11 @@
  * reviewer and no check sees more than the caller could (CVE class "synthetic reads", gateways.md 4). Each question has
  * a request id of its own, and stands in `asked` for the ledger.
  */
-import { Fault, codeOf } from '../../shared/errors.ts'
+import { codeOf } from '../../shared/errors.ts'
 import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
 import { newRequestId } from '../../shared/request-id.ts'
 import type { ClusterConnection } from '../credentials/connection.ts'
+import type { CredentialHeaders, RequestCredential } from '../credentials/credential.ts'
 import { readJson } from './json-tree.ts'
 import type { Json } from './json-tree.ts'
 
@@ -15,15 +16,16 @@ export const MAX_ANSWER_BYTES = 3 * 1024 * 1024
 /** Longest wait for the whole answer to a read, in milliseconds. */
 export const READ_TIMEOUT_MS = 5_000
 
-/** Headers that make one request act as the caller: the broker's credential and the identity it takes on. */
-export type CallerIdentity = (
+/** Makes the credential of one question in the caller's name. Rejects when the identity is empty. */
+export type CallerCredential = (
   requestId: string,
-) => Promise<Readonly<Record<string, string | string[]>>>
+  question: Pick<Question, 'method' | 'path' | 'contentType'>,
+) => Promise<RequestCredential>
 
 /** A held request, as far as looking at what it does needs it. */
 export interface CallerRequest {
   readonly connection: Pick<ClusterConnection, 'requests'>
-  readonly identity: CallerIdentity
+  readonly credential: CallerCredential
   readonly method: string
   /** Raw query, as forwarded. */
   readonly query: string
@@ -68,13 +70,13 @@ export interface Question {
 /** Asks as one caller, and remembers what was asked. */
 export interface Asker {
   readonly asked: readonly Asked[]
-  /** @throws Fault when the identity is empty */
+  /** Rejects with a Fault when the identity is empty. */
   ask(question: Question): Promise<Said>
 }
 
 /** An asker for one held request. @param now - milliseconds since the epoch */
 export function createAsker(
-  { connection, identity }: Pick<CallerRequest, 'connection' | 'identity'>,
+  { connection, credential }: Pick<CallerRequest, 'connection' | 'credential'>,
   now: () => number,
 ): Asker {
   const asked: Asked[] = []
@@ -84,9 +86,8 @@ export function createAsker(
       const startedMs = now()
       const requestId = newRequestId(startedMs)
       const { purpose, method, path } = question
-      const headers = await identity(requestId)
-      if (!names(headers)) throw new Fault('identity_empty', 'a question has no identity')
-      const said = await send(connection, question, headers)
+      const made = await credential(requestId, question)
+      const said = await send(connection, question, made.headers).finally(made.over)
       const status = 'silent' in said ? 0 : said.status
       asked.push({ requestId, purpose, method, path, status, durationMs: now() - startedMs })
       return said
@@ -94,15 +95,10 @@ export function createAsker(
   }
 }
 
-/** Whether headers name somebody: without, the question would be the broker's own. */
-function names(headers: Readonly<Record<string, string | string[]>>): boolean {
-  return (headers['impersonate-user'] ?? '') !== ''
-}
-
 async function send(
   { requests }: CallerRequest['connection'],
   question: Question,
-  identity: Readonly<Record<string, string | string[]>>,
+  identity: CredentialHeaders,
 ): Promise<Said> {
   const { method, path, accept = 'application/json', contentType, body } = question
   const signal = AbortSignal.timeout(question.timeoutMs ?? READ_TIMEOUT_MS)

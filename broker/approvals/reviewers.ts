@@ -38,6 +38,15 @@ export function namesOf({ reviewer, names = [] }: Reviewer): readonly string[] {
   return [reviewer, ...names]
 }
 
+/** Who approved, the last one first; where an earlier approval is reused, its last one. */
+export function approversOf({
+  progress,
+  reviewer,
+}: Pick<StoredApproval, 'progress' | 'reviewer'>): readonly string[] {
+  const last = reviewer === undefined ? [] : [reviewer]
+  return [...new Set([...last, ...progress.reviews.map((review) => review.reviewer)])]
+}
+
 /** Whether a person asks for this request, or answers for the agent that does. */
 export function isInvolved(
   reviewer: Reviewer,

@@ -3,11 +3,14 @@
  * cannot be opened is refused by itself and tried again; it holds up neither the broker's start nor any other cluster.
  */
 import { messageOf } from '../../shared/errors.ts'
-import type { Logger } from '../../shared/log.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import { connectionWith, readMaterial } from '../credentials/connection.ts'
-import type { ClusterConnection, ConnectionMaterial } from '../credentials/connection.ts'
+import type {
+  ClusterConnection,
+  ConnectionDeps,
+  ConnectionMaterial,
+} from '../credentials/connection.ts'
 import {
   checkByKeys,
   checkByReview,
@@ -35,7 +38,7 @@ export interface ClusterStatus {
   readonly name: string
   readonly server: string
   readonly source: ClusterSource
-  readonly credential: 'token' | 'certificate'
+  readonly credential: 'token' | 'certificate' | 'issuer'
   readonly policies?: readonly string[]
   /** `open`: there is a way, though nobody may have gone it yet. */
   readonly state: 'open' | 'broken'
@@ -49,6 +52,8 @@ export interface Clusters {
   get(name: string): Cluster | Refusal | undefined
   /** Names of the policies that hold for a cluster; undefined for all. */
   policiesOf(name: string): readonly string[] | undefined
+  /** What is known of a cluster, whether there is a way to it or not. */
+  settingsOf(name: string): ClusterSettings | undefined
   list(): readonly ClusterStatus[]
   /** Registers a cluster, in place of an earlier one of its name. Opens the way, or keeps trying. */
   put(settings: ClusterSettings, source: ClusterSource): Promise<ClusterStatus>
@@ -71,10 +76,7 @@ interface Slot {
 }
 
 /** What the registry needs. */
-export interface ClustersDeps {
-  readonly log: Logger
-  /** Milliseconds since the epoch. */
-  readonly now: () => number
+export interface ClustersDeps extends ConnectionDeps {
   /** See {@link LOOK_AGAIN_MS}; tests shorten it. */
   readonly lookAgainMs?: number
   /** Called when a cluster is gone, or another one has its name. */
@@ -107,6 +109,10 @@ class Registry implements Clusters {
 
   policiesOf(name: string): readonly string[] | undefined {
     return this.#slots.get(name)?.settings.policies
+  }
+
+  settingsOf(name: string): ClusterSettings | undefined {
+    return this.#slots.get(name)?.settings
   }
 
   list(): readonly ClusterStatus[] {
@@ -169,7 +175,7 @@ class Registry implements Clusters {
   #open(slot: Slot, material: ConnectionMaterial): void {
     const { settings, draining } = slot
     const { log, now } = this.#deps
-    const connection = connectionWith(settings, material, now)
+    const connection = connectionWith(settings, material, this.#deps)
     const before = slot.cluster?.connection
     slot.cluster = { connection, verifier: verifierOf(settings, connection, now) }
     slot.digest = material.digest
@@ -205,13 +211,18 @@ export function usable(clusters: Pick<Clusters, 'get'>, name: string): Cluster |
   return found === undefined || isRefusal(found) ? undefined : found
 }
 
+function kindOf(credential: ClusterSettings['credential']): ClusterStatus['credential'] {
+  if ('issuer' in credential) return 'issuer'
+  return 'tokenFile' in credential ? 'token' : 'certificate'
+}
+
 function statusOf({ settings, source, cluster, problem }: Slot): ClusterStatus {
   const { name, server, credential, policies } = settings
   return {
     name,
     server,
     source,
-    credential: 'tokenFile' in credential ? 'token' : 'certificate',
+    credential: kindOf(credential),
     ...(policies === undefined ? {} : { policies }),
     state: cluster === undefined ? 'broken' : 'open',
     ...(problem === undefined ? {} : { problem }),

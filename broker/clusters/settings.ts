@@ -15,12 +15,35 @@ const serviceAccountTokens = z.discriminatedUnion('verify', [
   z.strictObject({ verify: z.literal('tokenReview') }),
 ])
 
+const accountName = z.string().regex(/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/, 'expected a name')
+
+/** The service account that a token is of: where it is given, the broker renews the token itself (broker/credentials/own-token.ts). */
+const refresh = z.strictObject({ namespace: name, serviceAccount: accountName }).optional()
+
+/** Mode `issuer` (docs/decisions/0006-credentials.md): the broker has nothing there but what it signs for each request. */
+const issued = z.strictObject({
+  issuer: z.strictObject({
+    /** SHA-256 of the bearer token by which this cluster's API server asks the broker, hex; `nestgate connect` makes both. */
+    authorizerTokenSha256: z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hex digits'),
+  }),
+})
+
+/** For whom the broker alone may act in a cluster of mode `impersonation` whose admission asks the broker. */
+const bound = z
+  .strictObject({
+    /** Namespaces whose service accounts are meant. */
+    namespaces: z.array(name).default([]),
+    users: z.array(text).default([]),
+  })
+  .optional()
+
 const common = {
   /** Name in `/clusters/NAME/`: a DNS label. */
   name,
   serviceAccountTokens,
   /** Names of the policies that hold for this cluster; all of them when left out. */
   policies: z.array(text).min(1).optional(),
+  bound,
 }
 
 /** A cluster of the configuration. */
@@ -32,8 +55,9 @@ export const clusterSchema = z.strictObject({
   caFile: text,
   /** What the broker itself is there: a service account that may only impersonate. Read again when the file changes. */
   credential: z.union([
-    z.strictObject({ tokenFile: text }),
+    z.strictObject({ tokenFile: text, refresh }),
     z.strictObject({ certFile: text, keyFile: text }),
+    issued,
   ]),
 })
 
@@ -50,8 +74,9 @@ export const registeredSchema = z.strictObject({
   /** PEM. */
   ca: z.string().max(65_536).includes('-----BEGIN CERTIFICATE-----', 'expected PEM certificates'),
   credential: z.union([
-    z.strictObject({ tokenFile: secretName }),
+    z.strictObject({ tokenFile: secretName, refresh }),
     z.strictObject({ certFile: secretName, keyFile: secretName }),
+    issued,
   ]),
 })
 
@@ -67,12 +92,18 @@ export function placed(
   { ca, credential, ...cluster }: RegisteredCluster,
   secretsDir: string,
 ): ClusterSettings {
-  const files =
-    'tokenFile' in credential
-      ? { tokenFile: join(secretsDir, credential.tokenFile) }
-      : {
-          certFile: join(secretsDir, credential.certFile),
-          keyFile: join(secretsDir, credential.keyFile),
-        }
-  return { ...cluster, caPem: ca, credential: files }
+  return { ...cluster, caPem: ca, credential: placedCredential(credential, secretsDir) }
+}
+
+function placedCredential(
+  credential: RegisteredCluster['credential'],
+  secretsDir: string,
+): ClusterSettings['credential'] {
+  if ('issuer' in credential) return credential
+  if ('tokenFile' in credential)
+    return { ...credential, tokenFile: join(secretsDir, credential.tokenFile) }
+  return {
+    certFile: join(secretsDir, credential.certFile),
+    keyFile: join(secretsDir, credential.keyFile),
+  }
 }

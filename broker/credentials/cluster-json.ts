@@ -13,9 +13,12 @@ export type ClusterAnswer =
   /** `status` where there was an answer at all. */
   | { readonly problem: string; readonly status?: number }
 
+/** The way to a cluster, for questions. */
+export type AskedConnection = Pick<ClusterConnection, 'name' | 'own' | 'credential'>
+
 /** Asks a cluster in the broker's own name; for what the broker itself needs to know, never for a client. Does not reject. */
 export async function clusterJson(
-  connection: ClusterConnection,
+  connection: AskedConnection,
   method: 'GET' | 'POST',
   path: string,
   body?: object,
@@ -25,7 +28,7 @@ export async function clusterJson(
       method,
       path,
       headers: {
-        ...(await connection.authenticate()),
+        ...(await connection.credential.own()),
         accept: 'application/json, */*',
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       },

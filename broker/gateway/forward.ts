@@ -25,6 +25,8 @@ export interface Outgoing {
   readonly headers: Record<string, string | string[]>
   readonly body: Buffer
   readonly longRunning: boolean
+  /** Called when the head of the answer is there: what follows needs no credential. */
+  readonly answered?: () => void
   /** Texts that the client's user is to see: header `Warning`, code 299 (RFC 7234, 5.5; kubectl prints them). */
   readonly warnings?: readonly string[]
   /** Cuts the answer, or the session, short. */
@@ -112,6 +114,7 @@ class Relay implements Dispatcher.DispatchHandler {
     headers: IncomingHttpHeaders,
   ): void {
     if (status < 200) return
+    this.#outgoing.answered?.()
     this.#status = status
     if (isRedirect(status)) {
       this.#abort(controller, refuse('upstream_invalid', `a redirect (${status})`))
@@ -212,6 +215,7 @@ export async function forwardUpgrade(
     const { signal } = left
     const answer = await requestUpgrade(dispatcher, { method, path, headers, protocol, signal })
     client.off('close', leave)
+    outgoing.answered?.()
     return answer.kind === 'upgraded'
       ? await joinSession(outgoing, client, answer)
       : await passAnswer(outgoing, client, answer)

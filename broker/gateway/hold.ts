@@ -13,6 +13,7 @@ import type { Asked as Question, CallerRequest } from '../approvals/as-caller.ts
 import type { Approvals, HoldFacts } from '../approvals/approvals.ts'
 import { requestDigest } from '../approvals/digest.ts'
 import type { Previews } from '../approvals/preview.ts'
+import { approversOf } from '../approvals/reviewers.ts'
 import { claimRefusal } from '../approvals/states.ts'
 import type { Targets } from '../approvals/target.ts'
 import type { Owners } from '../identity/registrations.ts'
@@ -21,8 +22,9 @@ import type { StoredApproval } from '../store/store.ts'
 import { answerHeld } from './client.ts'
 import type { Exchange } from './exchange.ts'
 import type { ForwardOutcome } from './forward.ts'
-import { actingHeaders } from './headers.ts'
+import { askingCredential } from './credential.ts'
 import { intentOf } from './intent.ts'
+import { isReturnTarget } from './parse.ts'
 import { fateOf, perform } from './perform.ts'
 import type { Grant, PerformDeps } from './perform.ts'
 import { recordOutcome, refuseHeld, refuseRecorded } from './record.ts'
@@ -159,7 +161,8 @@ async function performClaimed(deps: HoldDeps, asked: Exchange, id: string): Prom
     return
   }
   const reviewer = approval.reviewer ?? ''
-  const record = { id, reviewer, reason: approval.reason ?? '' }
+  const approvers = approversOf(approval)
+  const record = { id, reviewer, approvers, reason: approval.reason ?? '' }
   const warnings = [`nestgate: approved by ${reviewer}, request ${id}`]
   await performGranted(deps, exchange, { record, warnings, revoked })
 }
@@ -245,7 +248,8 @@ function askerOf(exchange: Exchange): CallerRequest {
   const { cluster, client, parsed, attributes, body } = exchange
   return {
     connection: cluster,
-    identity: (requestId) => actingHeaders(exchange, requestId),
+    credential: (requestId, { method, path, contentType }) =>
+      askingCredential(exchange, requestId, method, path, contentType),
     attributes,
     method: parsed.method,
     query: parsed.query,
@@ -272,7 +276,7 @@ function questionEntries(
  * here with its body in memory, so that one with a large body is told to come back.
  */
 function clientWaits({ client, requester, decision, body }: Exchange): boolean {
-  if (decision.approval?.mode === 'return') return false
+  if (decision.approval?.mode === 'return' || isReturnTarget(client.request.url)) return false
   const { headers } = client.request
   if (requester.agent !== undefined) return headers[HOLD_HEADER] === 'wait'
   return headers[APPROVAL_HEADER] !== 'return' && body.bytes.length <= MAX_WAITING_BODY_BYTES

@@ -1,5 +1,5 @@
 /**
- * A request to `/clusters/NAME/…`, read from its raw line: which cluster, and what Kubernetes would take it
+ * A request to `/clusters/NAME/…` or `/return/clusters/NAME/…`, read from its raw line: which cluster, and what Kubernetes would take it
  * for. Everything here is attacker-controlled; what comes out can be read one way only.
  */
 import type { IncomingMessage } from 'node:http'
@@ -17,9 +17,14 @@ import type { Refusal } from '../../shared/reasons.ts'
 import { upgradeProtocol } from '../../shared/upgrade.ts'
 import { announcesBody } from './body.ts'
 
-/** Prefix of every cluster's path. */
-export const CLUSTERS_PREFIX = '/clusters/'
-const CLUSTER_TARGET = /^\/clusters\/([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(\/[^]*|\?[^]*)?$/
+/**
+ * Prefix of every cluster's path. Before it may stand `/return`: whoever cannot send a header (kubectl) says by the address that a held
+ * request is to come back at once, as `Nestgate-Approval: return` does.
+ */
+const CLUSTERS_PREFIX = '/clusters/'
+const RETURN_PREFIX = `/return${CLUSTERS_PREFIX}`
+const CLUSTER_TARGET =
+  /^(?:\/return)?\/clusters\/([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(\/[^]*|\?[^]*)?$/
 
 /** `/api/v1/watch/…` is the verb watch for any method; only these promise to change nothing (RFC 9110, section 9.2.1). */
 const READ_METHODS: ReadonlySet<string> = new Set(['GET', 'HEAD'])
@@ -37,6 +42,16 @@ export interface ParsedRequest {
   readonly longRunning: boolean
   /** Set for a protocol upgrade. */
   readonly protocol: string | undefined
+}
+
+/** Whether a raw request target is for a cluster, whether or not there is one of that name. */
+export function isClusterTarget(url: string | undefined): boolean {
+  return url?.startsWith(CLUSTERS_PREFIX) === true || isReturnTarget(url)
+}
+
+/** Whether the address says that the client comes back rather than waits. */
+export function isReturnTarget(url: string | undefined): boolean {
+  return url?.startsWith(RETURN_PREFIX) === true
 }
 
 /** The cluster named in a raw request target, and the rest of it; undefined where there is none. */

@@ -4,7 +4,9 @@
  */
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { ApprovalRecord, IntentEntry } from '../ledger/entry.ts'
+import type { RequestCredential } from '../credentials/credential.ts'
 import { answerRefusal } from './client.ts'
+import { credentialOf } from './credential.ts'
 import type { Exchange } from './exchange.ts'
 import { forwardRequest, forwardUpgrade } from './forward.ts'
 import type { ForwardOutcome, NotAnswered, Outgoing } from './forward.ts'
@@ -12,7 +14,6 @@ import { upstreamHeaders } from './headers.ts'
 import { intentOf } from './intent.ts'
 import { recordOutcome } from './record.ts'
 import type { RecordDeps } from './record.ts'
-import { userOf } from './requester.ts'
 import { answerReview } from './self-review.ts'
 import type { ReviewDeps } from './self-review.ts'
 
@@ -34,8 +35,22 @@ export async function perform(
   exchange: Exchange,
   grant?: Grant,
 ): Promise<ForwardOutcome> {
-  const outgoing = await outgoingOf(exchange, grant)
-  const evidence = deps.store.append([performedIntent(exchange, grant)])
+  const credential = await credentialOf(exchange, grant?.record.approvers ?? [])
+  try {
+    return await performWith(deps, exchange, credential, grant)
+  } finally {
+    credential.over()
+  }
+}
+
+async function performWith(
+  deps: PerformDeps,
+  exchange: Exchange,
+  credential: RequestCredential,
+  grant: Grant | undefined,
+): Promise<ForwardOutcome> {
+  const outgoing = outgoingOf(exchange, credential, grant)
+  const evidence = deps.store.append([performedIntent(exchange, credential, grant)])
   // whoever needs the intent awaits it below; until then its failure must not count as nobody's
   evidence.catch(() => undefined)
   if (!exchange.parsed.read) {
@@ -60,27 +75,36 @@ export function fateOf({ status, reason }: ForwardOutcome): 'SUCCEEDED' | 'FAILE
   return status < 400 ? 'SUCCEEDED' : 'FAILED'
 }
 
-async function outgoingOf(exchange: Exchange, grant: Grant | undefined): Promise<Outgoing> {
+function outgoingOf(
+  exchange: Exchange,
+  credential: RequestCredential,
+  grant: Grant | undefined,
+): Outgoing {
   const { requestId, parsed, body } = exchange
   return {
     requestId,
     method: parsed.method,
     path: parsed.query === '' ? parsed.path : `${parsed.path}?${parsed.query}`,
-    headers: await upstreamHeaders(exchange),
+    headers: upstreamHeaders(exchange, credential.headers),
+    answered: credential.over,
     body: body.bytes,
     longRunning: parsed.longRunning,
     ...(grant === undefined ? {} : { warnings: grant.warnings, revoked: grant.revoked }),
   }
 }
 
-function performedIntent(exchange: Exchange, grant: Grant | undefined): IntentEntry {
+function performedIntent(
+  exchange: Exchange,
+  { user }: RequestCredential,
+  grant: Grant | undefined,
+): IntentEntry {
   const { grantGroups } = exchange.decision.obligations
   return {
     ...intentOf(exchange),
     ...(grant === undefined ? {} : { approval: grant.record }),
     credential: {
-      mode: 'impersonation',
-      user: userOf(exchange.requester),
+      mode: exchange.cluster.credential.mode,
+      user,
       ...(grantGroups.length === 0 ? {} : { groups: grantGroups }),
     },
   }

@@ -10,8 +10,8 @@ import type { Facts, ProcessFacts } from '../../shared/policy/facts.ts'
 import { isRefusal } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import type { DigestInput } from '../approvals/digest.ts'
-import { impersonationHeaders, subjectHeaders, userName } from '../credentials/impersonation.ts'
-import type { IdentityHeaders } from '../credentials/impersonation.ts'
+import { userName } from '../credentials/actor.ts'
+import type { Actor } from '../credentials/actor.ts'
 import type { DirectClients } from '../identity/direct.ts'
 import { PROCESS_LEVEL } from '../identity/naming.ts'
 import type { Names, Naming } from '../identity/naming.ts'
@@ -77,7 +77,7 @@ export function requesterNames({ agent, subject }: Requester): readonly string[]
   ]
 }
 
-/** The Kubernetes user that acts upstream. */
+/** The name under which whoever asks stands in the ledger: the pod's service account, or the subject. */
 export function userOf({ agent, subject }: Requester): string {
   return agent === undefined ? subject.name : userName(agent.pod)
 }
@@ -141,14 +141,9 @@ export function digestIdentity({ agent, subject }: Requester): DigestInput['iden
   }
 }
 
-/** Headers that make a request act as whoever asks, with the groups that policy grants beside its own. */
-export function identityHeaders(
-  requester: Requester,
-  grantGroups: readonly string[],
-  requestId: string,
-): IdentityHeaders {
-  const { agent, subject } = requester
-  return agent === undefined
-    ? subjectHeaders(subject, grantGroups, requestId)
-    : impersonationHeaders(agent.pod, requestId, grantGroups)
+/** Who acts upstream. */
+export function actorOf({ agent, subject }: Requester): Actor {
+  if (agent === undefined) return { kind: 'subject', name: subject.name }
+  const { namespace, serviceAccount } = agent.pod
+  return { kind: 'serviceAccount', namespace, serviceAccount }
 }

@@ -1,7 +1,7 @@
 /** Clients that call the broker themselves, with their own OIDC token; and the tokens that agents send along with a request. */
 import type { IncomingHttpHeaders } from 'node:http'
 import { bearerToken, countHeader, SUBJECT_TOKEN_HEADER } from '../../shared/headers.ts'
-import { refuse } from '../../shared/reasons.ts'
+import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import type { OidcIssuers, VerifiedSubject } from './oidc.ts'
 
@@ -38,7 +38,11 @@ export function createDirectClients(oidc: OidcIssuers): DirectClients {
       const token = headers[SUBJECT_TOKEN_HEADER]
       if (typeof token !== 'string' || countHeader(rawHeaders, SUBJECT_TOKEN_HEADER) !== 1)
         return refuse('header_invalid', 'there is more than one subject token')
-      return oidc.verify(token)
+      const subject = await oidc.verify(token)
+      // or an agent would look for the fault in its sidecar's token
+      return isRefusal(subject) && subject.refused === 'credentials_invalid'
+        ? refuse('credentials_invalid', 'the token that the agent sent along')
+        : subject
     },
   }
 }

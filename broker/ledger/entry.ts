@@ -8,6 +8,7 @@ import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
 import type { RequestInfo } from '../../shared/kubernetes/request-info.ts'
 import type { Decision } from '../../shared/policy/decision.ts'
 import type { Reason } from '../../shared/reasons.ts'
+import type { CredentialMode } from '../credentials/credential.ts'
 
 /** A serialised entry may not be longer: the bundle format of C2SP tlog-tiles has 16-bit lengths. */
 export const MAX_ENTRY_BYTES = 65_535
@@ -46,8 +47,10 @@ export type DecisionRecord = Pick<
 /** What a request was approved by. */
 export interface ApprovalRecord {
   readonly id: string
-  /** Who approved, the last one first; empty for break-glass. */
+  /** Who approved last; empty for break-glass. */
   readonly reviewer: string
+  /** All who approved, the last one first. Missing in entries before version 0.4. */
+  readonly approvers?: readonly string[]
   readonly reason: string
   /** Set for a request that went ahead without approval; somebody must look at it afterwards. */
   readonly breakGlass?: true
@@ -88,7 +91,8 @@ export interface IntentEntry {
   readonly approval?: ApprovalRecord
   /** What acts upstream; absent when nothing was forwarded. */
   readonly credential?: {
-    readonly mode: 'impersonation'
+    readonly mode: CredentialMode
+    /** As the cluster's own audit log names it. */
     readonly user: string
     /** Groups that policy granted. */
     readonly groups?: readonly string[]
@@ -153,6 +157,10 @@ export interface SystemEntry {
     | 'cluster_changed'
     | 'cluster_removed'
     | 'approval_preview'
+    | 'credential_refused'
+    | 'issuer_key_made'
+    | 'issuer_key_replaced'
+    | 'cluster_checked'
   readonly actor: string
   readonly detail: Readonly<Record<string, string | number>>
 }

@@ -98,6 +98,41 @@ describe('nestgate clusters', () => {
     expect(JSON.stringify(stored)).not.to.include('the-brokers-own-token')
   })
 
+  it('registers a cluster of either mode, as nestgate connect says', async () => {
+    const [server = '', url = '', ca = '', file = ''] = given()
+    const place = [server, url, ca, file]
+    const hash = 'ab'.repeat(32)
+    const issuer = await cli('root', 'add', 'new', ...place, '--authorizer-sha256', hash)
+    expect([issuer.code, issuer.err]).to.deep.equal([0, ''])
+    const renewed = ['--refresh', 'nestgate-system/nestgate-broker', '--bound-namespaces', 'a', 'b']
+    const old = await cli('root', 'add', 'old', ...given(), ...renewed, '--bound-users', 'ci:x')
+    expect([old.code, old.err]).to.deep.equal([0, ''])
+    const clusters = (await api.store.clusters()) as readonly { readonly name: string }[]
+    const stored = new Map(clusters.map((cluster) => [cluster.name, cluster]))
+    expect(stored.get('new')).to.deep.include({
+      credential: { issuer: { authorizerTokenSha256: hash } },
+    })
+    expect(stored.get('old')).to.deep.include({
+      credential: {
+        tokenFile: 'token',
+        refresh: { namespace: 'nestgate-system', serviceAccount: 'nestgate-broker' },
+      },
+      bound: { namespaces: ['a', 'b'], users: ['ci:x'] },
+    })
+    for (const wrong of [
+      ['--refresh', 'nestgate-broker', '--token-name', 'token'],
+      ['--refresh', 'a/b/c', '--token-name', 'token'],
+      ['--refresh', 'a/b'],
+      ['--cert-name', 'c'],
+      ['--authorizer-sha256', hash, '--token-name', 'token'],
+      [],
+    ])
+      expect(await cli('root', 'add', 'far', ...place, ...wrong)).to.include({ code: 2, out: '' })
+    expect((await cli('root', 'list')).out).to.match(/new +\w+ +api/)
+    const short = await cli('root', 'add', 'far', ...place, '--authorizer-sha256', 'ab')
+    expect(short.err).to.include('body_invalid')
+  })
+
   it('is for admins', async () => {
     for (const person of ['alice', 'carol']) {
       const { code, err } = await cli(person, 'add', 'far', ...given())

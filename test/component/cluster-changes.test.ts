@@ -15,8 +15,8 @@ import type { Clusters, ClusterStatus } from '../../broker/clusters/registry.ts'
 import type { ClusterSettings } from '../../broker/clusters/settings.ts'
 import { clusterJson } from '../../broker/credentials/cluster-json.ts'
 import type { ClusterAnswer } from '../../broker/credentials/cluster-json.ts'
-import { createLog } from '../../shared/log.ts'
 import { requestUpgrade } from '../../shared/upgrade.ts'
+import { connectionDeps } from '../support/connections.ts'
 import { makeCertificates } from '../support/certificates.ts'
 import type { Certificates } from '../support/certificates.ts'
 import { startUpstream } from '../support/upstream.ts'
@@ -25,7 +25,6 @@ import type { Upstream } from '../support/upstream.ts'
 const LOOK_AGAIN_MS = 20
 
 describe('a cluster that changes', () => {
-  const log = createLog('test', 'silent')
   let upstream: Upstream
   let other: Upstream
   let dir: string
@@ -43,7 +42,7 @@ describe('a cluster that changes', () => {
   beforeEach(() => {
     dir = mkdtempSync(join(tmpdir(), 'nestgate-changes-'))
     copyFileSync(upstream.caFile, join(dir, 'ca.crt'))
-    clusters = createClusters({ log, now: Date.now, lookAgainMs: LOOK_AGAIN_MS })
+    clusters = createClusters({ ...connectionDeps(), lookAgainMs: LOOK_AGAIN_MS })
   })
   afterEach(async () => {
     await clusters.close()

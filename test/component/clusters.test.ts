@@ -12,14 +12,13 @@ import type { Clusters } from '../../broker/clusters/registry.ts'
 import { placed, registeredSchema } from '../../broker/clusters/settings.ts'
 import type { ClusterSettings } from '../../broker/clusters/settings.ts'
 import { clusterJson } from '../../broker/credentials/cluster-json.ts'
-import { createLog } from '../../shared/log.ts'
 import { isRefusal } from '../../shared/reasons.ts'
+import { connectionDeps } from '../support/connections.ts'
 import { makeCertificates } from '../support/certificates.ts'
 import { startUpstream } from '../support/upstream.ts'
 import type { Upstream } from '../support/upstream.ts'
 
 describe('the registered clusters', () => {
-  const log = createLog('test', 'silent')
   let good: Upstream
   let other: Upstream
   /** Takes connections and never says a word. */
@@ -43,7 +42,7 @@ describe('the registered clusters', () => {
 
   beforeEach(() => {
     dir = mkdtempSync(join(tmpdir(), 'nestgate-clusters-'))
-    clusters = createClusters({ log, now: Date.now })
+    clusters = createClusters({ ...connectionDeps() })
   })
 
   afterEach(async () => {
@@ -147,7 +146,7 @@ describe('the registered clusters', () => {
     }
     copyFileSync(other.caFile, files.caFile)
     put(makeCertificates({ hosts: ['one'] }))
-    const quick = createClusters({ log, now: Date.now, lookAgainMs: 20 })
+    const quick = createClusters({ ...connectionDeps(), lookAgainMs: 20 })
     const { caFile, certFile, keyFile } = files
     await quick.put(settings('one', good, { caFile, credential: { certFile, keyFile } }), 'file')
     const seen = new Set([usable(quick, 'one')])

@@ -20,6 +20,7 @@ import { readRequestInfo } from '../../shared/kubernetes/request-info.ts'
 import type { RequestInfo } from '../../shared/kubernetes/request-info.ts'
 import { createLog } from '../../shared/log.ts'
 import { isRefusal } from '../../shared/reasons.ts'
+import { connectionDeps } from '../support/connections.ts'
 import { startUpstream } from '../support/upstream.ts'
 import type { Upstream } from '../support/upstream.ts'
 
@@ -75,7 +76,7 @@ describe('what clusters serve', () => {
         ...{ name: 'main', server: url, caFile, credential: { tokenFile } },
         serviceAccountTokens: { verify: 'tokenReview' },
       },
-      () => time,
+      connectionDeps(() => time),
     )
     kinds = createKinds({ log, now: () => time })
   })

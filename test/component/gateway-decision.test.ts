@@ -106,8 +106,10 @@ describe('the decision on the way of a request', () => {
     path: string,
     headers: Record<string, string>,
     body?: string,
+    prefix = '',
   ): Promise<Reply> {
-    const answer = await request(`https://127.0.0.1:${server.port}/clusters/test${path}`, {
+    const address = `https://127.0.0.1:${server.port}${prefix}/clusters/test${path}`
+    const answer = await request(address, {
       method: method as 'GET',
       dispatcher: client,
       headers: body === undefined ? headers : { 'content-type': 'application/json', ...headers },
@@ -534,6 +536,29 @@ describe('the decision on the way of a request', () => {
     it('may ask to be told at once', async () => {
       const answer = await ci('DELETE', `${N}/pods/p`, { 'nestgate-approval': 'return' })
       expect(answer.text).to.include('approval_pending')
+    })
+
+    it('may ask for it by the address', async () => {
+      const jwt = await mintRunnerToken(issuer, { sub: 'repo:shop' })
+      const own = { authorization: `Bearer ${jwt}` }
+      const back = (): Promise<Reply> =>
+        send('DELETE', `${N}/pods/p?gracePeriodSeconds=5`, own, undefined, '/return')
+      expect((await back()).text).to.include('approval_pending')
+      const [ticket] = await server.approvals.list({ states: ['PENDING'] }, 10)
+      expect((await back()).text).to.include(ticket?.id)
+      expect(ticket).to.include({ path: `${N}/pods/p` })
+      await approve(ticket!.id)
+      expect((await back()).status).to.equal(200)
+      expect(effects().map(({ url }) => url)).to.deep.equal([`${N}/pods/p?gracePeriodSeconds=5`])
+      // what is not held is not changed by it, and the address is no way around policy
+      const read = await send('GET', `${N}/pods/p`, own, undefined, '/return')
+      expect(read.status).to.equal(200)
+      const denied = await send('PATCH', `${N}/pods/p`, own, '{}', '/return')
+      expect([denied.status, effects().length]).to.deep.equal([403, 1])
+      for (const prefix of ['/return/return', '/Return', '/return/', '//return']) {
+        const other = await send('DELETE', `${N}/pods/p`, own, undefined, prefix)
+        expect([prefix, other.status]).to.deep.equal([prefix, 404])
+      }
     })
 
     it('cannot claim a ticket by naming it, nor speak as an agent', async () => {

@@ -273,6 +273,30 @@ describe('the gateway', () => {
       })
     })
 
+    for (const [what, body, bound] of [
+      ['is in the body', { metadata: { name: 'one' } }, 'one'],
+      [
+        'the API server makes, as admission is asked about it',
+        { metadata: { generateName: 'some-' } },
+        '*',
+      ],
+      ['is in a body that is not read', undefined, '*'],
+    ] as const)
+      it(`binds a creation whose name ${what}`, async () => {
+        const headers =
+          body === undefined ? { 'content-type': 'application/vnd.kubernetes.protobuf' } : {}
+        await call(
+          'POST',
+          `${N}/configmaps`,
+          headers,
+          body === undefined ? 'k8s\0' : JSON.stringify(body),
+        )
+        const { headers: sent } = upstream.seen.at(-1) ?? { headers: {} }
+        expect(sent).to.include({
+          'impersonate-extra-nestgate.dev%2fbind': `CREATE /configmaps/ agents/${bound}`,
+        })
+      })
+
     it('passes on nothing by which a client claims to be somebody', async () => {
       const forged = {
         'Impersonate-User': 'admin',
@@ -309,6 +333,7 @@ describe('the gateway', () => {
           .toSorted(),
       ).to.deep.equal([
         'audit-id',
+        'impersonate-extra-nestgate.dev%2fprocess',
         'impersonate-extra-nestgate.dev%2frequest-id',
         'impersonate-user',
       ])
@@ -674,7 +699,12 @@ describe('the gateway', () => {
       const intent = (await entries('intent'))
         .map(({ entry }) => entry)
         .findLast((entry) => entry['requestId'] === id)
-      expect(intent?.['approval']).to.deep.equal({ id, reviewer: 'alice', reason: 'fine' })
+      expect(intent?.['approval']).to.deep.equal({
+        id,
+        reviewer: 'alice',
+        approvers: ['alice'],
+        reason: 'fine',
+      })
       expect((await again(id)).text).to.contain('approval_spent')
       expect(effects()).to.have.length(1)
       expect(await store.approval(id)).to.include({ state: 'SUCCEEDED' })

@@ -10,6 +10,7 @@ import {
 import { createContainers } from '../../broker/identity/containers.ts'
 import { createSidecars } from '../../broker/identity/sidecars.ts'
 import type { MessageHeaders, Sidecars } from '../../broker/identity/sidecars.ts'
+import { connectionDeps } from '../support/connections.ts'
 import { SILENT } from '../support/sqlite-store.ts'
 import { makeSidecarKey, TAG } from '../support/sidecar-keys.ts'
 import { POD, podWith, startUpstream } from '../support/upstream.ts'
@@ -39,7 +40,7 @@ describe('identity of sidecars', () => {
         credential: { tokenFile: upstream.tokenFile },
         serviceAccountTokens: { verify: 'tokenReview' },
       },
-      now,
+      connectionDeps(now),
     )
   })
 

@@ -12,10 +12,12 @@ import type { Preview } from '../../broker/approvals/preview.ts'
 import { MAX_PREVIEW_BYTES } from '../../broker/approvals/preview-text.ts'
 import { createTargets } from '../../broker/approvals/target.ts'
 import type { Sight } from '../../broker/approvals/target.ts'
+import { callOf } from '../../broker/credentials/api-call.ts'
 import { openConnection } from '../../broker/credentials/connection.ts'
 import type { ClusterConnection } from '../../broker/credentials/connection.ts'
 import { isRequestId } from '../../shared/request-id.ts'
 import { isRefusal } from '../../shared/reasons.ts'
+import { connectionDeps } from '../support/connections.ts'
 import { actAs, callerRequest } from '../support/caller-requests.ts'
 import type { Line } from '../support/caller-requests.ts'
 import { startUpstream } from '../support/upstream.ts'
@@ -49,7 +51,7 @@ describe('what a held request would do', () => {
         credential: { tokenFile },
         serviceAccountTokens: { verify: 'tokenReview' },
       },
-      now,
+      connectionDeps(now),
     )
   })
   afterEach(() => connection.close())
@@ -130,7 +132,13 @@ describe('what a held request would do', () => {
 
   it('never goes out without an identity', async () => {
     serve({})
-    const nobody = callerRequest(connection, () => Promise.resolve({}), patch)
+    const made = (requestId: string, { method, path }: { method: string; path: string }) =>
+      connection.credential.make({
+        requestId,
+        actor: { kind: 'subject', name: '' },
+        ...{ grantGroups: [], process: undefined, approvers: [], call: callOf(method, path) },
+      })
+    const nobody = callerRequest(connection, made, patch)
     let fault: unknown
     await targets.snapshot(nobody).catch((error: unknown) => (fault = error))
     expect(fault).to.have.property('code', 'identity_empty')

@@ -5,6 +5,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { createApi } from '../../broker/api/api.ts'
 import type { SidecarAuthenticator } from '../../broker/api/sidecar-routes.ts'
+import { createTickets } from '../../broker/credentials/tickets.ts'
 import { createApprovals } from '../../broker/approvals/approvals.ts'
 import type { Approvals } from '../../broker/approvals/approvals.ts'
 import type { DirectClients } from '../../broker/identity/direct.ts'
@@ -18,6 +19,7 @@ import type { Role } from '../../broker/identity/roles.ts'
 import type { Store } from '../../broker/store/store.ts'
 import { bearerToken } from '../../shared/headers.ts'
 import { refuse } from '../../shared/reasons.ts'
+import { connectionDeps } from './connections.ts'
 import { newFile, open, SILENT } from './sqlite-store.ts'
 
 export interface ApiServer {
@@ -95,12 +97,19 @@ export async function startApi(
   const policy = {
     status: () => ({ ...NO_POLICY, ...inForce }),
   }
-  const clusters = createClusters({ log: SILENT, now: Date.now })
+  const credentials = {
+    tickets: createTickets(Date.now),
+    issuer: undefined,
+    onRefused: () => undefined,
+    close: () => undefined,
+  }
+  const clusters = createClusters({ ...connectionDeps() })
   for (const settings of fixed) await clusters.put(settings, 'file')
   const api = createApi({
     policy,
     clusters,
     clusterSecretsDir,
+    credentials,
     approvals,
     store: wrap(store),
     people,

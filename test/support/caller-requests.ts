@@ -1,5 +1,5 @@
 /** Held requests as the gateway hands them to approvals, made from a request line. */
-import type { CallerIdentity, CallerRequest } from '../../broker/approvals/as-caller.ts'
+import type { CallerCredential, CallerRequest } from '../../broker/approvals/as-caller.ts'
 import type { RequestAttributes, RequestParameters } from '../../shared/kubernetes/attributes.ts'
 import { parseTarget } from '../../shared/kubernetes/path.ts'
 import { isConnect, readRequestInfo } from '../../shared/kubernetes/request-info.ts'
@@ -37,13 +37,13 @@ export function attributesOf({ method, url, body, parameters }: Line): RequestAt
 /** The whole request. */
 export function callerRequest(
   connection: CallerRequest['connection'],
-  identity: CallerIdentity,
+  credential: CallerCredential,
   line: Line,
 ): CallerRequest {
   const { method, url, body = '', contentType } = line
   return {
     connection,
-    identity,
+    credential,
     method,
     query: url.split('?')[1] ?? '',
     contentType: contentType ?? (body === '' ? '' : 'application/json'),
@@ -53,6 +53,11 @@ export function callerRequest(
 }
 
 /** Impersonation of a service account, as the gateway does it. */
-export function actAs(user: string): CallerIdentity {
-  return (requestId) => Promise.resolve({ 'impersonate-user': user, 'audit-id': requestId })
+export function actAs(user: string): CallerCredential {
+  return (requestId) =>
+    Promise.resolve({
+      headers: { 'impersonate-user': user, 'audit-id': requestId },
+      user,
+      over: () => undefined,
+    })
 }

@@ -10,6 +10,7 @@ import type { Approvals } from '../../broker/approvals/approvals.ts'
 import { createPreviews } from '../../broker/approvals/preview.ts'
 import { createTargets } from '../../broker/approvals/target.ts'
 import { openConnection } from '../../broker/credentials/connection.ts'
+import { createTickets } from '../../broker/credentials/tickets.ts'
 import { createKinds } from '../../broker/discovery/kinds.ts'
 import { createBodies, MAX_BODIES_BYTES } from '../../broker/gateway/body.ts'
 import { createRunning } from '../../broker/gateway/running.ts'
@@ -78,7 +79,7 @@ export async function startGateway(options: {
       credential: { tokenFile: upstream.tokenFile },
       serviceAccountTokens: { verify: 'jwks', issuer: upstream.issuer },
     },
-    now,
+    { tickets: createTickets(now), log, now },
   )
   const store = await openSqliteStore({ file: join(dir, 'nestgate.db'), log, now })
   const gate: Gate = { hold: undefined, fail: false }

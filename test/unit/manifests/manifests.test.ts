@@ -27,18 +27,24 @@ interface KubernetesObject {
         readonly enableServiceLinks: boolean
         readonly securityContext: object
         readonly containers: readonly Container[]
+        readonly volumes: readonly Readonly<Record<string, unknown>>[]
       }
     }
   }
 }
 
+const OF_KUBECTL = { version: '1.1' } as const
+
 function objectsBelow(folder: string): readonly KubernetesObject[] {
-  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    .filter(
-      (name) => name.endsWith('.yaml') && !name.includes('config/') && !name.startsWith('tls'),
-    )
-    .flatMap((name) => parseAllDocuments(readFileSync(join(folder, name), 'utf8')))
-    .map((document) => document.toJS() as KubernetesObject)
+  return (
+    readdirSync(folder, { recursive: true, encoding: 'utf8' })
+      .filter(
+        (name) => name.endsWith('.yaml') && !name.includes('config/') && !name.startsWith('tls'),
+      )
+      // octal numbers as kubectl reads them
+      .flatMap((name) => parseAllDocuments(readFileSync(join(folder, name), 'utf8'), OF_KUBECTL))
+      .map((document) => document.toJS() as KubernetesObject)
+  )
 }
 
 const base = objectsBelow(join(MANIFESTS, 'base'))
@@ -82,7 +88,12 @@ describe('the manifests', () => {
         'nestgate-broker',
         {
           apiGroups: ['authentication.k8s.io'],
-          resources: ['userextras/nestgate.dev/request-id'],
+          resources: [
+            'userextras/nestgate.dev/request-id',
+            'userextras/nestgate.dev/process',
+            'userextras/nestgate.dev/approver',
+            'userextras/nestgate.dev/bind',
+          ],
           verbs: ['impersonate'],
         },
       ],
@@ -131,6 +142,15 @@ describe('the manifests', () => {
       }
     })
   }
+
+  it('let nobody but the process’s own user and group read keys and tokens', () => {
+    const secrets = workloads
+      .flatMap(({ spec }) => spec?.template?.spec.volumes ?? [])
+      .map(({ secret, projected }) => secret ?? projected)
+      .filter((source) => source !== undefined)
+    expect(secrets).to.have.lengthOf(4)
+    for (const source of secrets) expect(source).to.have.property('defaultMode', 0o440)
+  })
 
   it('let no pod of a labelled namespace past a webhook that does not answer', () => {
     const configuration = base.find(({ kind }) => kind === 'MutatingWebhookConfiguration')

@@ -1,0 +1,215 @@
+/**
+ * The keys that our tokens are signed with: P-256, each in a file of its own, mode 0600, in a folder that only the broker
+ * has. A new key is published before it signs, and the old one stays published until no token of it is left anywhere, so
+ * that a rotation refuses nobody. Where the keys are is behind {@link SigningKeys}: a key service needs only another maker of it.
+ */
+import { createPrivateKey, createPublicKey, generateKeyPair, sign } from 'node:crypto'
+import type { KeyObject } from 'node:crypto'
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { calculateJwkThumbprint, exportJWK } from 'jose'
+import type { JWK } from 'jose'
+import { codeOf, Fault, messageOf } from '../../shared/errors.ts'
+import type { Logger } from '../../shared/log.ts'
+
+/** A key that signs. */
+export interface SigningKey {
+  /** RFC 7638 thumbprint of the public key. */
+  readonly kid: string
+  /** ES256 over the bytes: r and s, 32 bytes each (RFC 7518, 3.4). */
+  sign(bytes: Uint8Array): Promise<Uint8Array>
+}
+
+/** See the head of the file. */
+export interface SigningKeys {
+  /** The key that signs now. */
+  current(): SigningKey
+  /** The public keys whose tokens are good, the newest first: a JWK set (RFC 7517, 5). */
+  published(): { readonly keys: readonly JWK[] }
+  /**
+   * A new key signs from now on, and all others are gone for good: for a key that somebody else may have. An API server
+   * that knows the others still takes them until it sees a token of the new one.
+   *
+   * @returns the id of the new key
+   */
+  replace(): Promise<string>
+  close(): void
+}
+
+/** How long a key is published before it signs, and after its successor signs, in milliseconds: above what caches of key sets keep. */
+export const OVERLAP_MS = 3_600_000
+/** How often the keys' age is looked at, in milliseconds. */
+const LOOK_MS = 60_000
+const DAY_MS = 86_400_000
+/** Life of a signing key, in days, unless the configuration says otherwise. */
+export const DEFAULT_ROTATE_DAYS = 30
+const FILE = /^([0-9]{13})\.pem$/
+const KEY_MODE = 0o600
+const FOLDER_MODE = 0o700
+/** Permissions of others than the owner. */
+const NOT_OWNER = 0o077
+
+interface StoredKey extends SigningKey {
+  readonly createdMs: number
+  readonly file: string
+  readonly jwk: JWK
+}
+
+/** Where the keys are, and how long one signs. */
+export interface SigningKeysOptions {
+  readonly dir: string
+  readonly rotateAfterDays: number
+}
+
+/**
+ * Reads the keys, makes the first one, and rotates them as they age.
+ *
+ * @param deps - `now` in milliseconds since the epoch; `onRotated` is told of each key that begins
+ * @returns rejects when the folder cannot be used, or others than its owner may read a key
+ */
+export async function openSigningKeys(
+  options: SigningKeysOptions,
+  deps: {
+    readonly log: Logger
+    readonly now: () => number
+    readonly onRotated?: (kid: string) => void
+  },
+): Promise<SigningKeys> {
+  const files = new KeyFiles(options, deps)
+  await files.open()
+  return files
+}
+
+class KeyFiles implements SigningKeys {
+  readonly #dir: string
+  readonly #rotateMs: number
+  readonly #deps: Parameters<typeof openSigningKeys>[1]
+  /** The newest first. */
+  #keys: readonly StoredKey[] = []
+  #timer: NodeJS.Timeout | undefined
+  /** Changes of the folder, one after the other. */
+  #work: Promise<unknown> = Promise.resolve()
+
+  constructor(
+    { dir, rotateAfterDays }: SigningKeysOptions,
+    deps: Parameters<typeof openSigningKeys>[1],
+  ) {
+    this.#dir = dir
+    this.#rotateMs = rotateAfterDays * DAY_MS
+    this.#deps = deps
+  }
+
+  async open(): Promise<void> {
+    await mkdir(this.#dir, { recursive: true, mode: FOLDER_MODE })
+    const names = (await readdir(this.#dir)).filter((name) => FILE.test(name))
+    const read = await Promise.all(names.map((name) => readKey(this.#dir, name)))
+    this.#keys = read.sort((a, b) => b.createdMs - a.createdMs)
+    await this.#rotate()
+    this.#timer = setInterval(() => {
+      this.#rotate().catch((error: unknown) => {
+        this.#deps.log.error({ error: messageOf(error) }, 'signing keys could not be rotated')
+      })
+    }, LOOK_MS)
+    this.#timer.unref()
+  }
+
+  current(): SigningKey {
+    const nowMs = this.#deps.now()
+    // the newest that has been published for long enough; of keys that are all new, the first
+    const ready = this.#keys.find(({ createdMs }) => createdMs + OVERLAP_MS <= nowMs)
+    const key = ready ?? this.#keys.at(-1)
+    if (key === undefined) throw new Fault('identity_empty', 'there is no key to sign with')
+    return key
+  }
+
+  published(): { readonly keys: readonly JWK[] } {
+    return { keys: this.#keys.map(({ jwk }) => jwk) }
+  }
+
+  replace(): Promise<string> {
+    return this.#alone(async () => {
+      const key = await this.#make()
+      const old = this.#keys
+      this.#keys = [key]
+      await this.#forget(old)
+      return key.kid
+    })
+  }
+
+  close(): void {
+    clearInterval(this.#timer)
+  }
+
+  #rotate(): Promise<void> {
+    return this.#alone(async () => {
+      const nowMs = this.#deps.now()
+      const [newest] = this.#keys
+      if (newest === undefined || newest.createdMs + this.#rotateMs <= nowMs)
+        this.#keys = [await this.#make(), ...this.#keys]
+      // one is over when its successor has signed for as long as that was published before
+      const signs = this.#keys.findIndex(({ createdMs }) => createdMs + 2 * OVERLAP_MS <= nowMs)
+      if (signs === -1) return
+      const over = this.#keys.slice(signs + 1)
+      this.#keys = this.#keys.slice(0, signs + 1)
+      await this.#forget(over)
+    })
+  }
+
+  async #make(): Promise<StoredKey> {
+    const { privateKey } = await promisify(generateKeyPair)('ec', { namedCurve: 'P-256' })
+    const newest = this.#keys[0]?.createdMs ?? 0
+    const createdMs = Math.max(this.#deps.now(), newest + 1)
+    const name = `${String(createdMs).padStart(13, '0')}.pem`
+    const pem = privateKey.export({ type: 'pkcs8', format: 'pem' })
+    // whole or not at all: a broker that ends meanwhile must find no half of a key
+    await writeFile(join(this.#dir, `${name}.new`), pem, { mode: KEY_MODE })
+    await rename(join(this.#dir, `${name}.new`), join(this.#dir, name))
+    const key = await storedKey(privateKey, createdMs, name)
+    this.#deps.log.info({ kid: key.kid }, 'a new signing key was made')
+    this.#deps.onRotated?.(key.kid)
+    return key
+  }
+
+  async #forget(keys: readonly StoredKey[]): Promise<void> {
+    for (const { file, kid } of keys) {
+      await rm(join(this.#dir, file), { force: true })
+      this.#deps.log.info({ kid }, 'a signing key is gone')
+    }
+  }
+
+  #alone<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#work.then(work, work)
+    this.#work = done.catch(() => undefined)
+    return done
+  }
+}
+
+async function readKey(dir: string, file: string): Promise<StoredKey> {
+  const path = join(dir, file)
+  const { mode } = await stat(path)
+  if ((mode & NOT_OWNER) !== 0)
+    throw new Fault(
+      'config_invalid',
+      `${path}: others than its owner may use it; its mode must be 0600`,
+    )
+  const pem = await readFile(path, 'utf8')
+  try {
+    const key = createPrivateKey(pem)
+    if (key.asymmetricKeyDetails?.namedCurve !== 'prime256v1') throw new Error('not a P-256 key')
+    return await storedKey(key, Number(FILE.exec(file)?.[1]), file)
+  } catch (error) {
+    // a message of the key's own parser could repeat what it read
+    throw new Fault('config_invalid', `${path}: not a P-256 key (${codeOf(error) ?? 'unreadable'})`)
+  }
+}
+
+async function storedKey(key: KeyObject, createdMs: number, file: string): Promise<StoredKey> {
+  const jwk = await exportJWK(createPublicKey(key))
+  const kid = await calculateJwkThumbprint(jwk)
+  const signed = { key, dsaEncoding: 'ieee-p1363' } as const
+  return {
+    ...{ kid, createdMs, file, jwk: { ...jwk, kid, alg: 'ES256', use: 'sig' } },
+    sign: (bytes) => Promise.resolve(sign('sha256', bytes, signed)),
+  }
+}

@@ -1,0 +1,57 @@
+/** The credential of a request on its way: made of who asks, what was decided, who approved, and the call itself. */
+import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
+import { ANY_NAME, apiCall, callOf } from '../credentials/api-call.ts'
+import type { ApiCall } from '../credentials/api-call.ts'
+import type { RequestCredential } from '../credentials/credential.ts'
+import type { Exchange } from './exchange.ts'
+import { actorOf } from './requester.ts'
+
+/** The credential of the request itself. @param approvers - empty where nobody had to approve */
+export function credentialOf(
+  exchange: Exchange,
+  approvers: readonly string[],
+): Promise<RequestCredential> {
+  const { requestId, client, parsed, attributes } = exchange
+  const call = apiCall({
+    info: parsed.info,
+    segments: parsed.target.segments,
+    contentType: client.request.headers['content-type'] ?? '',
+    objectName: objectName(attributes),
+  })
+  return make(exchange, requestId, call, approvers)
+}
+
+/** Name of the object, as far as it is known before the API server has it. */
+function objectName({ info, objectName: name, parameters, body }: RequestAttributes): string {
+  if (name !== '' || info.verb !== 'create') return name
+  const { generateName } = parameters
+  if (generateName !== undefined) return generateName + ANY_NAME
+  return body.state === 'opaque' ? ANY_NAME : name
+}
+
+/** The credential of a request that the broker makes in the caller's name: for a reviewer to see, or to check a target. @param target - path with query */
+export function askingCredential(
+  exchange: Exchange,
+  requestId: string,
+  method: string,
+  target: string,
+  contentType: string | undefined,
+): Promise<RequestCredential> {
+  return make(exchange, requestId, callOf(method, target, contentType), [])
+}
+
+function make(
+  { cluster, requester, decision }: Exchange,
+  requestId: string,
+  call: ApiCall,
+  approvers: readonly string[],
+): Promise<RequestCredential> {
+  return cluster.credential.make({
+    requestId,
+    actor: actorOf(requester),
+    grantGroups: decision.obligations.grantGroups,
+    process: requester.agent?.names.agent,
+    approvers,
+    call,
+  })
+}

@@ -1,0 +1,188 @@
+/**
+ * What binds writes and sessions to the approved request in mode `impersonation`: admission lets whoever the broker may be do nothing but
+ * what the extra `nestgate.dev/bind` says. From 1.30 the API server compares by itself; before that it asks the broker.
+ */
+import { plainFile, toYaml } from './file.ts'
+import type { ConnectFile } from './file.ts'
+import type { ConnectInputs } from './inputs.ts'
+
+/** From here ValidatingAdmissionPolicy is served as v1. */
+export const POLICY_MINOR = 30
+/** From here webhooks have matchConditions without a feature gate. */
+export const CONDITIONS_MINOR = 28
+/** How long the API server waits for the broker's word, in seconds. */
+const WEBHOOK_TIMEOUT_S = 5
+const BIND = 'nestgate.dev/bind'
+const LABELS = { 'app.kubernetes.io/part-of': 'nestgate' }
+const ADMISSION = 'admissionregistration.k8s.io/v1'
+const OPERATIONS = ['CREATE', 'UPDATE', 'DELETE', 'CONNECT']
+/** Subresources that change something or open a session; `*` alone has none. `status` is what controllers write. */
+const SUBRESOURCES = [
+  'pods/exec',
+  'pods/attach',
+  'pods/portforward',
+  'pods/proxy',
+  'pods/eviction',
+  'pods/binding',
+  'pods/ephemeralcontainers',
+  'pods/resize',
+  'services/proxy',
+  'serviceaccounts/token',
+  '*/scale',
+]
+/** The same for a webhook that sees cluster-wide objects too. */
+const CLUSTER_SUBRESOURCES = [
+  'nodes/proxy',
+  'namespaces/finalize',
+  'certificatesigningrequests/approval',
+]
+
+/** The policy, or the webhook for a cluster that has none. */
+export function bindFile(inputs: ConnectInputs): ConnectFile {
+  if (inputs.kubernetesVersion >= POLICY_MINOR)
+    return plainFile(
+      'admission-policy.yaml',
+      toYaml(
+        ['Lets the accounts and users of rbac.yaml change nothing but what the broker approved.'],
+        policy(inputs),
+        policyBinding(),
+      ),
+    )
+  return plainFile(
+    'admission-webhook.yaml',
+    toYaml(
+      ['Asks the broker before the accounts and users of rbac.yaml change anything.'],
+      webhook(inputs),
+    ),
+  )
+}
+
+function policy(inputs: ConnectInputs): object {
+  return {
+    apiVersion: ADMISSION,
+    kind: 'ValidatingAdmissionPolicy',
+    metadata: { name: 'nestgate-bind', labels: LABELS },
+    spec: {
+      failurePolicy: 'Fail',
+      matchConstraints: {
+        matchPolicy: 'Equivalent',
+        resourceRules: [
+          {
+            apiGroups: ['*'],
+            apiVersions: ['*'],
+            operations: OPERATIONS,
+            resources: ['*/*'],
+            scope: '*',
+          },
+        ],
+      },
+      matchConditions: [{ name: 'bound-names', expression: isBoundName(inputs) }],
+      variables: VARIABLES,
+      validations: [VALIDATION],
+    },
+  }
+}
+
+/** Parts of the request that may be missing are read with `has`; a namespace is in itself for the API server, and not for us. */
+const VARIABLES = [
+  {
+    name: 'namespace',
+    expression:
+      "!has(request.namespace) || (request.resource.group == '' && request.resource.resource == 'namespaces') ? '' : request.namespace",
+  },
+  {
+    name: 'subresource',
+    expression: "has(request.subResource) ? request.subResource : ''",
+  },
+  { name: 'objectName', expression: "has(request.name) ? request.name : ''" },
+  {
+    name: 'place',
+    expression:
+      "request.operation + ' ' + request.resource.group + '/' + request.resource.resource + '/' + variables.subresource + ' ' + variables.namespace + '/'",
+  },
+  { name: 'operation', expression: 'variables.place + variables.objectName' },
+  {
+    name: 'approved',
+    expression: `has(request.userInfo.extra) && '${BIND}' in request.userInfo.extra ? request.userInfo.extra['${BIND}'] : []`,
+  },
+]
+
+const VALIDATION = {
+  // `*` ends a name that the broker does not know before: the API server makes it, or the body was not looked into
+  expression:
+    "variables.approved.exists(a, a == variables.operation || (a.startsWith('CREATE ') && a.endsWith('*') && variables.operation.startsWith(a.substring(0, a.size() - 1))))",
+  reason: 'Forbidden',
+  message: 'nestgate: this is not the request that was approved',
+  messageExpression:
+    "'nestgate: this is ' + variables.operation + ', and approved is ' + (variables.approved.size() == 0 ? 'nothing' : variables.approved.join(', '))",
+}
+
+function policyBinding(): object {
+  return {
+    apiVersion: ADMISSION,
+    kind: 'ValidatingAdmissionPolicyBinding',
+    metadata: { name: 'nestgate-bind', labels: LABELS },
+    spec: { policyName: 'nestgate-bind', validationActions: ['Deny'] },
+  }
+}
+
+function webhook({ brokerUrl, brokerCa, cluster, ...inputs }: ConnectInputs): object {
+  const hasConditions = inputs.kubernetesVersion >= CONDITIONS_MINOR
+  return {
+    apiVersion: ADMISSION,
+    kind: 'ValidatingWebhookConfiguration',
+    metadata: { name: 'nestgate-bind', labels: LABELS },
+    webhooks: [
+      {
+        name: 'bind.nestgate.dev',
+        admissionReviewVersions: ['v1'],
+        clientConfig: {
+          url: `${brokerUrl}/v1/clusters/${cluster}/admit`,
+          caBundle: Buffer.from(brokerCa).toString('base64'),
+        },
+        rules: hasConditions ? EVERYWHERE : IN_NAMESPACES,
+        ...(hasConditions
+          ? {
+              matchConditions: [
+                { name: 'bound-names', expression: isBoundName(inputs) },
+                NO_REVIEW,
+              ],
+            }
+          : { namespaceSelector: { matchLabels: { 'nestgate.dev/inject': 'enabled' } } }),
+        failurePolicy: 'Fail',
+        matchPolicy: 'Equivalent',
+        sideEffects: 'None',
+        timeoutSeconds: WEBHOOK_TIMEOUT_S,
+      },
+    ],
+  }
+}
+
+/** Questions about oneself change nothing; a policy is not asked about them (apiserver, policy/generic excludedResources), a webhook is. */
+const NO_REVIEW = {
+  name: 'no-review',
+  expression: "!(request.resource.group in ['authentication.k8s.io', 'authorization.k8s.io'])",
+}
+const EVERYWHERE = [rule(['*'], ['*', ...SUBRESOURCES, ...CLUSTER_SUBRESOURCES], '*')]
+/**
+ * Without conditions the webhook is asked about everybody's writes, so that it is asked in labelled namespaces only: a selector of
+ * namespaces says nothing of other cluster-wide objects, which would all wait for the broker.
+ */
+const IN_NAMESPACES = [
+  rule(['*'], ['*', ...SUBRESOURCES], 'Namespaced'),
+  rule([''], ['namespaces', 'namespaces/finalize'], 'Cluster'),
+]
+
+function rule(apiGroups: readonly string[], resources: readonly string[], scope: string): object {
+  return { apiGroups, apiVersions: ['*'], operations: OPERATIONS, resources, scope }
+}
+
+/** CEL: whether the request is by somebody whom the broker may be. */
+function isBoundName({ namespaces, users }: Pick<ConnectInputs, 'namespaces' | 'users'>): string {
+  const name = 'request.userInfo.username'
+  return [
+    ...namespaces.map((namespace) => `${name}.startsWith('system:serviceaccount:${namespace}:')`),
+    // JSON's escapes are CEL's, and names are ASCII
+    ...(users.length === 0 ? [] : [`${name} in ${JSON.stringify(users)}`]),
+  ].join(' || ')
+}
