@@ -8,8 +8,10 @@ import { createHash } from 'node:crypto'
 import { decodeJwt, errors, jwtVerify } from 'jose'
 import type { JWTPayload } from 'jose'
 import type { Logger } from '../../shared/log.ts'
+import type { CiFacts } from '../../shared/policy/facts.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
+import { ciOf } from './ci-claims.ts'
 import type { IssuerSettings } from './oidc-config.ts'
 import { createIssuerKeys } from './oidc-keys.ts'
 import type { IssuerKeys, KeySet } from './oidc-keys.ts'
@@ -27,6 +29,8 @@ export interface VerifiedSubject {
   readonly names: readonly string[]
   readonly groups: readonly string[]
   readonly roles: readonly Role[]
+  /** With issuers that are CI systems: always there, and nowhere else. */
+  readonly ci?: CiFacts
   /** Milliseconds since the epoch. */
   readonly expiresAtMs: number
 }
@@ -150,15 +154,16 @@ async function payloadOf(
 
 function subjectOf(settings: IssuerSettings, payload: JWTPayload): VerifiedSubject | Refusal {
   const { sub, exp } = payload
-  const claimed =
-    settings.usernameClaim === 'email' ? ownEmail(payload) : payload[settings.usernameClaim]
-  if (sub === undefined || exp === undefined || typeof claimed !== 'string' || claimed === '')
+  const claimed = claimedName(settings, payload)
+  if (sub === undefined || exp === undefined || claimed === undefined)
     return refuse('credentials_invalid')
   if (exp > LAST_SECOND || !hasRequired(settings, payload)) return refuse('credentials_invalid')
   const name = `${settings.usernamePrefix ?? `${settings.name}:`}${claimed}`
   const groups = groupsOf(settings, payload)
   if (groups === undefined || ![name, ...groups].every(isUsableName))
     return refuse('credentials_invalid')
+  const ci = ciOf(settings, payload)
+  if (ci === 'invalid') return refuse('credentials_invalid')
   return {
     issuer: settings.issuer,
     sub,
@@ -166,8 +171,14 @@ function subjectOf(settings: IssuerSettings, payload: JWTPayload): VerifiedSubje
     names: [`${settings.issuer}#${sub}`, ...verifiedEmail(payload)],
     groups,
     roles: ROLES.filter((role) => settings.roles[role]?.some((group) => groups.includes(group))),
+    ...(ci === undefined ? {} : { ci }),
     expiresAtMs: exp * 1000,
   }
+}
+
+function claimedName({ usernameClaim }: IssuerSettings, payload: JWTPayload): string | undefined {
+  const claimed = usernameClaim === 'email' ? ownEmail(payload) : payload[usernameClaim]
+  return typeof claimed === 'string' && claimed !== '' ? claimed : undefined
 }
 
 function isUsableName(name: string): boolean {

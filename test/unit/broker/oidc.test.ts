@@ -121,6 +121,64 @@ describe('tokens of OIDC issuers', () => {
         expect(await oidc.verify(await mint(claims))).to.include(INVALID)
     })
 
+    const RUNS = {
+      github: { repository: 'our/shop', ref: 'refs/heads/main', run_id: '7', run_attempt: '2' },
+      gitlab: {
+        ...{ project_path: 'our/shop', ref: 'main', ref_type: 'branch' },
+        ...{ pipeline_id: '7', job_id: '2' },
+      },
+    } as const
+    for (const [profile, claims] of Object.entries(RUNS)) {
+      it(`say which run they are of, in ${profile}'s words`, async () => {
+        expect(await create({ profile }).verify(await mint(claims))).to.deep.include({
+          ci: { repository: 'our/shop', ref: 'refs/heads/main', run: '7/2' },
+        })
+        expect(await create().verify(await mint(claims))).not.to.have.property('ci')
+      })
+
+      it(`are none of ${profile}'s where a claim is missing, or nothing that policy could be held to`, async () => {
+        const oidc = create({ profile })
+        for (const name of Object.keys(claims).filter((key) => key !== 'run_attempt'))
+          for (const value of [
+            undefined,
+            '',
+            7,
+            ['our/shop'],
+            'm\u00e4in',
+            'a b',
+            'a\n',
+            'x'.repeat(513),
+          ])
+            expect(await oidc.verify(await mint({ ...claims, [name]: value })), name).to.deep.equal(
+              INVALID,
+            )
+      })
+    }
+
+    it('tell a tag from a branch that has its name, and nothing else', async () => {
+      const oidc = create({ profile: 'gitlab' })
+      const refOf = async (ref_type: string): Promise<unknown> =>
+        oidc.verify(await mint({ ...RUNS.gitlab, ref_type }))
+      expect(await refOf('tag')).to.have.nested.property('ci.ref', 'refs/tags/main')
+      for (const type of ['', 'x', 'constructor']) expect(await refOf(type)).to.deep.equal(INVALID)
+    })
+
+    it('say it in the claims that are configured, all of them where there is no profile', async () => {
+      const claims = { repo: 'r', branch: 'main', build: 'b' }
+      const all = { repository: 'repo', ref: 'branch', run: 'build' }
+      expect(await create({ claims: all }).verify(await mint(claims))).to.deep.include({
+        ci: { repository: 'r', ref: 'main', run: 'b' },
+      })
+      expect(await create({ claims: all }).verify(await mint())).to.deep.equal(INVALID)
+      const one = create({ profile: 'gitlab', claims: { ref: 'ref_path' } })
+      const token = await mint({ ...RUNS.gitlab, ref_path: 'refs/merge-requests/1/head' })
+      expect(await one.verify(token)).to.have.nested.property(
+        'ci.ref',
+        'refs/merge-requests/1/head',
+      )
+      expect(() => create({ claims: { ref: 'branch' } })).to.throw(/all of repository, ref and run/)
+    })
+
     it('are told from others by their issuer alone, unverified', async () => {
       const oidc = create()
       expect(oidc.handles(await mint({}, other))).to.equal(true)
