@@ -39,6 +39,10 @@ export interface Upstream {
   identityUp: boolean
   /** What the broker itself is told of the pod of {@link POD}; not found when undefined. Not among `seen`. */
   pod: object | undefined
+  /** The same of other pods, by `NAMESPACE/NAME`. */
+  readonly otherPods: Map<string, object>
+  /** Answers questions for pods with this status in place of an answer. */
+  podsRefused: number | undefined
   /** How often the broker itself asked for a pod. */
   podFetches: number
   /** Requests for the key set so far. */
@@ -148,9 +152,11 @@ export async function startUpstream(): Promise<Upstream> {
       !('impersonate-user' in headers)
     ) {
       upstream.podFetches += 1
-      const own = url.endsWith(`/${POD.namespace}/pods/${POD.podName}`)
-      const found = own ? upstream.pod : undefined
-      response.writeHead(found === undefined ? 404 : 200, { 'content-type': 'application/json' })
+      const [, , , , namespace, , name] = url.split('/')
+      const own = namespace === POD.namespace && name === POD.podName
+      const found = own ? upstream.pod : upstream.otherPods.get(`${namespace}/${name}`)
+      const status = upstream.podsRefused ?? (found === undefined ? 404 : 200)
+      response.writeHead(status, { 'content-type': 'application/json' })
       response.end(JSON.stringify(found ?? { kind: 'Status' }))
       return
     }
@@ -187,6 +193,8 @@ export async function startUpstream(): Promise<Upstream> {
     serves: DISCOVERY,
     identityUp: true,
     pod: podWith([{ name: 'planner', id: 'c'.repeat(64) }]),
+    otherPods: new Map(),
+    podsRefused: undefined,
     podFetches: 0,
     jwksFetches: 0,
     onRequest: (_request, response) =>
