@@ -20,6 +20,9 @@ const DEFAULT_ALGORITHMS = ['RS256', 'PS256', 'ES256', 'EdDSA'] as const
 export const PROFILES = ['generic', 'github', 'gitlab'] as const
 const DEFAULT_TOLERANCE_S = 5
 const MAX_TOLERANCE_S = 60
+/** A day; at most a month. */
+const DEFAULT_LIFE_S = 24 * 3600
+const MAX_LIFE_S = 31 * 24 * 3600
 const MAX_ISSUERS = 20
 const CI_CLAIMS = 3
 
@@ -52,6 +55,8 @@ const issuerSchema = z.strictObject({
     .min(1)
     .default([...DEFAULT_ALGORITHMS]),
   clockToleranceSeconds: z.int().min(0).max(MAX_TOLERANCE_S).default(DEFAULT_TOLERANCE_S),
+  /** How long a token may be good for, from `iat` to `exp`. */
+  maxTokenLifeSeconds: z.int().min(1).max(MAX_LIFE_S).default(DEFAULT_LIFE_S),
   /** Which groups have which role in the broker's own API. */
   roles: z.partialRecord(z.enum(ROLES), words).default({}),
   /** How people sign in with `nestgate login`. */

@@ -105,6 +105,33 @@ describe('identity of sidecars', () => {
     })
   }
 
+  it('ends a token within six minutes of its key’s withdrawal', async () => {
+    const verifier = createTokenVerifier(checks.keys(), now)
+    const token = await upstream.token({ exp: Math.floor(nowMs / 1000) + 3600 })
+    expect(await verifier.verify(token)).to.deep.equal(EXPECTED)
+    await upstream.rotateKey()
+    upstream.withdrawKeys()
+    nowMs += 300_000
+    // once more by the old keys, a moment before they are asked for again
+    expect(await verifier.verify(token)).to.deep.equal(EXPECTED)
+    nowMs += 59_999
+    expect(await verifier.verify(token)).to.deep.equal(EXPECTED)
+    nowMs += 1
+    expect(await verifier.verify(token)).to.have.property('refused', 'credentials_invalid')
+  })
+
+  it('refuses a token when the clock is ten minutes off, either way', async () => {
+    const verifier = createTokenVerifier(checks.keys(), now)
+    const madeS = Math.floor(nowMs / 1000)
+    const token = await upstream.token({ iat: madeS, nbf: madeS, exp: madeS + 590 })
+    const right = nowMs
+    for (const offMs of [-600_000, 600_000 + 10_000]) {
+      nowMs = right + offMs
+      expect(await verifier.verify(token)).to.have.property('refused', 'credentials_invalid')
+    }
+    expect(upstream.podFetches).to.equal(0)
+  })
+
   describe('by keys, when the pod', () => {
     const verifyNew = async (): Promise<object> =>
       createTokenVerifier(checks.keys(), now).verify(await upstream.token())

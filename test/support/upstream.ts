@@ -51,6 +51,8 @@ export interface Upstream {
   token(claims?: Readonly<Record<string, unknown>>): Promise<string>
   /** Signs with a new key from here on, published under a new id. */
   rotateKey(): Promise<void>
+  /** Publishes no key any more but the one that signs. */
+  withdrawKeys(): void
   close(): Promise<void>
 }
 
@@ -224,6 +226,9 @@ export async function startUpstream(): Promise<Upstream> {
     rotateKey: async () => {
       pair = await generateKeyPair('RS256')
       await publish()
+    },
+    withdrawKeys: () => {
+      published.splice(0, published.length - 1)
     },
     close: async () => {
       server.closeAllConnections()
