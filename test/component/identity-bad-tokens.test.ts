@@ -107,6 +107,8 @@ describe('at the gateway, a token that is no good', function () {
     for (const lines of [direct(token), await along(token)]) {
       const answer = await send(lines)
       expect(answer.outcome).to.equal(outcome)
+      if (lines.length > 1 && outcome.startsWith('401'))
+        expect(answer.text).to.contain('sent along')
       for (const part of token.split('.').filter((text) => text.length > 20))
         expect(answer.text).not.to.contain(part.slice(0, 20))
     }
