@@ -62,6 +62,8 @@ export interface Broker {
   /** Takes no connections until {@link Broker.up}. */
   down(): Promise<void>
   up(): Promise<void>
+  /** Takes connections, and answers nothing. */
+  hang(isHanging: boolean): void
   close(): Promise<void>
 }
 
@@ -88,6 +90,10 @@ export async function startBroker(): Promise<Broker> {
     get: () => cluster,
     settingsOf: () => cluster?.settings,
   } as unknown as Pick<Clusters, 'get' | 'settingsOf'>
+  let isHanging = false
+  app.use((_request, _response, next) => {
+    if (!isHanging) next()
+  })
   app.use(issuerRoutes(issuer))
   app.use('/v1', apiServerRoutes({ clusters, credentials }, express.json()))
   return {
@@ -114,6 +120,9 @@ export async function startBroker(): Promise<Broker> {
     async down() {
       server.closeAllConnections()
       await new Promise((resolve) => server.close(resolve))
+    },
+    hang(hangs) {
+      isHanging = hangs
     },
     async up() {
       await once(server.listen(port, '127.0.0.1'), 'listening')

@@ -5,6 +5,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/apimachinery/pkg/util/version"
 	plugincel "k8s.io/apiserver/pkg/admission/plugin/cel"
 	"k8s.io/apiserver/pkg/admission/plugin/policy/validating"
 	"k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions"
@@ -67,14 +68,22 @@ func addDefaults(made *runtime.Scheme) error {
 	return nil
 }
 
-// policyErrors compiles every expression of a policy as kube-apiserver's validation does: in the environment for new expressions.
+// firstWithPolicies is the first release that serves policies as v1.
+var firstWithPolicies = version.MajorMinor(1, 30)
+
+// policyErrors refuses what kube-apiserver's validation would refuse for an expression, in this release or in the first with policies.
 func policyErrors(object runtime.Object) field.ErrorList {
 	policy, ok := object.(*admissionv1.ValidatingAdmissionPolicy)
 	if !ok {
 		return nil
 	}
-	root := field.NewPath("spec")
-	compiler, err := plugincel.NewCompositedCompiler(environment.MustBaseEnvSet(environment.DefaultCompatibilityVersion()))
+	return append(compileErrors(policy, environment.DefaultCompatibilityVersion()), compileErrors(policy, firstWithPolicies)...)
+}
+
+// compileErrors compiles every expression in the environment that a release has for new expressions.
+func compileErrors(policy *admissionv1.ValidatingAdmissionPolicy, release *version.Version) field.ErrorList {
+	root := field.NewPath("spec").Key(release.String())
+	compiler, err := plugincel.NewCompositedCompiler(environment.MustBaseEnvSet(release))
 	if err != nil {
 		return field.ErrorList{field.InternalError(root, err)}
 	}
