@@ -280,7 +280,7 @@ describe('the gateway', () => {
       [
         'the API server makes, as admission is asked about it',
         { metadata: { generateName: 'some-' } },
-        '*',
+        'some-*',
       ],
       ['is in a body that is not read', undefined, '*'],
     ] as const)
