@@ -2,7 +2,7 @@
  * Makes the certificates of an installation: one authority, one certificate for the broker, one for the
  * webhook. Private keys are written with mode 0600 and leave this process in no other way; nothing that
  * exists is ever overwritten. Who holds `ca.key` can impersonate the broker to every sidecar: it is needed
- * again only for renewal and belongs off the cluster.
+ * again only for renewal (certificates-renew.ts) and belongs off the cluster.
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { randomBytes } from 'node:crypto'
@@ -21,6 +21,9 @@ export const MAX_LEAF_DAYS = 825
 /** How far back validity begins, in milliseconds: clocks of nodes differ. */
 const BACKDATE_MS = 5 * 60_000
 const DAY_MS = 86_400_000
+/** Modes of the files. */
+export const KEY_MODE = 0o600
+export const CERTIFICATE_MODE = 0o644
 /** A DNS name of RFC 1123, with at most one leading wildcard label. */
 const DNS_NAME = /^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/
 
@@ -54,12 +57,14 @@ export interface CertificateRequest {
 export type CertificateResult =
   { readonly written: readonly string[] } | { readonly problems: readonly string[] }
 
-interface Authority {
+/** A certificate with its key. */
+export interface Authority {
   readonly certificate: forge.pki.Certificate
   readonly key: forge.pki.rsa.PrivateKey
 }
 
-interface Validity {
+/** From when to when a certificate is good, in milliseconds since the epoch. */
+export interface Validity {
   readonly from: number
   readonly to: number
 }
@@ -83,20 +88,37 @@ export function writeCertificates(request: CertificateRequest): CertificateResul
   const written: string[] = []
   const write = (name: string, mode: number, pem: string): void => {
     const path = join(dir, name)
-    writeFileSync(path, pem.replaceAll('\r\n', '\n'), { mode, flag: 'wx' })
+    writeFileSync(path, lines(pem), { mode, flag: 'wx' })
     written.push(path)
   }
   if (!renewing) {
-    write('ca.key', 0o600, forge.pki.privateKeyToPem(authority.key))
-    write('ca.crt', 0o644, forge.pki.certificateToPem(authority.certificate))
+    write('ca.key', KEY_MODE, forge.pki.privateKeyToPem(authority.key))
+    write('ca.crt', CERTIFICATE_MODE, forge.pki.certificateToPem(authority.certificate))
   }
-  const validity = { from: now - BACKDATE_MS, to: now + days * DAY_MS }
+  const validity = validityOf(days, now)
   for (const [name, hosts] of leaves(request)) {
-    const { certificate, key } = makeLeaf(authority, `nestgate-${name}`, hosts, validity)
-    write(`${name}.key`, 0o600, forge.pki.privateKeyToPem(key))
-    write(`${name}.crt`, 0o644, forge.pki.certificateToPem(certificate))
+    const { cert, key } = issueLeaf(authority, `nestgate-${name}`, hosts, validity)
+    write(`${name}.key`, KEY_MODE, key)
+    write(`${name}.crt`, CERTIFICATE_MODE, cert)
   }
   return { written }
+}
+
+/** PEM with the line ends of other tools; node-forge writes those of mail. */
+function lines(pem: string): string {
+  return pem.replaceAll('\r\n', '\n')
+}
+
+/** Good for so many days from now on. */
+export function validityOf(days: number, now: number): Validity {
+  return { from: now - BACKDATE_MS, to: now + days * DAY_MS }
+}
+
+/** What is wrong with a life in days. */
+export function lifeProblem(days: number): string | undefined {
+  return Number.isInteger(days) && days >= 1 && days <= MAX_LEAF_DAYS
+    ? undefined
+    : `days: expected a whole number from 1 to ${MAX_LEAF_DAYS}`
 }
 
 function leaves(request: CertificateRequest): readonly (readonly [string, readonly string[]])[] {
@@ -109,9 +131,8 @@ function leaves(request: CertificateRequest): readonly (readonly [string, readon
 function problemsOf(request: CertificateRequest): readonly string[] {
   const problems: string[] = []
   const { dir, days } = request
-  if (!Number.isInteger(days) || days < 1 || days > MAX_LEAF_DAYS) {
-    problems.push(`days: expected a whole number from 1 to ${MAX_LEAF_DAYS}`)
-  }
+  const life = lifeProblem(days)
+  if (life !== undefined) problems.push(life)
   for (const [name, hosts] of leaves(request)) {
     if (hosts.length === 0) problems.push(`${name}: at least one host name is needed`)
     for (const host of hosts.filter((text) => !isHost(text))) {
@@ -119,7 +140,7 @@ function problemsOf(request: CertificateRequest): readonly string[] {
     }
     for (const file of [`${name}.crt`, `${name}.key`]) {
       if (existsSync(join(dir, file)))
-        problems.push(`${join(dir, file)} exists; move it away first`)
+        problems.push(`${join(dir, file)} exists; to replace it: nestgate certificates renew`)
     }
   }
   if (existsSync(join(dir, 'ca.crt')) !== existsSync(join(dir, 'ca.key'))) {
@@ -134,7 +155,8 @@ function isHost(text: string): boolean {
   return isIP(text) !== 0 || (text.length <= 253 && DNS_NAME.test(text))
 }
 
-function readAuthority(
+/** Reads `ca.crt` and `ca.key` of a folder, or says why they cannot sign. @throws the system's error, or a Fault where others can read the key */
+export function readAuthority(
   dir: string,
   now: number,
 ): Authority | { readonly problems: readonly string[] } {
@@ -162,6 +184,20 @@ function makeAuthority(now: number): Authority {
   ])
   certificate.sign(privateKey, forge.md.sha256.create())
   return { certificate, key: privateKey }
+}
+
+/** Makes a server's certificate with a new key, as PEM; it ends with its authority at the latest. */
+export function issueLeaf(
+  authority: Authority,
+  name: string,
+  hosts: readonly string[],
+  validity: Validity,
+): { readonly cert: string; readonly key: string } {
+  const { certificate, key } = makeLeaf(authority, name, hosts, validity)
+  return {
+    cert: lines(forge.pki.certificateToPem(certificate)),
+    key: lines(forge.pki.privateKeyToPem(key)),
+  }
 }
 
 function makeLeaf(

@@ -30,6 +30,9 @@ const TEXTS: readonly (readonly [option: string, key: string, text: string])[] =
   ['image', 'image', 'image of its container'],
   ['verdict', 'verdict', 'verdict of its identification (exclusive)'],
   ['subject', 'subject', 'name that an OIDC issuer vouches for'],
+  ['repository', 'repository', 'repository of a pipeline'],
+  ['ref', 'ref', 'full ref that a pipeline runs for'],
+  ['run', 'run', 'id of a pipeline’s run'],
   ['content-type', 'contentType', 'content type of the body'],
 ]
 const LISTS = [

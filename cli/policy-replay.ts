@@ -80,7 +80,13 @@ const intentSchema = z.object({
         .optional(),
     })
     .optional(),
-  oidc: z.object({ name: z.string(), groups: z.array(z.string()) }).optional(),
+  oidc: z
+    .object({
+      name: z.string(),
+      groups: z.array(z.string()),
+      ci: z.object({ repository: z.string(), ref: z.string(), run: z.string() }).optional(),
+    })
+    .optional(),
   request: requestSchema,
 })
 

@@ -99,7 +99,7 @@ export async function webhookCapable(): Promise<Readonly<Record<string, string>>
 }
 
 /** Whether the scripts' cluster of this folder runs. */
-function isRunning(dir: string): boolean {
+export function isRunning(dir: string): boolean {
   const file = join(dir, 'pids')
   if (!existsSync(file)) return false
   const pid = /^kube-apiserver (\d+)$/m.exec(readFileSync(file, 'utf8'))?.[1]

@@ -28,6 +28,9 @@ import {
   webhookCapable,
 } from './cluster.ts'
 import type { Cluster } from './cluster.ts'
+import { prepareIssuer } from './issuer-setup.ts'
+import type { IssuerSetup } from './issuer-setup.ts'
+import { BOUND, BROKER_IP, BROKER_PORT, ISSUED } from '../test/e2e/issued.ts'
 import { stageClients } from './agent-clients.ts'
 import { makeCertificates } from '../test/support/certificates.ts'
 import { AUDIENCE, startRunnerIssuer } from '../test/support/runner-issuer.ts'
@@ -54,7 +57,9 @@ export interface E2eFacts {
   /** Of people, by what they are. */
   /** The issuer of pipelines' tokens, and the key that it signs with. */
   readonly oidc: RunnerIssuer
-  readonly tokens: Readonly<Record<'reviewer' | 'auditor' | 'sre' | 'security', string>>
+  /** Whether the API server has the broker as issuer and authorization webhook. */
+  readonly isIssuer: boolean
+  readonly tokens: Readonly<Record<'admin' | 'reviewer' | 'auditor' | 'sre' | 'security', string>>
   /** The cluster's own audit log, where it can be read. */
   readonly clusterAuditLog?: string
   /** Where in that log this installation begins, in bytes: a cluster that is used again has older lines. */
@@ -65,6 +70,7 @@ const newToken = (): string => randomBytes(32).toString('base64url')
 
 const PEOPLE = {
   reviewer: { name: 'rita', roles: ['reviewer'], groups: [], token: newToken() },
+  admin: { name: 'anna', roles: ['admin'], groups: [], token: newToken() },
   auditor: { name: 'otto', roles: ['auditor'], groups: [], token: newToken() },
   sre: { name: 'sara', roles: ['reviewer'], groups: ['sre'], token: newToken() },
   security: { name: 'sven', roles: ['reviewer'], groups: ['security'], token: newToken() },
@@ -105,7 +111,12 @@ async function startIssuer(cluster: Cluster): Promise<Issuer> {
 }
 
 /** Changes the copy of manifests/install as a user would: image, people, policy, and what an old cluster lacks. */
-function adaptInstall(install: string, minor: number, oidc: Issuer): void {
+function adaptInstall(
+  install: string,
+  minor: number,
+  oidc: Issuer,
+  issued: IssuerSetup | undefined,
+): void {
   const edit = (
     name: string,
     change: (document: ReturnType<typeof parseDocument>) => void,
@@ -133,6 +144,14 @@ function adaptInstall(install: string, minor: number, oidc: Issuer): void {
     const { issuer } = oidc
     const caFile = '/etc/nestgate/ci-issuer-ca.pem'
     document.set('oidc', [{ name: 'ci', issuer, audiences: [AUDIENCE], caFile }])
+    if (issued !== undefined) {
+      const local = (document.toJS() as { clusters: [object] }).clusters[0]
+      const { credential } = issued
+      document.set('issuer', issued.issuer)
+      document.addIn(['clusters'], { ...local, name: ISSUED, credential })
+      // whose writes the suite binds, for a while, by the webhook of mode impersonation
+      document.setIn(['clusters', 0, 'bound'], BOUND)
+    }
     // For the namespace whose callers are told apart by container.
     document.set('acceptVerdicts', ['exclusive', 'container_only'])
   })
@@ -162,14 +181,23 @@ async function offerVolume(cluster: Cluster): Promise<void> {
 }
 
 /** Installs, with the very commands of docs/installation.md. @returns the folder of certificates */
-async function install(cluster: Cluster, oidc: Issuer): Promise<string> {
+async function install(
+  cluster: Cluster,
+  oidc: Issuer,
+  issued: IssuerSetup | undefined,
+): Promise<string> {
   const manifests = join(WORK, 'manifests')
   rmSync(manifests, { recursive: true, force: true })
   cpSync(join(ROOT, 'manifests'), manifests, { recursive: true })
   const folder = join(manifests, 'install')
   rmSync(join(folder, 'tls'), { recursive: true, force: true })
-  await run('node', [join(ROOT, 'cli', 'main.ts'), 'certificates', '--out', join(folder, 'tls')])
-  adaptInstall(folder, await minorVersion(cluster), oidc)
+  if (issued === undefined)
+    await run('node', [join(ROOT, 'cli', 'main.ts'), 'certificates', '--out', join(folder, 'tls')])
+  else {
+    cpSync(issued.tls, join(folder, 'tls'), { recursive: true })
+    fixAddress(join(manifests, 'base', 'broker', 'service.yaml'))
+  }
+  adaptInstall(folder, await minorVersion(cluster), oidc, issued)
   await offerVolume(cluster)
   await kubectl(cluster, ['apply', '-k', folder])
   for (const what of ['statefulset/nestgate-broker', 'deployment/nestgate-webhook']) {
@@ -177,6 +205,13 @@ async function install(cluster: Cluster, oidc: Issuer): Promise<string> {
   }
   await webhookAnswers(cluster)
   return join(folder, 'tls')
+}
+
+/** Gives the broker's Service the address that the API server was told. */
+function fixAddress(file: string): void {
+  const document = parseDocument(readFileSync(file, 'utf8'))
+  document.setIn(['spec', 'clusterIP'], BROKER_IP)
+  writeFileSync(file, String(document))
 }
 
 /** Ready pods are reached only once kube-proxy has their addresses: a dry run asks the way that counts. */
@@ -211,6 +246,7 @@ async function uninstall(cluster: Cluster): Promise<void> {
     'e2e-contained',
     'e2e-strict',
     'e2e-work',
+    'e2e-issued',
     'nestgate-e2e-probe',
   ]
   await tryKubectl(cluster, ['delete', 'namespace', ...namespaces, ...quiet])
@@ -222,7 +258,7 @@ async function runTests(
   cluster: Cluster,
   tls: string,
   records: ReturnType<typeof clusterAudit>,
-  { issuer, signingJwk }: Issuer,
+  { issuer, signingJwk, issued }: Issuer & { readonly issued: IssuerSetup | undefined },
   mochaArgs: readonly string[],
 ): Promise<number> {
   const facts: E2eFacts = {
@@ -232,12 +268,14 @@ async function runTests(
     agentsImage: AGENTS_IMAGE,
     caFile: join(tls, 'ca.crt'),
     tokens: {
+      admin: PEOPLE.admin.token,
       reviewer: PEOPLE.reviewer.token,
       auditor: PEOPLE.auditor.token,
       sre: PEOPLE.sre.token,
       security: PEOPLE.security.token,
     },
     oidc: { issuer, signingJwk },
+    isIssuer: issued !== undefined,
     ...records,
   }
   const file = join(WORK, 'facts.json')
@@ -262,6 +300,16 @@ function clusterAudit(cluster: Cluster): Pick<E2eFacts, 'clusterAuditLog' | 'clu
   return {}
 }
 
+/** What mode issuer takes; undefined for a cluster of somebody else, whose API server has its own configuration. */
+async function issuerOf(dir: string): Promise<IssuerSetup | undefined> {
+  if ((process.env['KUBECONFIG'] ?? '') === '')
+    return prepareIssuer(dir, { cluster: ISSUED, host: BROKER_IP, port: BROKER_PORT })
+  console.error(
+    'e2e: NOT RUN: mode issuer (test/e2e/issuer.test.ts): the API server of KUBECONFIG is not ours',
+  )
+  return undefined
+}
+
 async function main(): Promise<number> {
   const keep = process.argv[2] === '--keep'
   const mochaArgs = process.argv.slice(keep ? 3 : 2)
@@ -272,7 +320,12 @@ async function main(): Promise<number> {
     console.log(`e2e: ${what}`)
   }
   step('finding or starting a cluster')
-  const cluster = await openCluster({ node: true, dir, env: await webhookCapable() })
+  const issued = await issuerOf(dir)
+  const env = {
+    ...(await webhookCapable()),
+    ...(issued === undefined ? {} : { CLUSTER_APISERVER_FLAGS: issued.flags }),
+  }
+  const cluster = await openCluster({ node: true, dir, env })
   let code = 1
   try {
     await uninstall(cluster)
@@ -282,9 +335,9 @@ async function main(): Promise<number> {
     step('installing')
     const oidc = await startIssuer(cluster)
     try {
-      const tls = await install(cluster, oidc)
+      const tls = await install(cluster, oidc, issued)
       step('running the suite')
-      code = await runTests(cluster, tls, records, oidc, mochaArgs)
+      code = await runTests(cluster, tls, records, { ...oidc, issued }, mochaArgs)
     } finally {
       await oidc.close()
     }

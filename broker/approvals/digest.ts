@@ -4,6 +4,7 @@
  * values in one place can look like another place's.
  */
 import { createHash } from 'node:crypto'
+import type { CiFacts } from '../../shared/policy/facts.ts'
 
 /** What is approved. */
 export interface DigestInput {
@@ -34,7 +35,14 @@ export interface DigestInput {
     readonly uid: number
     readonly exe: string
     /** Issuer and `sub` of the token: names that never move to somebody else. */
-    readonly subject?: { readonly issuer: string; readonly sub: string } | undefined
+    readonly subject?:
+      | {
+          readonly issuer: string
+          readonly sub: string
+          /** Of a pipeline: its `sub` may be the same for several repositories, if their owner has it so. */
+          readonly ci?: Pick<CiFacts, 'repository' | 'ref'> | undefined
+        }
+      | undefined
   }
 }
 
@@ -59,10 +67,16 @@ export function requestDigest(input: DigestInput): string {
     FORM,
     ...[cluster, method, path, pairs, contentType, bodySha256],
     ...[identity.podUid, identity.containerId, identity.uid, identity.exe],
-    identity.subject === undefined ? null : [identity.subject.issuer, identity.subject.sub],
+    subjectForm(identity.subject),
     [...new Set(input.grantGroups)].toSorted(compare),
   ]
   return createHash('sha256').update(JSON.stringify(form)).digest('hex')
+}
+
+function subjectForm(subject: DigestInput['identity']['subject']): readonly string[] | null {
+  if (subject === undefined) return null
+  const { issuer, sub, ci } = subject
+  return [issuer, sub, ...(ci === undefined ? [] : [ci.repository, ci.ref])]
 }
 
 /** By UTF-16 code units; the sort is stable. */

@@ -3,7 +3,7 @@
  * a broker outside the cluster, one that the broker renews itself by the TokenRequest API and writes back, so that what lies
  * there is never good for longer than ten minutes.
  */
-import { rename, writeFile } from 'node:fs/promises'
+import { chmod, rename, writeFile } from 'node:fs/promises'
 import { decodeJwt } from 'jose'
 import { z } from 'zod'
 import { messageOf } from '../../shared/errors.ts'
@@ -76,10 +76,15 @@ export function renewedToken(
     await rename(`${file}.new`, file)
   }
   let working = false
-  const look = (): void => {
+  const look = async (): Promise<void> => {
+    // the file is the broker's own; a volume with `fsGroup` gives the group rights again at each mount
+    await chmod(file, TOKEN_MODE).catch(() => undefined)
+    await renew()
+  }
+  const tick = (): void => {
     if (working) return
     working = true
-    renew()
+    look()
       .catch((error: unknown) => {
         const cluster = connection.name
         log.error({ cluster, problem: messageOf(error) }, 'the own token could not be renewed')
@@ -88,10 +93,10 @@ export function renewedToken(
         working = false
       })
   }
-  const timer = setInterval(look, lookMs)
+  const timer = setInterval(tick, lookMs)
   timer.unref()
   // not at once: the way to the cluster is not complete yet
-  setImmediate(look)
+  setImmediate(tick)
   return {
     read: () => kept.read(),
     close: () => {

@@ -14,6 +14,8 @@ import type { Dispatcher } from 'undici'
 import { BoundedPool } from './bounded-pool.ts'
 import type { PoolBounds, PoolLoad } from './bounded-pool.ts'
 
+/** A silent connection is probed by the kernel after this time, in milliseconds: a watch may have nothing to say for hours, and its link be dead. */
+const PROBE_AFTER_MS = 30_000
 /** How long a connection may take, TLS handshake included, in milliseconds. */
 const CONNECT_TIMEOUT_MS = 10_000
 /** Longest wait for the head of an answer to an ordinary request, in milliseconds: above the API server's own limit of 60 s. */
@@ -25,17 +27,33 @@ const HANDSHAKE_TIMEOUT_MS = 35_000
 /** Idle connections are kept this long, in milliseconds; below common load balancers' idle limits and the API server's 90 s. */
 const KEEP_ALIVE_MS = 30_000
 
-/** Ordinary requests end, so one may wait for another; four times what one pod may have open (gateway/running.ts). */
-const REQUESTS: PoolBounds = { open: 512, waitMs: 10_000 }
-/** Watches may never end, so there is no use in waiting for one; the gateway's own bound of a cluster is reached first or here. */
-const WATCHES: PoolBounds = { open: 2048, waitMs: 0 }
-/** As for watches. */
-const UPGRADES: PoolBounds = { open: 1024, waitMs: 0 }
-/**
- * What the broker asks for itself. Apart from all others because they may depend on it: an API server that has a
- * request may ask the broker whether it is allowed, which asks here; behind that very request it would wait for itself.
- */
-const OWN: PoolBounds = { open: 64, waitMs: 5_000 }
+/** What one pool is like. */
+interface PoolSettings extends PoolBounds {
+  /** Longest wait for the head of an answer, in milliseconds; 0 is no limit. */
+  readonly headersTimeout: number
+  /** Longest pause within an answer, in milliseconds; 0 is no limit. */
+  readonly bodyTimeout: number
+}
+
+const SETTINGS: Readonly<Record<PoolName, PoolSettings>> = {
+  // they end, so one may wait for another; four times what one pod may have open (gateway/running.ts)
+  requests: {
+    ...{ open: 512, waitMs: 10_000 },
+    ...{ headersTimeout: HEADERS_TIMEOUT_MS, bodyTimeout: BODY_IDLE_MS },
+  },
+  // they may never end, so there is no use in waiting for one; the head may come with the first event
+  watches: { open: 2048, waitMs: 0, headersTimeout: 0, bodyTimeout: 0 },
+  upgrades: {
+    ...{ open: 1024, waitMs: 0 },
+    ...{ headersTimeout: HANDSHAKE_TIMEOUT_MS, bodyTimeout: BODY_IDLE_MS },
+  },
+  // apart from all others because these may depend on it: an API server that has a request may ask the broker whether
+  // it is allowed, and the broker asks here; behind that very request it would wait for itself
+  own: {
+    ...{ open: 64, waitMs: 5_000 },
+    ...{ headersTimeout: HEADERS_TIMEOUT_MS, bodyTimeout: BODY_IDLE_MS },
+  },
+}
 
 /** Kinds of traffic. */
 export type PoolName = 'requests' | 'watches' | 'upgrades' | 'own'
@@ -58,32 +76,26 @@ export interface Pools extends Readonly<Record<PoolName, Dispatcher>> {
   close(): Promise<void>
 }
 
-/** Other bounds than the usual, for tests. */
-export type PoolOverrides = Readonly<Partial<Record<PoolName, Partial<PoolBounds>>>>
+/** Other settings than the usual, for tests. */
+export type PoolOverrides = Readonly<Partial<Record<PoolName, Partial<PoolSettings>>>> & {
+  readonly connectTimeoutMs?: number
+}
 
 /** Makes them; no connection is made yet. @throws Error where the CA has no certificate, or certificate and key do not belong together */
 export function openPools(server: string, tls: PinnedTls, overrides: PoolOverrides = {}): Pools {
   const sockets = new Set<Socket>()
-  const connect = connector(server, tls, sockets)
-  const pool = (
-    name: PoolName,
-    usual: PoolBounds,
-    timeouts: { readonly headersTimeout: number; readonly bodyTimeout: number },
-  ): BoundedPool => {
+  const { connectTimeoutMs = CONNECT_TIMEOUT_MS } = overrides
+  const connect = connector(server, tls, sockets, connectTimeoutMs)
+  const pool = (name: PoolName): BoundedPool => {
+    const { open, waitMs, ...timeouts } = { ...SETTINGS[name], ...overrides[name] }
     const options = { connect, allowH2: false, pipelining: 1, keepAliveTimeout: KEEP_ALIVE_MS }
-    const bounds = { ...usual, ...overrides[name] }
-    const bounded = { ...options, ...timeouts, connections: bounds.open }
-    return new BoundedPool(new Pool(server, bounded), bounds)
+    const made = new Pool(server, { ...options, ...timeouts, connections: open })
+    return new BoundedPool(made, { open, waitMs })
   }
-  const ordinary = { headersTimeout: HEADERS_TIMEOUT_MS, bodyTimeout: BODY_IDLE_MS }
-  const requests = pool('requests', REQUESTS, ordinary)
-  // the head of a watch or a log may come with its first event
-  const watches = pool('watches', WATCHES, { headersTimeout: 0, bodyTimeout: 0 })
-  const upgrades = pool('upgrades', UPGRADES, {
-    headersTimeout: HANDSHAKE_TIMEOUT_MS,
-    bodyTimeout: BODY_IDLE_MS,
-  })
-  const own = pool('own', OWN, ordinary)
+  const requests = pool('requests')
+  const watches = pool('watches')
+  const upgrades = pool('upgrades')
+  const own = pool('own')
   const all = [requests, watches, upgrades, own]
   return {
     ...{ requests, watches, upgrades, own },
@@ -111,17 +123,19 @@ function connector(
   server: string,
   { ca, pair }: PinnedTls,
   sockets: Set<Socket>,
+  timeout: number,
 ): buildConnector.connector {
   // without any, every authority that Node knows would do
   if (!ca.includes('-----BEGIN CERTIFICATE-----')) throw new Error('the CA has no certificate')
   // refuses certificate and key that do not belong together, as in the middle of their replacement
   createSecureContext({ ca, ...pair })
-  const connect = buildConnector({ ca, ...pair, timeout: CONNECT_TIMEOUT_MS, allowH2: false })
+  const options = { ca, ...pair, timeout, keepAliveInitialDelay: PROBE_AFTER_MS, allowH2: false }
+  const connect = buildConnector(options)
   const { hostname } = new URL(server)
   // undici would take the name from a request's Host header; an address has none to send
   const servername = isIP(hostname.replaceAll(/[[\]]/g, '')) === 0 ? hostname : ''
-  return (options, callback) => {
-    connect({ ...options, servername }, (...result) => {
+  return (wanted, callback) => {
+    connect({ ...wanted, servername }, (...result) => {
       const [error, socket] = result
       if (error === null) {
         sockets.add(socket)

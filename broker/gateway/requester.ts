@@ -94,8 +94,8 @@ export function subjectOf(requester: Requester): SubjectRecord {
 /** The subject of a token, as it stands in the ledger. */
 export function oidcOf({ subject }: Requester): OidcRecord | undefined {
   if (subject === undefined) return undefined
-  const { issuer, sub, name, groups } = subject
-  return { issuer, sub, name, groups }
+  const { issuer, sub, name, groups, ci } = subject
+  return { issuer, sub, name, groups, ...(ci === undefined ? {} : { ci }) }
 }
 
 /** What policy decides on. */
@@ -107,7 +107,7 @@ export function factsOf(
   return {
     cluster,
     process: agent === undefined ? undefined : processFacts(agent),
-    subject: subject === undefined ? undefined : { name: subject.name, groups: subject.groups },
+    subject: subject && { name: subject.name, groups: subject.groups, ci: subject.ci },
     request,
   }
 }
@@ -137,7 +137,7 @@ export function digestIdentity({ agent, subject }: Requester): DigestInput['iden
     containerId: verified?.containerId ?? '',
     uid: verified?.uid ?? -1,
     exe: verified?.exe ?? '',
-    subject: subject === undefined ? undefined : { issuer: subject.issuer, sub: subject.sub },
+    subject: subject && { issuer: subject.issuer, sub: subject.sub, ci: subject.ci },
   }
 }
 

@@ -16,9 +16,15 @@ export const ALGORITHMS = [
   'EdDSA',
 ] as const
 const DEFAULT_ALGORITHMS = ['RS256', 'PS256', 'ES256', 'EdDSA'] as const
+/** Kinds of tokens; ci-claims.ts reads those of the CI systems. */
+export const PROFILES = ['generic', 'github', 'gitlab'] as const
 const DEFAULT_TOLERANCE_S = 5
 const MAX_TOLERANCE_S = 60
+/** A day; at most a month. */
+const DEFAULT_LIFE_S = 24 * 3600
+const MAX_LIFE_S = 31 * 24 * 3600
 const MAX_ISSUERS = 20
+const CI_CLAIMS = 3
 
 const text = z.string().min(1).max(512)
 const words = z.array(text).min(1).max(100)
@@ -38,6 +44,10 @@ const issuerSchema = z.strictObject({
   usernamePrefix: z.string().max(100).optional(),
   groupsClaim: text.optional(),
   groupsPrefix: z.string().max(100).default(''),
+  /** What kind of tokens these are: those of a CI system say which repository, ref and run they are for. */
+  profile: z.enum(PROFILES).default('generic'),
+  /** Claims to read these from, as they are, instead of those that the profile knows. */
+  claims: z.strictObject({ repository: text, ref: text, run: text }).partial().default({}),
   /** Each claim must have this value, or one of these. */
   requiredClaims: z.record(text, z.union([text, words])).default({}),
   algorithms: z
@@ -45,6 +55,8 @@ const issuerSchema = z.strictObject({
     .min(1)
     .default([...DEFAULT_ALGORITHMS]),
   clockToleranceSeconds: z.int().min(0).max(MAX_TOLERANCE_S).default(DEFAULT_TOLERANCE_S),
+  /** How long a token may be good for, from `iat` to `exp`. */
+  maxTokenLifeSeconds: z.int().min(1).max(MAX_LIFE_S).default(DEFAULT_LIFE_S),
   /** Which groups have which role in the broker's own API. */
   roles: z.partialRecord(z.enum(ROLES), words).default({}),
   /** How people sign in with `nestgate login`. */
@@ -78,5 +90,11 @@ export const oidcSchema = z
         }
         seen.add(value)
       }
+    }
+    for (const [index, { profile, claims }] of issuers.entries()) {
+      const named = Object.keys(claims).length
+      if (profile !== 'generic' || named === 0 || named === CI_CLAIMS) continue
+      const message = 'without a profile, all of repository, ref and run must be named'
+      context.addIssue({ code: 'custom', path: [index, 'claims'], message })
     }
   })

@@ -8,13 +8,16 @@ import { createHash } from 'node:crypto'
 import { decodeJwt, errors, jwtVerify } from 'jose'
 import type { JWTPayload } from 'jose'
 import type { Logger } from '../../shared/log.ts'
+import type { CiFacts } from '../../shared/policy/facts.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
+import { ciOf } from './ci-claims.ts'
 import type { IssuerSettings } from './oidc-config.ts'
 import { createIssuerKeys } from './oidc-keys.ts'
 import type { IssuerKeys, KeySet } from './oidc-keys.ts'
 import { ROLES } from './roles.ts'
 import type { Role } from './roles.ts'
+import { hasSignInForm } from './token-form.ts'
 
 /** A subject, as its verified token says. */
 export interface VerifiedSubject {
@@ -27,6 +30,8 @@ export interface VerifiedSubject {
   readonly names: readonly string[]
   readonly groups: readonly string[]
   readonly roles: readonly Role[]
+  /** With issuers that are CI systems: always there, and nowhere else. */
+  readonly ci?: CiFacts
   /** Milliseconds since the epoch. */
   readonly expiresAtMs: number
 }
@@ -49,8 +54,6 @@ const CACHED_MS = 5 * 60_000
 const MAX_GROUPS = 500
 /** Names travel in a header of the request upstream, and to people's eyes: visible ASCII, and inner spaces. */
 const NAME = /^[\x21-\x7e](?:[\x20-\x7e]{0,251}[\x21-\x7e])?$/
-/** The last time that a date can name (ECMA-262, 21.4.1.1), in seconds since the epoch. */
-const LAST_SECOND = 8.64e12
 /** Names of the cluster's own; who has one is not anybody that an outside issuer may vouch for. */
 const SYSTEM_PREFIX = 'system:'
 
@@ -110,6 +113,7 @@ async function verifyBy(
   token: string,
   nowMs: number,
 ): Promise<VerifiedSubject | Refusal> {
+  if (!hasSignInForm(token)) return refuse('credentials_invalid')
   const current = await keys.current()
   if (current === undefined) return refuse('issuer_unavailable', settings.name)
   const first = await payloadOf(settings, current, token, nowMs)
@@ -123,11 +127,12 @@ async function verifyBy(
 }
 
 async function payloadOf(
-  { issuer, audiences, algorithms, clockToleranceSeconds }: IssuerSettings,
+  settings: IssuerSettings,
   keys: KeySet,
   token: string,
   nowMs: number,
 ): Promise<JWTPayload | Refusal | 'unknown key'> {
+  const { issuer, audiences, algorithms, clockToleranceSeconds } = settings
   try {
     const { payload } = await jwtVerify(token, keys, {
       issuer,
@@ -137,28 +142,43 @@ async function payloadOf(
       currentDate: new Date(nowMs),
       requiredClaims: ['sub', 'iat', 'exp'],
     })
-    const { iat = 0 } = payload
-    // of the future: a clock is wrong, or a token was made for later
-    return iat * 1000 > nowMs + clockToleranceSeconds * 1000
-      ? refuse('credentials_invalid')
-      : payload
+    return hasGoodLife(settings, payload, nowMs) && isForUs(settings, payload)
+      ? payload
+      : refuse('credentials_invalid')
   } catch (error) {
     if (error instanceof errors.JWKSNoMatchingKey) return 'unknown key'
     return refuse('credentials_invalid')
   }
 }
 
+/** Not of the future: a clock is wrong, or a token was made for later. And not good for so long that a stolen one is worth keeping. */
+function hasGoodLife(
+  { clockToleranceSeconds, maxTokenLifeSeconds }: IssuerSettings,
+  { iat, exp }: JWTPayload,
+  nowMs: number,
+): boolean {
+  if (iat === undefined || exp === undefined) return false
+  return iat * 1000 <= nowMs + clockToleranceSeconds * 1000 && exp - iat <= maxTokenLifeSeconds
+}
+
+/** Of a token for several, whoever it was issued to must be one of us (OpenID Connect Core, 3.1.3.7), where it says so. */
+function isForUs({ audiences }: IssuerSettings, { aud, azp }: JWTPayload): boolean {
+  if (azp === undefined || !Array.isArray(aud) || aud.length < 2) return true
+  return typeof azp === 'string' && audiences.includes(azp)
+}
+
 function subjectOf(settings: IssuerSettings, payload: JWTPayload): VerifiedSubject | Refusal {
   const { sub, exp } = payload
-  const claimed =
-    settings.usernameClaim === 'email' ? ownEmail(payload) : payload[settings.usernameClaim]
-  if (sub === undefined || exp === undefined || typeof claimed !== 'string' || claimed === '')
+  const claimed = claimedName(settings, payload)
+  if (sub === undefined || exp === undefined || claimed === undefined)
     return refuse('credentials_invalid')
-  if (exp > LAST_SECOND || !hasRequired(settings, payload)) return refuse('credentials_invalid')
+  if (!hasRequired(settings, payload)) return refuse('credentials_invalid')
   const name = `${settings.usernamePrefix ?? `${settings.name}:`}${claimed}`
   const groups = groupsOf(settings, payload)
   if (groups === undefined || ![name, ...groups].every(isUsableName))
     return refuse('credentials_invalid')
+  const ci = ciOf(settings, payload)
+  if (ci === 'invalid') return refuse('credentials_invalid')
   return {
     issuer: settings.issuer,
     sub,
@@ -166,8 +186,14 @@ function subjectOf(settings: IssuerSettings, payload: JWTPayload): VerifiedSubje
     names: [`${settings.issuer}#${sub}`, ...verifiedEmail(payload)],
     groups,
     roles: ROLES.filter((role) => settings.roles[role]?.some((group) => groups.includes(group))),
+    ...(ci === undefined ? {} : { ci }),
     expiresAtMs: exp * 1000,
   }
+}
+
+function claimedName({ usernameClaim }: IssuerSettings, payload: JWTPayload): string | undefined {
+  const claimed = usernameClaim === 'email' ? ownEmail(payload) : payload[usernameClaim]
+  return typeof claimed === 'string' && claimed !== '' ? claimed : undefined
 }
 
 function isUsableName(name: string): boolean {

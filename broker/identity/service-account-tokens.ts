@@ -1,7 +1,7 @@
 /**
- * Projected service-account tokens of a cluster's sidecars: audience `nestgate-broker`, bound to a pod.
- * Checked against the issuer's published keys (jose), or by the cluster's TokenReview where these cannot be
- * read. Attacker-controlled until verified; nothing of a token is logged or kept but its digest.
+ * Projected service-account tokens of a cluster's sidecars: audience `nestgate-broker`, bound to a pod that is still there.
+ * Checked against the issuer's published keys (jose) and the pod itself, or by the cluster's TokenReview, which looks at
+ * both. Attacker-controlled until verified; nothing of a token is logged or kept but its digest.
  */
 import { createHash } from 'node:crypto'
 import { createLocalJWKSet, decodeJwt, errors, jwtVerify } from 'jose'
@@ -42,17 +42,23 @@ const MAX_TOKEN_LENGTH = 8192
 const MAX_CACHED_TOKENS = 10_000
 /** A TokenReview's yes is kept this long, in milliseconds: kube-apiserver keeps its own for 10 s. */
 const REVIEW_CACHE_MS = 10_000
-/** A token verified by key is looked at again after this long, in milliseconds, so that a removed key ends it. */
+/** A token verified by key is looked at again after this long, in milliseconds, so that a removed key or pod ends it. */
 const KEY_CACHE_MS = 60_000
 /** An unknown key id makes the key set be fetched again at most this often, in milliseconds. */
 const JWKS_COOLDOWN_MS = 10_000
 /** The key set is fetched again after this long, in milliseconds. */
 const JWKS_MAX_AGE_MS = 300_000
+/** A key set that cannot be fetched again is of no use after this long, in milliseconds: which keys were withdrawn meanwhile, nobody knows. */
+const JWKS_STALE_MS = 3_600_000
+/** A pod that is deleted is none this long after its grace period, in milliseconds, whatever still holds the object: as the API server's own check has it. */
+const DELETED_LEEWAY_MS = 60_000
 const JWKS_PATH = '/openid/v1/jwks'
 const REVIEW_PATH = '/apis/authentication.k8s.io/v1/tokenreviews'
 const CLOCK_TOLERANCE_S = 10
 /** What Kubernetes signs service-account tokens with. */
 const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'ES256', 'ES384', 'ES512']
+
+const POD_GONE = 'the token’s pod is gone'
 
 const podClaims = z.object({
   exp: z.number(),
@@ -61,6 +67,10 @@ const podClaims = z.object({
     pod: z.object({ name: z.string().min(1), uid: z.string().min(1) }),
     serviceaccount: z.object({ name: z.string().min(1), uid: z.string().min(1) }),
   }),
+})
+
+const podSchema = z.object({
+  metadata: z.object({ uid: z.string(), deletionTimestamp: z.iso.datetime().nullish() }),
 })
 
 const jwksSchema = z.object({ keys: z.array(z.looseObject({ kty: z.string() })) })
@@ -76,6 +86,7 @@ const reviewSchema = z.object({
 /** Keeps findings by the token's digest, never longer than they hold. */
 export function createTokenVerifier(check: Check, now: () => number): TokenVerifier {
   const found = new Map<string, Finding>()
+  const pending = new Map<string, Promise<Finding | Refusal>>()
   return {
     async verify(token): Promise<PodIdentity | Refusal> {
       if (token.length > MAX_TOKEN_LENGTH)
@@ -84,7 +95,10 @@ export function createTokenVerifier(check: Check, now: () => number): TokenVerif
       const cached = found.get(digest)
       if (cached !== undefined && cached.expiresAtMs > now()) return cached.identity
       found.delete(digest)
-      const finding = await check(token)
+      // one question for all requests that come meanwhile
+      const asked = pending.get(digest) ?? check(token).finally(() => pending.delete(digest))
+      pending.set(digest, asked)
+      const finding = await asked
       if ('refused' in finding) return finding
       if (found.size >= MAX_CACHED_TOKENS) dropOldest(found)
       found.set(digest, finding)
@@ -93,7 +107,10 @@ export function createTokenVerifier(check: Check, now: () => number): TokenVerif
   }
 }
 
-/** Checks tokens against the keys that the cluster publishes at `/openid/v1/jwks`. */
+/**
+ * Checks tokens against the keys that the cluster publishes at `/openid/v1/jwks`, and that their pod is still there: a
+ * signature outlives it. The broker must be allowed to get pods in the namespaces that it serves.
+ */
 export function checkByKeys(
   connection: ClusterConnection,
   issuer: string,
@@ -122,7 +139,37 @@ export function checkByKeys(
       )
     }
   }
-  return (token) => check(token, false)
+  return async (token) => {
+    const finding = await check(token, false)
+    if ('refused' in finding) return finding
+    return (await missingPod(connection, finding.identity, now)) ?? finding
+  }
+}
+
+/** Why a pod is not there, or not known to be; undefined where it is. */
+async function missingPod(
+  connection: ClusterConnection,
+  { namespace, podName, podUid }: PodIdentity,
+  now: () => number,
+): Promise<Refusal | undefined> {
+  const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(podName)}`
+  const answer = await clusterJson(connection, 'GET', path)
+  if ('problem' in answer) {
+    if (answer.status === 404) return refuse('credentials_invalid', POD_GONE)
+    return refuse(
+      'identity_unavailable',
+      answer.status === 403
+        ? `the broker may not get pods in the namespace ${namespace}`
+        : `the token’s pod: ${answer.problem}`,
+    )
+  }
+  const pod = podSchema.safeParse(answer.json)
+  if (!pod.success)
+    return refuse('identity_unavailable', 'the token’s pod: not the expected answer')
+  const { uid, deletionTimestamp } = pod.data.metadata
+  const endMs = typeof deletionTimestamp === 'string' ? Date.parse(deletionTimestamp) : Infinity
+  const gone = uid !== podUid || endMs + DELETED_LEEWAY_MS < now()
+  return gone ? refuse('credentials_invalid', POD_GONE) : undefined
 }
 
 function findingOf(payload: JWTPayload, cluster: string, now: () => number): Finding | Refusal {
@@ -175,7 +222,7 @@ function createKeySource(
         })
         await pending
       }
-      return keys ?? problem
+      return keys === undefined || now() - fetchedAt >= JWKS_STALE_MS ? problem : keys
     },
   }
 }

@@ -7,6 +7,7 @@ import type { AgentTag } from '../../shared/agent-tag.ts'
 import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
 import type { RequestInfo } from '../../shared/kubernetes/request-info.ts'
 import type { Decision } from '../../shared/policy/decision.ts'
+import type { CiFacts } from '../../shared/policy/facts.ts'
 import type { Reason } from '../../shared/reasons.ts'
 import type { CredentialMode } from '../credentials/credential.ts'
 
@@ -62,6 +63,8 @@ export interface OidcRecord {
   readonly sub: string
   readonly name: string
   readonly groups: readonly string[]
+  /** Which run of which pipeline it is; of issuers that are configured as CI systems only. */
+  readonly ci?: CiFacts
 }
 
 /** What policy saw of a request beside its RequestInfo (shared/kubernetes/attributes.ts); of the body the labels only. */

@@ -84,6 +84,8 @@ async function grantRights(admin: Admin): Promise<void> {
         resourceNames: ['agents'],
         verbs: ['impersonate'],
       },
+      // a sidecar's token is good while its pod is there
+      { apiGroups: [''], resources: ['pods'], verbs: ['get'] },
     ],
   })
   const bindings = `${RBAC}/namespaces/${NAMESPACE}/rolebindings`

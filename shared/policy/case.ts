@@ -17,6 +17,7 @@ export const CASE_DEFAULTS = {
   cluster: 'example',
   agent: 'example',
   serviceAccount: 'default/default',
+  subject: 'example',
   objectName: 'example',
 } as const
 
@@ -142,9 +143,12 @@ const PROCESS_KEYS = [
   'verdict',
 ] as const
 
+const CI_KEYS = ['repository', 'ref', 'run'] as const
+const SUBJECT_KEYS = ['subject', 'groups', ...CI_KEYS] as const
+
 /** An example with a subject is a direct client's, unless it says something of a process too. */
 function processOf(example: Case): ProcessFacts | undefined {
-  const direct = example.subject !== undefined || example.groups !== undefined
+  const direct = SUBJECT_KEYS.some((key) => example[key] !== undefined)
   if (direct && PROCESS_KEYS.every((key) => example[key] === undefined)) return undefined
   const account = example.serviceAccount ?? CASE_DEFAULTS.serviceAccount
   const [namespace = '', serviceAccount = ''] = account.split('/')
@@ -162,7 +166,16 @@ function processOf(example: Case): ProcessFacts | undefined {
   }
 }
 
-function subjectOf({ subject, groups }: Case): SubjectFacts | undefined {
-  if (subject === undefined && groups === undefined) return undefined
-  return { name: subject ?? 'example', groups: groups ?? [] }
+function subjectOf(example: Case): SubjectFacts | undefined {
+  if (SUBJECT_KEYS.every((key) => example[key] === undefined)) return undefined
+  const { subject = CASE_DEFAULTS.subject, groups = [] } = example
+  return { name: subject, groups, ...ciOf(example) }
+}
+
+/** An example that says something of a pipeline's run is one's. */
+function ciOf(example: Case): Pick<SubjectFacts, 'ci'> {
+  if (CI_KEYS.every((key) => example[key] === undefined)) return {}
+  const { subject: other } = CASE_DEFAULTS
+  const { repository = other, ref = other, run = other } = example
+  return { ci: { repository, ref, run } }
 }

@@ -23,7 +23,7 @@ const FIELDS: Readonly<Record<string, ReadonlySet<string> | undefined>> = {
   process: new Set(
     'agent ancestors exe sha256 uid container image namespace serviceAccount verdict'.split(' '),
   ),
-  subject: new Set(['name', 'groups']),
+  subject: new Set(['name', 'groups', 'repository', 'ref', 'run']),
 }
 /** Parameters that come from the body. */
 const BODY_PARAMETERS: ReadonlySet<string> = new Set([

@@ -2,11 +2,23 @@
 import type { Verdict } from '../agent-tag.ts'
 import type { RequestAttributes } from '../kubernetes/attributes.ts'
 
+/** Where a pipeline's run comes from, as the token of its CI system says. */
+export interface CiFacts {
+  /** With its owner or group, e.g. `our-company/shop`. */
+  readonly repository: string
+  /** Full, e.g. `refs/heads/main`. */
+  readonly ref: string
+  /** Id of the run, in the CI system's own spelling. */
+  readonly run: string
+}
+
 /** A person or pipeline that an OIDC issuer vouches for. */
 export interface SubjectFacts {
   /** Name as the issuer's configuration makes it: with its prefix, unique among all issuers. */
   readonly name: string
   readonly groups: readonly string[]
+  /** Of issuers that are configured as CI systems; absent with all others. */
+  readonly ci?: CiFacts | undefined
 }
 
 /** A process in a pod. */

@@ -68,6 +68,12 @@ export const matchSchema = z
     ),
     subjects: words.describe('Name that the OIDC issuer vouches for; * is any text.'),
     groups: words.describe('Groups that the OIDC issuer vouches for; * is any text.'),
+    repositories: words.describe(
+      'Repository of the pipeline that calls, as its CI system vouches for it; * is any text.',
+    ),
+    refs: words.describe(
+      'Full ref that the pipeline runs for, such as refs/heads/main; * is any text.',
+    ),
     verbs: listOf(plainWord.min(1)).describe(
       'Kubernetes verbs; connect for exec, attach, port-forward and proxy.',
     ),
@@ -167,6 +173,9 @@ export const caseSchema = z.strictObject({
   verdict: z.enum(VERDICTS).optional(),
   subject: word.optional(),
   groups: z.array(word).optional(),
+  repository: word.optional(),
+  ref: word.optional().describe('Full: refs/heads/main.'),
+  run: word.optional(),
   request: z
     .string()
     .regex(/^[A-Z]+ \/\S*$/, 'expected a request line such as GET /api/v1/pods')

@@ -121,6 +121,18 @@ export const DIMENSIONS: readonly Dimension[] = [
     shared: true,
     values: (_view, { subject }) => subject?.groups ?? NONE,
   },
+  {
+    key: 'repositories',
+    kind: 'name',
+    shared: true,
+    values: (_view, { subject }) => one(subject?.ci?.repository),
+  },
+  {
+    key: 'refs',
+    kind: 'name',
+    shared: true,
+    values: (_view, { subject }) => one(subject?.ci?.ref),
+  },
 ]
 
 /** Conditions that ask who calls. */
@@ -136,6 +148,8 @@ export const WHO = [
   'serviceAccounts',
   'subjects',
   'groups',
+  'repositories',
+  'refs',
 ] as const satisfies readonly Dimension['key'][]
 
 /** The words of a rule that would match a resource. */

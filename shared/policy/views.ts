@@ -127,7 +127,7 @@ function inputOf(
     },
     object: request.body.state === 'read' ? request.body.value : undefined,
     process: process && { ...process },
-    subject: subject && { ...subject },
+    subject: subject && { name: subject.name, groups: subject.groups, ...subject.ci },
     cluster,
     now,
   }

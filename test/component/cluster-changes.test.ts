@@ -1,5 +1,5 @@
 /** Clusters whose files change, that come back, and that go: what is used from then on, and what is cut. */
-import { copyFileSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:https'
 import type { Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
@@ -219,6 +219,22 @@ describe('a cluster that changes', () => {
       expect(await ask()).to.have.property('json')
       expect(new Set(shown).size).to.equal(2)
       expect(JSON.stringify(status())).not.to.include('PRIVATE')
+    })
+
+    it('is not used with a key that others can read, and is once they cannot', async () => {
+      const { cert, key } = makeCertificates({ hosts: ['b1'] })
+      writeFileSync(join(dir, 'ca.crt'), own.ca)
+      writeFileSync(join(dir, 'tls.crt'), cert)
+      writeFileSync(join(dir, 'tls.key'), key, { mode: 0o644 })
+      const { port } = server.address() as AddressInfo
+      const credential = { certFile: join(dir, 'tls.crt'), keyFile: join(dir, 'tls.key') }
+      await clusters.put(settings({ server: `https://127.0.0.1:${port}`, credential }), 'file')
+      expect(status()).to.include({ state: 'broken' })
+      expect(status()?.problem).to.include('has mode 0644')
+      expect(await ask()).to.have.property('problem')
+      chmodSync(join(dir, 'tls.key'), 0o600)
+      await until(() => status()?.state === 'open')
+      expect(await ask()).to.have.property('json')
     })
   })
 })

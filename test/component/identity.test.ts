@@ -106,6 +106,118 @@ describe('identity of sidecars', () => {
     })
   }
 
+  it('ends a token within six minutes of its key’s withdrawal', async () => {
+    const verifier = createTokenVerifier(checks.keys(), now)
+    const token = await upstream.token({ exp: Math.floor(nowMs / 1000) + 3600 })
+    expect(await verifier.verify(token)).to.deep.equal(EXPECTED)
+    await upstream.rotateKey()
+    upstream.withdrawKeys()
+    nowMs += 300_000
+    // once more by the old keys, a moment before they are asked for again
+    expect(await verifier.verify(token)).to.deep.equal(EXPECTED)
+    nowMs += 59_999
+    expect(await verifier.verify(token)).to.deep.equal(EXPECTED)
+    nowMs += 1
+    expect(await verifier.verify(token)).to.have.property('refused', 'credentials_invalid')
+  })
+
+  it('goes by the keys that it has for an hour while there are no others to be had, and no longer', async () => {
+    const verifier = createTokenVerifier(checks.keys(), now)
+    const startS = Math.floor(nowMs / 1000)
+    const long = (n: number): Promise<string> => upstream.token({ exp: startS + 7200, n })
+    expect(await verifier.verify(await long(1))).to.deep.equal(EXPECTED)
+    upstream.identityUp = false
+    nowMs += 3_599_999
+    expect(await verifier.verify(await long(2))).to.deep.equal(EXPECTED)
+    nowMs += 1
+    expect(await verifier.verify(await long(3))).to.have.property('refused', 'identity_unavailable')
+    upstream.identityUp = true
+    expect(await verifier.verify(await long(3))).to.deep.equal(EXPECTED)
+  })
+
+  it('refuses a token when the clock is ten minutes off, either way', async () => {
+    const verifier = createTokenVerifier(checks.keys(), now)
+    const madeS = Math.floor(nowMs / 1000)
+    const token = await upstream.token({ iat: madeS, nbf: madeS, exp: madeS + 590 })
+    const right = nowMs
+    for (const offMs of [-600_000, 600_000 + 10_000]) {
+      nowMs = right + offMs
+      expect(await verifier.verify(token)).to.have.property('refused', 'credentials_invalid')
+    }
+    expect(upstream.podFetches).to.equal(0)
+  })
+
+  describe('by keys, when the pod', () => {
+    const verifyNew = async (): Promise<object> =>
+      createTokenVerifier(checks.keys(), now).verify(await upstream.token())
+    const deleted = (agoMs: number): object => ({
+      metadata: { uid: POD.podUid, deletionTimestamp: new Date(nowMs - agoMs).toISOString() },
+    })
+
+    it('is gone, refuses its token', async () => {
+      for (const pod of [undefined, podWith([], 'uid-2'), deleted(61_000)]) {
+        upstream.pod = pod
+        expect(await verifyNew()).to.deep.equal({
+          refused: 'credentials_invalid',
+          detail: 'the token’s pod is gone',
+        })
+      }
+    })
+
+    it('is on its way out, still takes its token', async () => {
+      for (const agoMs of [-30_000, 0, 59_000]) {
+        upstream.pod = deleted(agoMs)
+        expect(await verifyNew()).to.deep.equal(EXPECTED)
+      }
+    })
+
+    it('cannot be asked for, says so, and which right is missing', async () => {
+      upstream.podsRefused = 403
+      expect(await verifyNew()).to.deep.equal({
+        refused: 'identity_unavailable',
+        detail: 'the broker may not get pods in the namespace agents',
+      })
+      upstream.podsRefused = 503
+      expect(await verifyNew()).to.have.property('refused', 'identity_unavailable')
+      upstream.podsRefused = undefined
+      for (const pod of [{}, { metadata: {} }, { metadata: { uid: 7 } }]) {
+        upstream.pod = pod
+        expect(await verifyNew()).to.have.property('refused', 'identity_unavailable')
+      }
+    })
+
+    it('goes, refuses a token that was good within a minute', async () => {
+      const verifier = createTokenVerifier(checks.keys(), now)
+      const token = await upstream.token()
+      expect(await verifier.verify(token)).to.deep.equal(EXPECTED)
+      upstream.pod = undefined
+      nowMs += 59_000
+      expect(await verifier.verify(token)).to.deep.equal(EXPECTED)
+      nowMs += 1_001
+      expect(await verifier.verify(token)).to.have.property('refused', 'credentials_invalid')
+    })
+
+    it('is asked for once by many requests, and never for a token that is no good', async () => {
+      const verifier = createTokenVerifier(checks.keys(), now)
+      const token = await upstream.token()
+      await Promise.all(Array.from({ length: 20 }, () => verifier.verify(token)))
+      expect(upstream.podFetches).to.equal(1)
+      await verifier.verify(`${token.slice(0, -4)}AAAA`)
+      await verifier.verify(await upstream.token({ exp: 1000 }))
+      expect(upstream.podFetches).to.equal(1)
+    })
+
+    it('has a name that is no name, is asked for by nothing else', async () => {
+      const verifier = createTokenVerifier(checks.keys(), now)
+      const odd = { ...{ namespace: '../..' }, pod: { name: '../secrets/x?', uid: 'u' } }
+      const token = await upstream.token({
+        'kubernetes.io': { ...odd, serviceaccount: { name: 'w', uid: 's' } },
+      })
+      expect(await verifier.verify(token)).to.have.property('refused', 'credentials_invalid')
+      expect(upstream.seen.map(({ url }) => url)).to.deep.equal([])
+    })
+  })
+
   it('refuses a token of another issuer, and one that does not say until when', async () => {
     const verifier = createTokenVerifier(checks.keys(), now)
     for (const claims of [{ iss: 'https://evil' }, { exp: undefined }, { sub: undefined }]) {
@@ -236,6 +348,7 @@ describe('identity of sidecars', () => {
         pod: { name: 'p2', uid: 'uid-2' },
         serviceaccount: { name: 'worker', uid: 's' },
       }
+      upstream.otherPods.set('agents/p2', podWith([], 'uid-2'))
       await sidecars.register(bearer(await upstream.token()), await mine.proof())
       await sidecars.register(
         bearer(await upstream.token({ 'kubernetes.io': other })),

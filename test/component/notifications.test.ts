@@ -1,7 +1,7 @@
 /** Notifications to real receivers: signed as Standard Webhooks wants it, tried again under one id, never in anybody's way. */
 import { createServer } from 'node:http'
 import type { IncomingHttpHeaders, Server, ServerResponse } from 'node:http'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -185,6 +185,15 @@ describe('notifications', () => {
     notifier({ caFile: join(dir, 'ca.crt') }).tell({ from: 'RECEIVED', approval: pending() })
     await sleep(100)
     expect(received).to.have.length(0)
+  })
+
+  it('go to nobody while others can read the secret that signs them, and then after all', async () => {
+    chmodSync(join(dir, 'secret'), 0o644)
+    notifier().tell({ from: 'RECEIVED', approval: pending() })
+    await sleep(100)
+    expect(received).to.have.length(0)
+    chmodSync(join(dir, 'secret'), 0o600)
+    await until(1)
   })
 
   it('never hold up whoever tells them, and keep a bounded number', async () => {

@@ -4,6 +4,7 @@ import { createServer as createHttp } from 'node:http'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
 import type { Server } from 'node:https'
+import { createServer as createTcp } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { TLSSocket } from 'node:tls'
@@ -12,7 +13,10 @@ import { expect } from 'chai'
 import { afterEach, before, beforeEach, describe, it } from 'mocha'
 import { openPools } from '../../broker/credentials/pools.ts'
 import type { PoolOverrides, Pools } from '../../broker/credentials/pools.ts'
+import { forwardRequest } from '../../broker/gateway/forward.ts'
+import type { ForwardOutcome, NotAnswered, Outgoing } from '../../broker/gateway/forward.ts'
 import { codeOf } from '../../shared/errors.ts'
+import { refuse } from '../../shared/reasons.ts'
 import { requestUpgrade } from '../../shared/upgrade.ts'
 import { makeCertificates } from '../support/certificates.ts'
 import type { Certificates } from '../support/certificates.ts'
@@ -205,6 +209,70 @@ describe('the pools of a cluster', () => {
     })
   })
 
+  describe('behind the gateway', () => {
+    const outgoing: Outgoing = {
+      ...{ requestId: 'id-1', method: 'POST', path: '/write', headers: {}, longRunning: false },
+      body: Buffer.from('x'),
+    }
+
+    /** A gateway of one line, asked once by a client that may leave; settles with how it ended. */
+    async function forwardOnce(leave?: AbortSignal): Promise<ForwardOutcome | NotAnswered> {
+      const front = createHttp()
+      front.listen(0, '127.0.0.1')
+      await new Promise((resolve) => front.once('listening', resolve))
+      const { port } = front.address() as AddressInfo
+      const ended = new Promise<ForwardOutcome | NotAnswered>((resolve) => {
+        front.on('request', (_request, response) => {
+          void forwardRequest(pools.requests, outgoing, response, Promise.resolve()).then(
+            (result) => {
+              response.end()
+              resolve(result)
+            },
+          )
+        })
+      })
+      const asked = fetch(`http://127.0.0.1:${port}/`, leave === undefined ? {} : { signal: leave })
+      asked.catch(() => undefined)
+      try {
+        return await ended
+      } finally {
+        front.closeAllConnections()
+        front.close()
+      }
+    }
+
+    it('a full pool is a refusal that says so, and nothing was sent', async () => {
+      await pools.close()
+      open({ requests: { open: 1, waitMs: 50 } })
+      const go = stall()
+      const first = outcome(ask('/first'))
+      await until(() => seen.length === 1)
+      const result = await forwardOnce()
+      expect(result).to.deep.equal({
+        notAnswered: refuse('broker_busy', 'no connection to the API server became free'),
+        bytesToServer: 1,
+      })
+      go()
+      expect(await first).to.equal(200)
+      expect(seen).to.have.length(1)
+    })
+
+    it('a client that leaves while it waits is gone at once, and nothing was sent', async () => {
+      await pools.close()
+      open({ requests: { open: 1 } })
+      stall()
+      void outcome(ask('/first'))
+      await until(() => seen.length === 1)
+      const leaving = new AbortController()
+      const result = forwardOnce(leaving.signal)
+      await until(() => pools.load().requests.waiting === 1)
+      leaving.abort()
+      expect(await result).to.include({ status: 0, reason: 'client_left' })
+      expect(pools.load().requests.waiting).to.equal(0)
+      expect(seen).to.have.length(1)
+    })
+  })
+
   describe('for each kind', () => {
     it('cannot be starved by another: full watches leave requests and own questions alone', async () => {
       await pools.close()
@@ -264,6 +332,89 @@ describe('the pools of a cluster', () => {
       first.socket.destroy()
       await until(() => pools.load().upgrades.open === 0)
       expect(await upgrade()).to.include({ kind: 'upgraded' })
+    })
+  })
+
+  describe('given up', () => {
+    const LIMIT = { headersTimeout: 150, bodyTimeout: 150 }
+    const LONGER_MS = 1500
+
+    it('are an ordinary request whose answer does not begin, and one whose answer stops', async () => {
+      await pools.close()
+      open({ requests: LIMIT })
+      answer = (request, response) => {
+        if (request.url === '/stops') response.write('begun')
+      }
+      expect(await outcome(ask('/silent'))).to.equal('UND_ERR_HEADERS_TIMEOUT')
+      expect(await outcome(ask('/stops'))).to.equal('UND_ERR_BODY_TIMEOUT')
+      // what the server may have got is not sent again for being slow
+      expect(seen).to.have.length(2)
+      expect(pools.load().requests).to.deep.equal({ open: 0, waiting: 0 })
+    })
+
+    it('is not an answer that the client reads slowly', async () => {
+      await pools.close()
+      open({ requests: LIMIT })
+      const large = 'x'.repeat(8 * 1024 * 1024)
+      answer = (_request, response) => response.end(large)
+      const { body } = await pools.requests.request({ method: 'GET', path: '/' })
+      await sleep(LONGER_MS)
+      expect((await body.text()).length).to.equal(large.length)
+    })
+
+    it('is not a watch, however silent', async () => {
+      await pools.close()
+      open({ requests: LIMIT })
+      answer = (request, response) => {
+        if (request.url?.startsWith('/begun') === true) response.write('{}')
+        setTimeout(() => response.end('{}'), LONGER_MS)
+      }
+      const watches = ['/silent', '/begun'].map((path) => outcome(ask(path, {}, 'watches')))
+      expect(await Promise.all(watches)).to.deep.equal([200, 200])
+    })
+
+    it('is an upgrade that is not answered, and not a session that is silent', async () => {
+      await pools.close()
+      open({ upgrades: LIMIT })
+      server.on('upgrade', (request, socket) => {
+        socket.on('error', () => undefined)
+        if (request.url === '/silent') return
+        socket.write(
+          'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n',
+        )
+        setTimeout(() => socket.end('late'), LONGER_MS)
+      })
+      const upgrade = (path: string): ReturnType<typeof requestUpgrade> =>
+        requestUpgrade(pools.upgrades, { method: 'GET', path, headers: {}, protocol: 'x' })
+      const silent = await upgrade('/silent').then(
+        () => 'upgraded',
+        (error: unknown) => codeOf(error),
+      )
+      expect(silent).to.equal('UND_ERR_HEADERS_TIMEOUT')
+      const session = await upgrade('/session')
+      if (session.kind !== 'upgraded') return expect.fail('no upgrade')
+      const said: Buffer[] = []
+      for await (const chunk of session.socket) said.push(chunk as Buffer)
+      expect(Buffer.concat(said).toString()).to.equal('late')
+    })
+
+    it('is a server that takes the connection and says nothing', async () => {
+      const mute = createTcp()
+      mute.listen(0, '127.0.0.1')
+      await new Promise((resolve) => mute.once('listening', resolve))
+      const { port } = mute.address() as AddressInfo
+      await pools.close()
+      pools = openPools(
+        `https://127.0.0.1:${port}`,
+        { ca: certificates.ca, pair: undefined },
+        { connectTimeoutMs: 150 },
+      )
+      try {
+        expect(await outcome(ask('/'))).to.equal('UND_ERR_CONNECT_TIMEOUT')
+        expect(pools.load().requests).to.deep.equal({ open: 0, waiting: 0 })
+      } finally {
+        mute.close()
+      }
     })
   })
 

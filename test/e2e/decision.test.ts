@@ -2,23 +2,19 @@
  * The decision on a real cluster: two groups approve one exact request, clients of several versions wait or come back,
  * what was approved is what runs, and a pipeline without a sidecar gets the same guardrails.
  */
-import { readFileSync } from 'node:fs'
-import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { expect } from 'chai'
 import { after, before, describe, it } from 'mocha'
 import { approvalListSchema, approvalSchema } from '../../shared/wire.ts'
 import type { Approval } from '../../shared/wire.ts'
-import { attempt, eventually, sleep } from '../../scripts/run.ts'
+import { eventually, sleep } from '../../scripts/run.ts'
 import type { Ran } from '../../scripts/run.ts'
-import { mintRunnerToken } from '../support/runner-issuer.ts'
 import type { Report, Task } from './agents/run.ts'
 import {
   admin,
   agentRuns,
   apply,
+  asPipeline,
   audit,
-  brokerUrl,
   closeBroker,
   facts,
   nestgate,
@@ -393,32 +389,8 @@ describe('the decision', () => {
   })
 
   describe('a pipeline without a sidecar', () => {
-    const kubeconfig = join(facts.root, 'build', 'e2e', 'ci.kubeconfig')
-
-    async function ci(args: readonly string[], sub = 'repo:shop'): Promise<Ran> {
-      const token = await mintRunnerToken(facts.oidc, { sub })
-      const server = `${await brokerUrl()}/clusters/local`
-      const config = {
-        apiVersion: 'v1',
-        kind: 'Config',
-        clusters: [
-          {
-            name: 'nestgate',
-            cluster: {
-              server,
-              'certificate-authority-data': readFileSync(facts.caFile).toString('base64'),
-            },
-          },
-        ],
-        users: [{ name: 'ci', user: { token } }],
-        contexts: [
-          { name: 'ci', context: { cluster: 'nestgate', user: 'ci', namespace: WORK_NAMESPACE } },
-        ],
-        'current-context': 'ci',
-      }
-      await writeFile(kubeconfig, JSON.stringify(config), { mode: 0o600 })
-      return attempt(facts.kubectl, ['--kubeconfig', kubeconfig, ...args], { timeoutMs: 100_000 })
-    }
+    const ci = (args: readonly string[], sub = 'repo:shop'): Promise<Ran> =>
+      asPipeline(args, { sub, cluster: 'local', namespace: WORK_NAMESPACE })
 
     it('reads as its subject, with the groups of the rule', async () => {
       const { code, stdout, stderr } = await ci(['get', 'configmaps', '-o', 'name'])

@@ -57,7 +57,6 @@ describe('a request from an injected pod', () => {
       'X-Remote-User: system:admin',
       'Nestgate-Agent: e30.e30.e30',
       'Nestgate-Request: 00000000-0000-7000-8000-000000000000',
-      'Authorization: Bearer stolen',
     )
     expect(status).to.equal(200)
     const { uid } = await podFacts(RESTRICTED.name)
@@ -68,6 +67,14 @@ describe('a request from an injected pod', () => {
         impersonatedUser?.extra?.['nestgate.dev/request-id']?.[0] === own?.requestId,
     )
     expect(call?.impersonatedUser?.username).to.equal(`system:serviceaccount:${NAMESPACE}:agent`)
+  })
+
+  it('with a token that no issuer made is refused: it is the subject’s, and never the API server’s', async () => {
+    const before = forwardedCalls()
+    const { status, body } = await raw('GET', PODS_PATH, 'Authorization: Bearer stolen')
+    expect(status).to.equal(401)
+    expect(body).to.include('nestgate.dev/credentials_invalid').and.not.include('stolen')
+    expect(forwardedCalls()).to.equal(before)
   })
 
   it('to a cluster that is not its own is refused: the path is the sidecar’s, not the agent’s', async () => {

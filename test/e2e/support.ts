@@ -4,7 +4,8 @@
  */
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { randomUUID } from 'node:crypto'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Agent, request } from 'undici'
 import { auditPageSchema } from '../../shared/wire.ts'
@@ -13,6 +14,7 @@ import { kubectl, tryKubectl } from '../../scripts/cluster.ts'
 import type { E2eFacts } from '../../scripts/e2e.ts'
 import { attempt, eventually } from '../../scripts/run.ts'
 import type { Ran } from '../../scripts/run.ts'
+import { mintRunnerToken } from '../support/runner-issuer.ts'
 import type { Report, Task } from './agents/run.ts'
 
 export const NAMESPACE = 'e2e-agents'
@@ -225,7 +227,7 @@ function workObjects(): readonly object[] {
 }
 
 /** Subjects that the pipeline's issuer vouches for. */
-const CI_USERS = ['ci:repo:shop', 'ci:repo:other']
+const CI_USERS = ['ci:repo:shop', 'ci:repo:other', 'ci:repo:issued']
 
 let prepared: Promise<void> | undefined
 
@@ -428,7 +430,7 @@ export function closeBroker(): void {
 }
 
 /** Who calls the broker: `reviewer` is in no group, the two others are in the group of that name. */
-export type Person = 'reviewer' | 'auditor' | 'sre' | 'security'
+export type Person = 'admin' | 'reviewer' | 'auditor' | 'sre' | 'security'
 
 /** Runs `nestgate` as a person. */
 export async function nestgate(person: Person, args: readonly string[]): Promise<Ran> {
@@ -441,6 +443,43 @@ export async function nestgate(person: Person, args: readonly string[]): Promise
     },
     timeoutMs: 60_000,
   })
+}
+
+/** kubectl as a pipeline, straight to the broker, with a token of its runner; `kubectl` is the newest where none is named. */
+export async function asPipeline(
+  args: readonly string[],
+  { sub, cluster, namespace, program = facts.kubectl }: Pipeline,
+): Promise<Ran> {
+  const token = await mintRunnerToken(facts.oidc, { sub })
+  const certificate = readFileSync(facts.caFile).toString('base64')
+  const server = `${await brokerUrl()}/clusters/${cluster}`
+  const config = {
+    apiVersion: 'v1',
+    kind: 'Config',
+    clusters: [
+      { name: 'nestgate', cluster: { server, 'certificate-authority-data': certificate } },
+    ],
+    users: [{ name: 'ci', user: { token } }],
+    contexts: [{ name: 'ci', context: { cluster: 'nestgate', user: 'ci', namespace } }],
+    'current-context': 'ci',
+  }
+  const file = join(facts.root, 'build', 'e2e', `ci-${randomUUID()}.kubeconfig`)
+  writeFileSync(file, JSON.stringify(config), { mode: 0o600 })
+  try {
+    return await attempt(program, ['--kubeconfig', file, ...args], { timeoutMs: 100_000 })
+  } finally {
+    rmSync(file)
+  }
+}
+
+/** Who a pipeline is, and where it works. */
+export interface Pipeline {
+  /** Of its token. */
+  readonly sub: string
+  /** Name of the cluster in the broker. */
+  readonly cluster: string
+  readonly namespace: string
+  readonly program?: string
 }
 
 /** All ledger entries that match, newest first. */
@@ -469,6 +508,7 @@ export async function audit(filter: Record<string, string>): Promise<readonly Au
 /** An intent of the ledger, as far as the tests look. */
 export interface Intent {
   readonly requestId: string
+  readonly cluster: string
   readonly subject: { readonly name: string; readonly namespace: string; readonly podUid: string }
   readonly agent: string
   /** Absent for a moment in a new pod, until kubelet has reported its containers. */
@@ -515,7 +555,7 @@ export interface ClusterAuditEvent {
   readonly stage: string
   readonly verb: string
   readonly requestURI: string
-  readonly user: { readonly username: string }
+  readonly user: { readonly username: string; readonly groups?: readonly string[] }
   readonly responseStatus?: { readonly code?: number }
   readonly impersonatedUser?: {
     readonly username: string
@@ -525,12 +565,17 @@ export interface ClusterAuditEvent {
 
 /** What the cluster's audit log says of the broker's service account so far. */
 export function clusterAuditOfBroker(): readonly ClusterAuditEvent[] {
+  const own = 'system:serviceaccount:nestgate-system:nestgate-broker'
+  return clusterAudit(own).filter(({ user }) => user.username === own)
+}
+
+/** What the cluster's own audit log says, as far as a line has a text in it. */
+export function clusterAudit(text: string): readonly ClusterAuditEvent[] {
   if (facts.clusterAuditLog === undefined) throw new Error('set NESTGATE_CLUSTER_AUDIT_LOG')
   return readFileSync(facts.clusterAuditLog)
     .subarray(facts.clusterAuditFrom ?? 0)
     .toString()
     .split('\n')
-    .filter((line) => line.includes('system:serviceaccount:nestgate-system:nestgate-broker'))
+    .filter((line) => line.includes(text))
     .map((line) => JSON.parse(line) as ClusterAuditEvent)
-    .filter(({ user }) => user.username === 'system:serviceaccount:nestgate-system:nestgate-broker')
 }

@@ -35,7 +35,7 @@ describe('the cluster’s own audit log', () => {
     forwarded = new Map(
       entries
         .map(({ entry }) => entry as unknown as Intent)
-        .filter(({ credential }) => credential !== undefined)
+        .filter(({ cluster, credential }) => cluster === 'local' && credential !== undefined)
         .map((intent) => [intent.requestId, intent]),
     )
     outcomes = new Set((await audit({ kind: 'outcome' })).map(({ requestId }) => requestId ?? ''))

@@ -35,6 +35,8 @@ const match = fc
       serviceAccounts: some(['x/a', '*/a', 'x/*', '*/*', 'y/b']),
       subjects: some(['s', 't*', '*']),
       groups: some(['g', 'h', '*']),
+      repositories: some(['o/r', 'o/*', '*']),
+      refs: some(['refs/heads/main', 'refs/tags/*', '*']),
       verbs: some([...VERBS, '*']),
       actions: fc.uniqueArray(fc.constantFrom(...ACTIONS.slice(0, 4)), { minLength: 1 }),
       apiGroups: some(['', 'apps', '*']),
@@ -139,6 +141,13 @@ const facts: fc.Arbitrary<Facts> = fc.record({
     fc.record({
       name: fc.constantFrom('s', 'tt'),
       groups: fc.subarray(['g', 'h', 'i']),
+      ci: unknown(
+        fc.record({
+          repository: fc.constantFrom('o/r', 'o/s', 'p/r'),
+          ref: fc.constantFrom('refs/heads/main', 'refs/tags/v1'),
+          run: fc.constant('1'),
+        }),
+      ),
     }),
   ),
   request,

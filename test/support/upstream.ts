@@ -39,6 +39,10 @@ export interface Upstream {
   identityUp: boolean
   /** What the broker itself is told of the pod of {@link POD}; not found when undefined. Not among `seen`. */
   pod: object | undefined
+  /** The same of other pods, by `NAMESPACE/NAME`. */
+  readonly otherPods: Map<string, object>
+  /** Answers questions for pods with this status in place of an answer. */
+  podsRefused: number | undefined
   /** How often the broker itself asked for a pod. */
   podFetches: number
   /** Requests for the key set so far. */
@@ -47,6 +51,8 @@ export interface Upstream {
   token(claims?: Readonly<Record<string, unknown>>): Promise<string>
   /** Signs with a new key from here on, published under a new id. */
   rotateKey(): Promise<void>
+  /** Publishes no key any more but the one that signs. */
+  withdrawKeys(): void
   close(): Promise<void>
 }
 
@@ -148,9 +154,11 @@ export async function startUpstream(): Promise<Upstream> {
       !('impersonate-user' in headers)
     ) {
       upstream.podFetches += 1
-      const own = url.endsWith(`/${POD.namespace}/pods/${POD.podName}`)
-      const found = own ? upstream.pod : undefined
-      response.writeHead(found === undefined ? 404 : 200, { 'content-type': 'application/json' })
+      const [, , , , namespace, , name] = url.split('/')
+      const own = namespace === POD.namespace && name === POD.podName
+      const found = own ? upstream.pod : upstream.otherPods.get(`${namespace}/${name}`)
+      const status = upstream.podsRefused ?? (found === undefined ? 404 : 200)
+      response.writeHead(status, { 'content-type': 'application/json' })
       response.end(JSON.stringify(found ?? { kind: 'Status' }))
       return
     }
@@ -187,6 +195,8 @@ export async function startUpstream(): Promise<Upstream> {
     serves: DISCOVERY,
     identityUp: true,
     pod: podWith([{ name: 'planner', id: 'c'.repeat(64) }]),
+    otherPods: new Map(),
+    podsRefused: undefined,
     podFetches: 0,
     jwksFetches: 0,
     onRequest: (_request, response) =>
@@ -216,6 +226,9 @@ export async function startUpstream(): Promise<Upstream> {
     rotateKey: async () => {
       pair = await generateKeyPair('RS256')
       await publish()
+    },
+    withdrawKeys: () => {
+      published.splice(0, published.length - 1)
     },
     close: async () => {
       server.closeAllConnections()

@@ -22,6 +22,8 @@ const BASE: DigestInput = {
 const change = (part: Partial<DigestInput>): string => requestDigest({ ...BASE, ...part })
 const identity = (part: Partial<DigestInput['identity']>): string =>
   change({ identity: { ...BASE.identity, ...part } })
+const pipeline = (repository: string, ref: string): string =>
+  identity({ subject: { issuer: 'https://a', sub: '1', ci: { repository, ref } } })
 
 describe('the digest of a request', () => {
   it('is exactly this, so that approvals survive an update of the broker', () => {
@@ -49,6 +51,8 @@ describe('the digest of a request', () => {
     ['executable', identity({ exe: '/bin/sh' })],
     ['subject of a token', identity({ subject: { issuer: 'https://a', sub: '1' } })],
     ['issuer of a token', identity({ subject: { issuer: 'https://b', sub: '1' } })],
+    ['repository of a pipeline', pipeline('r', 'main')],
+    ['ref of a pipeline', pipeline('r', 'other')],
     ['border between issuer and subject', identity({ subject: { issuer: 'https://a1', sub: '' } })],
     ['border between two fields', change({ cluster: 'mainD', method: 'ELETE' })],
     ['border between name and value', change({ query: [['dryRunA', 'll'], BASE.query[1]!] })],

@@ -1,5 +1,5 @@
 import { expect } from 'chai'
-import { createPublicKey } from 'node:crypto'
+import { createPrivateKey, createPublicKey, sign } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
 import { after, before, beforeEach, describe, it } from 'mocha'
 import { SignJWT, UnsecuredJWT } from 'jose'
@@ -121,6 +121,64 @@ describe('tokens of OIDC issuers', () => {
         expect(await oidc.verify(await mint(claims))).to.include(INVALID)
     })
 
+    const RUNS = {
+      github: { repository: 'our/shop', ref: 'refs/heads/main', run_id: '7', run_attempt: '2' },
+      gitlab: {
+        ...{ project_path: 'our/shop', ref: 'main', ref_type: 'branch' },
+        ...{ pipeline_id: '7', job_id: '2' },
+      },
+    } as const
+    for (const [profile, claims] of Object.entries(RUNS)) {
+      it(`say which run they are of, in ${profile}'s words`, async () => {
+        expect(await create({ profile }).verify(await mint(claims))).to.deep.include({
+          ci: { repository: 'our/shop', ref: 'refs/heads/main', run: '7/2' },
+        })
+        expect(await create().verify(await mint(claims))).not.to.have.property('ci')
+      })
+
+      it(`are none of ${profile}'s where a claim is missing, or nothing that policy could be held to`, async () => {
+        const oidc = create({ profile })
+        for (const name of Object.keys(claims).filter((key) => key !== 'run_attempt'))
+          for (const value of [
+            undefined,
+            '',
+            7,
+            ['our/shop'],
+            'm\u00e4in',
+            'a b',
+            'a\n',
+            'x'.repeat(513),
+          ])
+            expect(await oidc.verify(await mint({ ...claims, [name]: value })), name).to.deep.equal(
+              INVALID,
+            )
+      })
+    }
+
+    it('tell a tag from a branch that has its name, and nothing else', async () => {
+      const oidc = create({ profile: 'gitlab' })
+      const refOf = async (ref_type: string): Promise<unknown> =>
+        oidc.verify(await mint({ ...RUNS.gitlab, ref_type }))
+      expect(await refOf('tag')).to.have.nested.property('ci.ref', 'refs/tags/main')
+      for (const type of ['', 'x', 'constructor']) expect(await refOf(type)).to.deep.equal(INVALID)
+    })
+
+    it('say it in the claims that are configured, all of them where there is no profile', async () => {
+      const claims = { repo: 'r', branch: 'main', build: 'b' }
+      const all = { repository: 'repo', ref: 'branch', run: 'build' }
+      expect(await create({ claims: all }).verify(await mint(claims))).to.deep.include({
+        ci: { repository: 'r', ref: 'main', run: 'b' },
+      })
+      expect(await create({ claims: all }).verify(await mint())).to.deep.equal(INVALID)
+      const one = create({ profile: 'gitlab', claims: { ref: 'ref_path' } })
+      const token = await mint({ ...RUNS.gitlab, ref_path: 'refs/merge-requests/1/head' })
+      expect(await one.verify(token)).to.have.nested.property(
+        'ci.ref',
+        'refs/merge-requests/1/head',
+      )
+      expect(() => create({ claims: { ref: 'branch' } })).to.throw(/all of repository, ref and run/)
+    })
+
     it('are told from others by their issuer alone, unverified', async () => {
       const oidc = create()
       expect(oidc.handles(await mint({}, other))).to.equal(true)
@@ -150,6 +208,26 @@ describe('tokens of OIDC issuers', () => {
       ['is too long', () => mint({ padding: 'x'.repeat(MAX_TOKEN_LENGTH) })],
       ['is signed by an algorithm that is not allowed', () => mint(), { algorithms: ['RS256'] }],
       ['is none', () => 'a.b.c'],
+      ['is a logout token', () => mint({}, key, { typ: 'logout+jwt' })],
+      ['is one that does not say so', () => mint({ events: {} })],
+      ['is of some other type', () => mint({}, key, { typ: 'application/dpop+jwt' })],
+      ['has a type that is no text', () => mint({}, key, { typ: ['JWT'] })],
+      ['is within another', () => mint({}, key, { cty: 'JWT' })],
+      ['wants something to be understood', () => signRaw('{"crit":["b64"],"b64":true}')],
+      ['has a member twice in its header', () => signRaw('{"typ":"JWT","typ":"JWT"}')],
+      ['has a claim twice', () => signRaw('{}', '"sub":"root",')],
+      ['is good for longer than a day', () => mint({ iat: seconds(-60), exp: seconds(86_341) })],
+      [
+        'is good for longer than is configured',
+        () => mint({ iat: seconds(-60), exp: seconds(241) }),
+        { maxTokenLifeSeconds: 300 },
+      ],
+      [
+        'is for several, and issued to one that we are not',
+        () => mint({ aud: ['nestgate', 'x'], azp: 'x' }),
+      ],
+      ['is issued to no text', () => mint({ aud: ['nestgate', 'second'], azp: ['nestgate'] })],
+      ['brings its own key', () => bringingKey()],
       ['has groups that are no list', () => mint({ g: { a: 1 } }), { groupsClaim: 'g' }],
       ['has a group that is no text', () => mint({ g: ['a', 1] }), { groupsClaim: 'g' }],
       ['has a system group', () => mint({ g: ['system:masters'] }), { groupsClaim: 'g' }],
@@ -175,10 +253,48 @@ describe('tokens of OIDC issuers', () => {
         { usernameClaim: 'email' },
       ],
     ]
+    /** A token that is right but for what stands before its claims, or in its header. */
+    const signRaw = (header: string, claims = ''): string => {
+      const named = `{"alg":"ES256","kid":"${key.kid}",${header.slice(1)}`.replace(',}', '}')
+      const payload = JSON.stringify({
+        ...{ iss: issuer.issuer, aud: 'nestgate', sub: 'alice' },
+        ...{ iat: seconds(0), exp: seconds(300) },
+      })
+      const input = [named, `{${claims}${payload.slice(1)}`]
+        .map((part) => Buffer.from(part).toString('base64url'))
+        .join('.')
+      const signer = createPrivateKey({ key, format: 'jwk' })
+      const signature = sign('sha256', Buffer.from(input), {
+        key: signer,
+        dsaEncoding: 'ieee-p1363',
+      })
+      return `${input}.${signature.toString('base64url')}`
+    }
+    const bringingKey = (): Promise<string> => {
+      issuer.answers.set('/theirs', { keys: [publicHalf(other)] })
+      const jku = `${issuer.issuer}/theirs`
+      return mint({}, { ...other, kid: 'theirs' }, { jku, jwk: publicHalf(other) })
+    }
+
+    it('are told from good ones by nothing else than what is wrong with them', async () => {
+      expect(await create().verify(signRaw('{}'))).to.have.property('name', 'corp:alice')
+      for (const typ of ['JWT', 'jwt', 'at+jwt', 'application/at+jwt'])
+        expect(await create().verify(await mint({}, key, { typ }))).to.have.property('name')
+      const day = { iat: seconds(-60), exp: seconds(86_340) }
+      expect(await create().verify(await mint(day))).to.have.property('name')
+      for (const claims of [
+        { aud: ['x', 'nestgate'], azp: 'second' },
+        { aud: 'nestgate', azp: 'x' },
+        { aud: ['nestgate'], azp: 'x' },
+      ])
+        expect(await create().verify(await mint(claims))).to.have.property('name')
+    })
+
     for (const [what, make, more] of bad) {
       it(`are refused when one ${what}`, async () => {
         const refusal = await create(more).verify(await make())
         expect(refusal).to.include(INVALID)
+        expect(issuer.asked).not.to.include('/theirs')
       })
     }
 
@@ -226,6 +342,17 @@ describe('tokens of OIDC issuers', () => {
   })
 
   describe('in time', () => {
+    it('are refused by a clock that is ten minutes off, either way', async () => {
+      const token = await mint({ exp: seconds(300) })
+      const right = nowMs
+      for (const offMs of [-10 * MINUTE, 10 * MINUTE]) {
+        nowMs = right + offMs
+        expect(await create({ clockToleranceSeconds: 60 }).verify(token)).to.include(INVALID)
+      }
+      nowMs = right
+      expect(await create().verify(token)).to.have.property('name')
+    })
+
     it('have the tolerance that is configured, each way', async () => {
       const oidc = create({ clockToleranceSeconds: 30 })
       for (const claims of [{ exp: seconds(-29) }, { nbf: seconds(29) }, { iat: seconds(29) }])
@@ -258,6 +385,20 @@ describe('tokens of OIDC issuers', () => {
   })
 
   describe('and their issuer’s keys', () => {
+    it('are trusted for a quarter of an hour after they were withdrawn, at the very most', async () => {
+      const oidc = create()
+      const long = { exp: seconds(5 * 3600) }
+      await oidc.verify(await mint({ ...long, sub: 'first' }))
+      issuer.publish(other)
+      nowMs += 10 * MINUTE - 1
+      const late = await mint({ ...long, sub: 'late' })
+      expect(await oidc.verify(late)).to.have.property('name')
+      nowMs += 5 * MINUTE - 1
+      expect(await oidc.verify(late)).to.have.property('name')
+      nowMs += 1
+      expect(await oidc.verify(late)).to.include(INVALID)
+    })
+
     it('are asked for once by many tokens at a time, and kept', async () => {
       const oidc = create()
       const tokens = await Promise.all(['a', 'b', 'c'].map((sub) => mint({ sub })))
@@ -284,6 +425,7 @@ describe('tokens of OIDC issuers', () => {
       issuer.publish(other)
       nowMs += 10 * SECOND
       expect(await oidc.verify(await mint({}, other))).to.have.property('name', 'corp:alice')
+      expect(keysAsked()).to.equal(2)
       expect(await oidc.verify(await mint({ sub: 'bob' }))).to.include(INVALID)
     })
 

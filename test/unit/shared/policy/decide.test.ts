@@ -4,6 +4,7 @@ import type { RequestAttributes } from '../../../../shared/kubernetes/attributes
 import { createDecider } from '../../../../shared/policy/decide.ts'
 import type { DeciderOptions } from '../../../../shared/policy/decide.ts'
 import type { Decider, Decision } from '../../../../shared/policy/decision.ts'
+import { readCase } from '../../../../shared/policy/case.ts'
 import type { Facts, ProcessFacts } from '../../../../shared/policy/facts.ts'
 import { policyOf, processFacts, requestOf } from '../../../support/policies.ts'
 
@@ -404,6 +405,57 @@ describe('who calls', () => {
       const other = { name: 'oidc:ci/x', groups: ['team-y'] }
       expect(decide(rule(match), get, { subject: other }).effect).to.equal('deny')
     }
+  })
+
+  it('can be a run of a pipeline; who is none matches nothing that asks for one', () => {
+    const ci = { repository: 'our/shop', ref: 'refs/heads/main', run: '7/1' }
+    const words = ['repositories: ["our/*"]', 'refs: [refs/heads/main]', 'refs: ["*"]']
+    const others = [undefined, { ...ci, repository: 'their/shop', ref: 'refs/tags/main' }]
+    for (const match of words)
+      for (const process of [undefined, processFacts()]) {
+        const by = (run?: typeof ci): Partial<Facts> => ({
+          process,
+          subject: { name: 'x', groups: [], ci: run },
+        })
+        expect(decide(rule(match), get, by(ci)).effect, match).to.equal('allow')
+        expect(decide(ALL + rule(match, 'deny'), get, by(ci)).effect, match).to.equal('deny')
+        for (const other of match.includes('*"]') && match.startsWith('refs')
+          ? [undefined]
+          : others) {
+          expect(decide(rule(match), get, by(other)).effect, match).to.equal('deny')
+          expect(decide(ALL + rule(match, 'deny'), get, by(other)).effect, match).to.equal('allow')
+        }
+        expect(decide(rule(match), get, { process: processFacts() }).effect).to.equal('deny')
+      }
+  })
+
+  it('is a run to conditions too, where it has that', () => {
+    const ci = { repository: 'our/shop', ref: 'refs/heads/main', run: '7/1' }
+    const when = ALL.replace(
+      'effect',
+      'when: "has(subject.ref) && subject.repository + subject.ref + subject.run == \'our/shoprefs/heads/main7/1\'", effect',
+    )
+    const decided = (run?: typeof ci): string =>
+      decide(when, get, { process: undefined, subject: { name: 'x', groups: [], ci: run } }).effect
+    expect([decided(ci), decided({ ...ci, run: '8/1' }), decided()]).to.deep.equal([
+      'allow',
+      'deny',
+      'deny',
+    ])
+  })
+
+  it('is a run in an example that says something of one', () => {
+    const example = { verb: 'get', resource: 'pods', namespace: 'shop', repository: 'our/shop' }
+    expect(readCase(example)).to.deep.include({
+      process: undefined,
+      subject: {
+        ...{ name: 'example', groups: [] },
+        ci: { repository: 'our/shop', ref: 'example', run: 'example' },
+      },
+    })
+    expect(readCase({ ...example, repository: undefined, subject: 'ann' })).to.deep.include({
+      subject: { name: 'ann', groups: [] },
+    })
   })
 
   it('is not asked by a rule that says nothing of it', () => {
