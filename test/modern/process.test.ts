@@ -44,7 +44,7 @@ kind: Policy
 rules:
   - { id: look, match: { verbs: [get, list, watch], resources: ['*'] }, effect: allow }
   - { id: write, match: { verbs: [create, update, patch, delete, deletecollection], resources: [configmaps, namespaces] }, effect: allow }
-  - { id: exec, match: { verbs: [get, create], resources: [pods/exec] }, effect: allow }
+  - { id: exec, match: { verbs: [connect], resources: [pods/exec] }, effect: allow }
   - { id: grant, match: { verbs: [list], resources: [secrets] }, effect: allow, grant: { groups: [readers] } }
   - { id: ask, match: { verbs: [delete, update, patch, create], resources: [deployments] }, effect: hold }
 `
@@ -325,13 +325,16 @@ describe('the broker’s process on the newest Kubernetes', function () {
           })
           const shown = await person('GET', `/v1/approvals/${id}`)
           expect(shown.status, shown.text).to.equal(200)
+          const { preview } = JSON.parse(shown.text) as { preview: Record<string, string> }
+          // what it would come to, as the API server said: without that it is what was sent
+          expect(preview['kind'], shown.text).to.equal(method === 'DELETE' ? 'object' : 'diff')
+          expect(preview).not.to.have.property('note')
           const approved = await person('POST', `/v1/approvals/${id}/approve`, { reason: 'fine' })
           expect(approved.status, approved.text).to.equal(200)
           const done = await waiting
           expect(done.status, done.text).to.equal(status)
           const event = await api.audit(id)
           expect(actorOf(event).extra).to.deep.include({ 'nestgate.dev/approver': ['sara'] })
-          if (process.env['SHOW'] !== undefined) console.log(shown.text)
         })
     })
 })
