@@ -286,16 +286,23 @@ describe('the broker’s process on the newest Kubernetes', function () {
           })
         })
 
-      it('answers a question about oneself', async () => {
-        const body = {
-          ...{ apiVersion: 'authorization.k8s.io/v1', kind: 'SelfSubjectAccessReview' },
-          spec: { resourceAttributes: { verb: 'list', resource: 'configmaps', namespace: 'shop' } },
-        }
-        const path = '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews'
-        const answer = await call(mode, 'POST', path, { body })
-        expect(answer.status, answer.text).to.equal(201)
-        expect(JSON.parse(answer.text)).to.have.nested.property('status.allowed', true)
-      })
+      const questions: readonly (readonly [spec: object, allowed: boolean])[] = [
+        [{ resourceAttributes: { verb: 'list', resource: 'configmaps', namespace: 'shop' } }, true],
+        [{ resourceAttributes: { verb: 'list', resource: 'pods', namespace: 'shop' } }, false],
+        [{ nonResourceAttributes: { verb: 'get', path: '/version' } }, true],
+        [{ nonResourceAttributes: { verb: 'get', path: '/metrics' } }, false],
+      ]
+      for (const [spec, allowed] of questions)
+        it(`answers ${String(allowed)} to a question about oneself: ${JSON.stringify(spec)}`, async () => {
+          const kind = 'SelfSubjectAccessReview'
+          const body = { apiVersion: 'authorization.k8s.io/v1', kind, spec }
+          const path = '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews'
+          const answer = await call(mode, 'POST', path, { body })
+          expect(answer.status, answer.text).to.equal(201)
+          const review: unknown = JSON.parse(answer.text)
+          expect(review, answer.text).to.have.nested.property('status.allowed', allowed)
+          expect(review).to.include({ kind })
+        })
 
       const labels = { app: mode }
       const template = {
