@@ -70,10 +70,19 @@ export function connectIssuer(
   })
 }
 
-/** Mode `impersonation`, with every object of its files applied, unknown fields refused. */
+/** Mode `impersonation`, with every object of its files applied: unknown fields are refused. */
 export function connectImpersonation(
   request: Partial<ConnectRequest>,
-  { args = [], ...options }: { readonly tokens?: Tokens; readonly args?: readonly string[] } = {},
+  {
+    args = [],
+    files = /^(rbac|admission-).*\.yaml$/,
+    ...options
+  }: {
+    readonly tokens?: Tokens
+    readonly args?: readonly string[]
+    /** Which of them are applied; all where none is given. */
+    readonly files?: RegExp
+  } = {},
 ): Promise<Connected> {
   const { namespaces = [] } = request
   return started(async (broker, dir, onClose) => {
@@ -85,7 +94,7 @@ export function connectImpersonation(
     for (const name of namespaces)
       await api.admin('POST', '/api/v1/namespaces', { metadata: { name, labels } })
     for (const [name, text] of filesFor(broker, { mode: 'impersonation', ...request }))
-      if (/^(rbac|admission-).*\.yaml$/.test(name)) await apply(api, text)
+      if (files.test(name)) await apply(api, text)
     const settings = settingsFor(broker, api, { mode: 'impersonation', ...request })
     // not renewed: this API server makes no tokens
     const credential = { tokenFile: join(dir, 'token') }

@@ -217,7 +217,7 @@ describe('the broker’s process on the newest Kubernetes', function () {
     closers.push(() => api.close())
     await apply(api, RIGHTS)
     const files = filesFor(self, requests.acted)
-    for (const name of ['rbac.yaml', 'admission-policy.yaml'])
+    for (const name of ['rbac.yaml', 'admission-webhook.yaml', 'admission-policy.yaml'])
       await apply(api, files.get(name) ?? '')
   })
   after(async () => {
