@@ -17,8 +17,10 @@ import type { Broker } from './broker.ts'
 
 /** The kubeconfig's token, by which the API server asks. */
 const AUTHORIZER_TOKEN = 'token-of-the-api-server'
-/** The broker's own, in mode impersonation. */
-export const BROKER_TOKEN = 'token-of-the-broker'
+/** The broker's own, in mode impersonation: known by a file, and by its look one of an hour, as `nestgate doctor` wants it. */
+export const BROKER_TOKEN = [{ alg: 'none' }, { iat: 0, exp: 3600 }, 'not signed']
+  .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
+  .join('.')
 export const BROKER_USER = 'system:serviceaccount:nestgate-system:nestgate-broker'
 export const BROKER_GROUPS = [
   'system:serviceaccounts',

@@ -12,6 +12,7 @@ import { join } from 'node:path'
 import { start } from '../../bench/processes.ts'
 import type { Measured } from '../../bench/processes.ts'
 import { API_SERVER_FOLDER } from '../../cli/connect/issuer.ts'
+import { runCli } from '../../cli/program.ts'
 import { ROOT } from '../../scripts/image.ts'
 import { eventually } from '../../scripts/run.ts'
 import { makeCertificates } from '../support/certificates.ts'
@@ -38,6 +39,7 @@ const PODS = '/api/v1/namespaces/shop/pods'
 const APPLY = 'application/apply-patch+yaml'
 const MERGE = 'application/merge-patch+json'
 const SARA = randomBytes(32).toString('base64url')
+const ROOT_TOKEN = randomBytes(32).toString('base64url')
 
 const POLICY = `apiVersion: nestgate.dev/v1alpha1
 kind: Policy
@@ -142,6 +144,7 @@ describe('the broker’s process on the newest Kubernetes', function () {
   const closers: (() => Promise<void> | void)[] = []
   let api: ApiServer
   let brokerUrl: string
+  let brokerCaFile: string
   let ca: string
   let broker: Measured
   let bearer: () => Promise<string>
@@ -168,6 +171,7 @@ describe('the broker’s process on the newest Kubernetes', function () {
     const apiPort = await freePort()
     const apiServer = { url: `https://127.0.0.1:${apiPort}` }
     const self = { url: brokerUrl, ca }
+    brokerCaFile = file('ca.crt', ca)
     const requests: Readonly<Record<Mode, Parameters<typeof filesFor>[1]>> = {
       issued: { cluster: 'issued', mode: 'issuer' },
       acted: { cluster: 'acted', mode: 'impersonation', users: [PIPELINE], groups: ['readers'] },
@@ -191,10 +195,11 @@ describe('the broker’s process on the newest Kubernetes', function () {
           ...{ caFile, credential: { tokenFile: file('token', BROKER_TOKEN) } },
         },
       ],
-      oidc: [
-        { name: 'ci', issuer: issuer.issuer, audiences: [AUDIENCE], caFile: file('ca.crt', ca) },
+      oidc: [{ name: 'ci', issuer: issuer.issuer, audiences: [AUDIENCE], caFile: brokerCaFile }],
+      people: [
+        { name: 'sara', roles: ['reviewer', 'auditor'], tokenSha256: sha256(SARA) },
+        { name: 'root', roles: ['admin'], tokenSha256: sha256(ROOT_TOKEN) },
       ],
-      people: [{ name: 'sara', roles: ['reviewer', 'auditor'], tokenSha256: sha256(SARA) }],
     }
     const args = [
       join(ROOT, 'broker', 'main.ts'),
@@ -343,5 +348,23 @@ describe('the broker’s process on the newest Kubernetes', function () {
           const event = await api.audit(id)
           expect(actorOf(event).extra).to.deep.include({ 'nestgate.dev/approver': ['sara'] })
         })
+
+      it('is sound by what nestgate doctor tries', async () => {
+        let text = ''
+        const say = (said: string): void => {
+          text += said
+        }
+        const code = await runCli({
+          ...{ args: ['doctor', mode], now: Date.now, out: say, err: say },
+          env: {
+            NESTGATE_BROKER_URL: brokerUrl,
+            NESTGATE_TOKEN: ROOT_TOKEN,
+            NESTGATE_CA_FILE: brokerCaFile,
+          },
+        })
+        expect(text, text).to.contain('v1.36').and.not.to.contain('FAILED')
+        expect(text).to.contain(' 0 show nothing')
+        expect(code, text).to.equal(0)
+      })
     })
 })
