@@ -45,7 +45,7 @@ const POLICY = `apiVersion: nestgate.dev/v1alpha1
 kind: Policy
 rules:
   - { id: look, match: { verbs: [get, list, watch], resources: ['*'] }, effect: allow }
-  - { id: write, match: { verbs: [create, update, patch, delete, deletecollection], resources: [configmaps, namespaces] }, effect: allow }
+  - { id: write, match: { verbs: [create, update, patch, delete, deletecollection], resources: [configmaps, namespaces, roles] }, effect: allow }
   - { id: exec, match: { verbs: [connect], resources: [pods/exec] }, effect: allow }
   - { id: grant, match: { verbs: [list], resources: [secrets] }, effect: allow, grant: { groups: [readers] } }
   - { id: ask, match: { verbs: [delete, update, patch, create], resources: [deployments] }, effect: hold }
@@ -67,6 +67,8 @@ metadata: {name: work}
 rules:
 - {apiGroups: [''], resources: [configmaps, namespaces], verbs: ['*']}
 - {apiGroups: [apps], resources: [deployments], verbs: ['*']}
+- {apiGroups: [rbac.authorization.k8s.io], resources: [roles], verbs: [create]}
+- {apiGroups: [rbac.authorization.k8s.io], resources: [roles], resourceNames: [free-issued, free-acted], verbs: [escalate]}
 - {apiGroups: [''], resources: [pods/exec], verbs: [get, create]}
 ---
 apiVersion: ${RBAC}/v1
@@ -347,6 +349,23 @@ describe('the broker’s process on the newest Kubernetes', function () {
           expect(done.status, done.text).to.equal(status)
           const event = await api.audit(id)
           expect(actorOf(event).extra).to.deep.include({ 'nestgate.dev/approver': ['sara'] })
+        })
+
+      // who writes a role is asked for `escalate` beside it, or must have all its rights under the name that asks: ours have none
+      const roles: readonly (readonly [name: string, resource: string, status: number])[] = [
+        ['free', 'secrets', 201],
+        ['own', 'configmaps', mode === 'issued' ? 403 : 201],
+        ['more', 'secrets', 403],
+      ]
+      for (const [prefix, resource, status] of roles)
+        it(`gives away rights on ${resource} by a role ${prefix}: ${status}`, async () => {
+          const body = {
+            metadata: { name: `${prefix}-${mode}` },
+            rules: [{ apiGroups: [''], resources: [resource], verbs: ['get'] }],
+          }
+          const path = `/apis/${RBAC}/v1/namespaces/shop/roles`
+          const answer = await call(mode, 'POST', path, { body })
+          expect(answer.status, answer.text).to.equal(status)
         })
 
       it('is sound by what nestgate doctor tries', async () => {
