@@ -11,11 +11,14 @@ import type { Refusal } from '../../shared/reasons.ts'
 import type { Clusters } from '../clusters/registry.ts'
 import { admit } from '../credentials/admission.ts'
 import type { CredentialParts } from '../credentials/parts.ts'
-import { route } from './answers.ts'
+import { answer, route } from './answers.ts'
 import type { Result } from './answers.ts'
 
 /** Longest AdmissionReview, in bytes: it has the object twice, of which etcd stores 1.5 MiB by default. */
 const MAX_ADMISSION_BYTES = 4 * 1024 * 1024
+
+/** Admission reviews that are read at once: anybody who reaches the broker may send one, and each may be large. */
+const MAX_ADMISSIONS = 32
 
 /** What these routes need. */
 export interface ApiServerRoutesDeps {
@@ -34,10 +37,27 @@ export function apiServerRoutes(deps: ApiServerRoutesDeps, json: express.Request
   )
   router.post(
     '/clusters/:name/admit',
+    atMost(MAX_ADMISSIONS),
     large,
     route((request) => Promise.resolve(review(deps, request))),
   )
   return router
+}
+
+/** Refuses what comes while so many are being answered, before their bodies are read. */
+function atMost(bound: number): express.RequestHandler {
+  let running = 0
+  return (_request, response, next) => {
+    if (running >= bound) {
+      answer(response, refuse('broker_busy'))
+      return
+    }
+    running += 1
+    response.once('close', () => {
+      running -= 1
+    })
+    next()
+  }
 }
 
 /** Answers a SubjectAccessReview. Who asks must have the token that this cluster's API server was given. */
