@@ -78,7 +78,7 @@ function faultRefusal(error: unknown): Refusal {
 function bodyRefusal(error: unknown): Refusal | undefined {
   if (error instanceof URIError) return refuse('path_ambiguous')
   if (!(error instanceof Error) || !('type' in error)) return undefined
-  return error.type === 'entity.too.large'
-    ? refuse('body_too_large', 'the limit here is 64 KiB')
-    : refuse('body_invalid')
+  if (error.type !== 'entity.too.large') return refuse('body_invalid')
+  const limit = 'limit' in error ? Number(error.limit) / 1024 : NaN
+  return refuse('body_too_large', `the limit here is ${limit} KiB`)
 }
