@@ -2,14 +2,11 @@
  * What happens to a request that may go ahead: credential → intent → forward → respond → outcome. Its decision is made,
  * and for an approved one the claim is taken.
  */
-import { messageOf } from '../../shared/errors.ts'
 import { isRefusal, REASONS, refuse } from '../../shared/reasons.ts'
-import type { Refusal } from '../../shared/reasons.ts'
 import type { ApprovalRecord, IntentEntry } from '../ledger/entry.ts'
-import { credentialRefusal } from '../credentials/credential.ts'
 import type { RequestCredential } from '../credentials/credential.ts'
 import { answerRefusal } from './client.ts'
-import { credentialOf } from './credential.ts'
+import { credentialOf, refusedCredential } from './credential.ts'
 import type { Exchange } from './exchange.ts'
 import { forwardRequest, forwardUpgrade } from './forward.ts'
 import type { ForwardOutcome, NotAnswered, Outgoing } from './forward.ts'
@@ -38,7 +35,9 @@ export async function perform(
   exchange: Exchange,
   grant?: Grant,
 ): Promise<ForwardOutcome> {
-  const credential = await madeOrRefused(deps, exchange, grant?.record.approvers ?? [])
+  const credential = await credentialOf(exchange, grant?.record.approvers ?? []).catch(
+    refusedCredential(deps, exchange),
+  )
   if (isRefusal(credential)) {
     await refuseRecorded(deps, exchange, credential)
     const { status } = REASONS[credential.refused]
@@ -48,23 +47,6 @@ export async function perform(
     return await performWith(deps, exchange, credential, grant)
   } finally {
     credential.over()
-  }
-}
-
-/** Without a credential nothing goes ahead; the broker's log says why there is none. */
-async function madeOrRefused(
-  { log }: PerformDeps,
-  exchange: Exchange,
-  approvers: readonly string[],
-): Promise<RequestCredential | Refusal> {
-  try {
-    return await credentialOf(exchange, approvers)
-  } catch (error) {
-    const refusal = credentialRefusal(error)
-    if (refusal === undefined) throw error
-    const { requestId } = exchange
-    log.error({ requestId, error: messageOf(error) }, 'a credential could not be made')
-    return refusal
   }
 }
 

@@ -10,7 +10,8 @@ import type { Approvals } from '../../broker/approvals/approvals.ts'
 import { createPreviews } from '../../broker/approvals/preview.ts'
 import { createTargets } from '../../broker/approvals/target.ts'
 import { openConnection } from '../../broker/credentials/connection.ts'
-import { createTickets } from '../../broker/credentials/tickets.ts'
+import { openCredentialParts } from '../../broker/credentials/parts.ts'
+import type { VaultSettings } from '../../broker/credentials/vault-client.ts'
 import { createKinds } from '../../broker/discovery/kinds.ts'
 import { createBodies, MAX_BODIES_BYTES } from '../../broker/gateway/body.ts'
 import { createRunning } from '../../broker/gateway/running.ts'
@@ -64,6 +65,8 @@ export async function startGateway(options: {
   readonly registrations?: readonly Registration[]
   /** As in the broker's configuration. */
   readonly oidc?: readonly object[]
+  /** The cluster is of mode `issuer`, and its keys are there. */
+  readonly vault?: VaultSettings
 }): Promise<RunningGateway> {
   const { upstream, certificates, key, token, registrations = [] } = options
   const log = createLog('test', 'silent')
@@ -71,15 +74,25 @@ export async function startGateway(options: {
   const dir = await mkdtemp(join(tmpdir(), 'nestgate-gateway-'))
   await writeFile(join(dir, 'tls.crt'), certificates.cert)
   await writeFile(join(dir, 'tls.key'), certificates.key, { mode: 0o600 })
+  const { vault } = options
+  const issuing = { url: 'https://broker.example/issuer', rotateAfterDays: 30 }
+  const credentials = await openCredentialParts(
+    vault === undefined ? undefined : { ...issuing, signer: { vault } },
+    { dataDir: dir, log, now, onRefused: () => undefined, onKey: () => undefined },
+  )
+  const { tickets, issuer } = credentials
   const connection = await openConnection(
     {
       name: 'test',
       server: upstream.url,
       caFile: upstream.caFile,
-      credential: { tokenFile: upstream.tokenFile },
+      credential:
+        issuer === undefined
+          ? { tokenFile: upstream.tokenFile }
+          : { issuer: { authorizerTokenSha256: '0'.repeat(64) } },
       serviceAccountTokens: { verify: 'jwks', issuer: upstream.issuer },
     },
-    { tickets: createTickets(now), log, now },
+    { tickets, log, now, ...(issuer === undefined ? {} : { issuer: issuer.parts }) },
   )
   const store = await openSqliteStore({ file: join(dir, 'nestgate.db'), log, now })
   const gate: Gate = { hold: undefined, fail: false }
@@ -145,6 +158,7 @@ export async function startGateway(options: {
       approvals.close()
       await store.close()
       await connection.close()
+      credentials.close()
       await rm(dir, { recursive: true })
     },
   }
