@@ -38,6 +38,8 @@ export interface Vault {
   readonly forbidden: Set<'keys' | 'sign' | 'rotate' | 'config'>
   token: string
   minDecryption: number
+  /** Shows versions below that, too; Vault itself does not. */
+  showsAll: boolean
   minEncryption: number
   type: string
   /** Answers instead, where it is set. */
@@ -65,7 +67,7 @@ export async function startVault(createdMs: number, now: () => number = Date.now
   const vault: Vault = {
     settings: { address, mount: 'transit', key: 'issuer', tokenFile, caFile },
     ...{ calls: [], versions: [], forbidden: new Set(), token: 'hvs.first', fault: undefined },
-    ...{ minDecryption: 1, minEncryption: 0, type: 'ecdsa-p256' },
+    ...{ minDecryption: 1, showsAll: false, minEncryption: 0, type: 'ecdsa-p256' },
     signature: (bytes) => bytes.toString('base64url'),
     rotate(atMs) {
       const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' })
@@ -127,9 +129,9 @@ async function serve(
 }
 
 /** As Transit shows a key: archived versions are not among `keys`; times have nanoseconds. */
-function shown({ versions, type, minDecryption, minEncryption }: Vault): object {
+function shown({ versions, type, minDecryption, minEncryption, showsAll }: Vault): object {
   const keys = versions.flatMap(({ createdMs, publicKey }, index) => {
-    if (index + 1 < minDecryption) return []
+    if (index + 1 < minDecryption && !showsAll) return []
     const created = new Date(createdMs).toISOString().replace('Z', '123456Z')
     const pem = publicKey.export({ type: 'spki', format: 'pem' })
     return [[String(index + 1), { creation_time: created, name: 'P-256', public_key: pem }]]

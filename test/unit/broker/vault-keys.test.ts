@@ -121,8 +121,11 @@ describe('signing keys in Vault', () => {
     await keys.look()
     expect(keys.current().kid, 'the new one, early').to.equal(newest)
     vault.minDecryption = 2
-    await keys.look()
-    expect(keys.published().keys.map(({ kid }) => kid)).to.deep.equal([newest])
+    for (const showsAll of [false, true]) {
+      vault.showsAll = showsAll
+      await keys.look()
+      expect(keys.published().keys.map(({ kid }) => kid)).to.deep.equal([newest])
+    }
   })
 
   it('are known for as long as Vault does not answer, and sign nothing meanwhile', async () => {
