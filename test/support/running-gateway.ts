@@ -12,6 +12,7 @@ import { createTargets } from '../../broker/approvals/target.ts'
 import { openConnection } from '../../broker/credentials/connection.ts'
 import type { CredentialMode } from '../../broker/credentials/credential.ts'
 import { openCredentialParts } from '../../broker/credentials/parts.ts'
+import type { VaultSettings } from '../../broker/credentials/vault-client.ts'
 import { createKinds } from '../../broker/discovery/kinds.ts'
 import { createBodies, MAX_BODIES_BYTES } from '../../broker/gateway/body.ts'
 import { createRunning } from '../../broker/gateway/running.ts'
@@ -67,6 +68,8 @@ export async function startGateway(options: {
   readonly oidc?: readonly object[]
   /** `impersonation` unless a test says otherwise. */
   readonly mode?: CredentialMode
+  /** Of mode `issuer`: its keys are there. */
+  readonly vault?: VaultSettings
 }): Promise<RunningGateway> {
   const { upstream, certificates, key, token, registrations = [] } = options
   const log = createLog('test', 'silent')
@@ -74,23 +77,27 @@ export async function startGateway(options: {
   const dir = await mkdtemp(join(tmpdir(), 'nestgate-gateway-'))
   await writeFile(join(dir, 'tls.crt'), certificates.cert)
   await writeFile(join(dir, 'tls.key'), certificates.key, { mode: 0o600 })
-  const issuer = { url: 'https://127.0.0.1/issuer', rotateAfterDays: 30 }
-  const parts = await openCredentialParts(options.mode === 'issuer' ? issuer : undefined, {
-    ...{ dataDir: dir, log, now, onRefused: () => undefined, onKey: () => undefined },
-  })
-  const credential =
-    options.mode === 'issuer'
-      ? { issuer: { authorizerTokenSha256: '0'.repeat(64) } }
-      : { tokenFile: upstream.tokenFile }
+  const { mode, vault } = options
+  const issuing = { url: 'https://broker.example/issuer', rotateAfterDays: 30 }
+  const credentials = await openCredentialParts(
+    mode === 'issuer'
+      ? { ...issuing, ...(vault === undefined ? {} : { signer: { vault } }) }
+      : undefined,
+    { dataDir: dir, log, now, onRefused: () => undefined, onKey: () => undefined },
+  )
+  const { tickets, issuer } = credentials
   const connection = await openConnection(
     {
-      ...{ name: 'test', server: upstream.url, caFile: upstream.caFile, credential },
+      name: 'test',
+      server: upstream.url,
+      caFile: upstream.caFile,
+      credential:
+        issuer === undefined
+          ? { tokenFile: upstream.tokenFile }
+          : { issuer: { authorizerTokenSha256: '0'.repeat(64) } },
       serviceAccountTokens: { verify: 'jwks', issuer: upstream.issuer },
     },
-    {
-      ...{ tickets: parts.tickets, log, now },
-      ...(parts.issuer === undefined ? {} : { issuer: parts.issuer.parts }),
-    },
+    { tickets, log, now, ...(issuer === undefined ? {} : { issuer: issuer.parts }) },
   )
   const store = await openSqliteStore({ file: join(dir, 'nestgate.db'), log, now })
   const gate: Gate = { hold: undefined, fail: false }
@@ -156,7 +163,7 @@ export async function startGateway(options: {
       approvals.close()
       await store.close()
       await connection.close()
-      parts.close()
+      credentials.close()
       await rm(dir, { recursive: true })
     },
   }
