@@ -5,7 +5,7 @@
  */
 import { createPrivateKey, createPublicKey, generateKeyPair, sign } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { calculateJwkThumbprint, exportJWK } from 'jose'
@@ -50,8 +50,9 @@ export const DEFAULT_ROTATE_DAYS = 30
 const FILE = /^([0-9]{13})\.pem$/
 const KEY_MODE = 0o600
 const FOLDER_MODE = 0o700
-/** Permissions of others than the owner. */
-const NOT_OWNER = 0o077
+/** Permissions of others, and of the file's group. */
+const FOR_OTHERS = 0o007
+const FOR_GROUP = 0o070
 
 interface StoredKey extends SigningKey, AgedKey {
   readonly file: string
@@ -189,11 +190,13 @@ class KeyFiles implements SigningKeys {
 async function readKey(dir: string, file: string): Promise<StoredKey> {
   const path = join(dir, file)
   const { mode } = await stat(path)
-  if ((mode & NOT_OWNER) !== 0)
+  if ((mode & FOR_OTHERS) !== 0)
     throw new Fault(
       'config_invalid',
       `${path}: others than its owner may use it; its mode must be 0600`,
     )
+  // the folder is the broker's own: a volume with `fsGroup` gives the group rights again at each mount
+  if ((mode & FOR_GROUP) !== 0) await chmod(path, KEY_MODE)
   const pem = await readFile(path, 'utf8')
   try {
     const key = createPrivateKey(pem)

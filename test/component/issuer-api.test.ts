@@ -169,10 +169,7 @@ describe('the broker as issuer, over HTTP', () => {
     })
     const PATH = '/v1/clusters/main/authorize'
     beforeEach(() => {
-      upstream.onRequest = (_request, response) => {
-        response.writeHead(201, { 'content-type': 'application/json' })
-        response.end('{"status":{"allowed":true}}')
-      }
+      upstream.accessReviews.length = 0
     })
 
     it('allows what is under way, once, and asks the cluster’s roles in the broker’s own name', async () => {
@@ -181,9 +178,9 @@ describe('the broker as issuer, over HTTP', () => {
       expect(first.status).to.equal(200)
       expect(first.body).to.have.nested.property('status.allowed', true)
       expect(first.body).to.include({ apiVersion: 'authorization.k8s.io/v1' })
-      expect(upstream.seen.map(({ url }) => url)).to.deep.equal([
-        '/apis/authorization.k8s.io/v1/subjectaccessreviews',
-      ])
+      expect(upstream.accessReviews).to.have.lengthOf(1)
+      expect(upstream.accessReviews[0]).to.have.nested.property('spec.user')
+      expect(upstream.seen).to.deep.equal([])
       const second = await call('POST', PATH, body, as('authorizer-main'))
       expect(second.body).to.have.deep.nested.property('status.denied', true)
       expect(api.refused.map(({ cluster, why }) => [cluster, why])).to.deep.equal([

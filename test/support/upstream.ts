@@ -45,6 +45,9 @@ export interface Upstream {
   podsRefused: number | undefined
   /** How often the broker itself asked for a pod. */
   podFetches: number
+  /** What the broker itself asked about roles, which are answered by `rolesAllow`. Not among `seen`. */
+  readonly accessReviews: object[]
+  rolesAllow: boolean
   /** Requests for the key set so far. */
   jwksFetches: number
   /** A projected token; `claims` replace or remove (undefined) the usual ones. */
@@ -131,8 +134,10 @@ export async function startUpstream(): Promise<Upstream> {
       upstream.jwksFetches += 1
       return { keys: published }
     }
-    if (url === '/apis/authorization.k8s.io/v1/subjectaccessreviews')
-      return { status: { allowed: true } }
+    if (url === '/apis/authorization.k8s.io/v1/subjectaccessreviews') {
+      upstream.accessReviews.push(JSON.parse(body) as object)
+      return { status: { allowed: upstream.rolesAllow } }
+    }
     if (url !== '/apis/authentication.k8s.io/v1/tokenreviews') return undefined
     const { spec } = JSON.parse(body) as { spec: { token: string; audiences: string[] } }
     try {
@@ -197,6 +202,8 @@ export async function startUpstream(): Promise<Upstream> {
     otherPods: new Map(),
     podsRefused: undefined,
     podFetches: 0,
+    accessReviews: [],
+    rolesAllow: true,
     jwksFetches: 0,
     onRequest: (_request, response) =>
       response.writeHead(200, { 'content-type': 'application/json' }).end('{}'),

@@ -148,7 +148,7 @@ describe('the signing keys of the issuer', () => {
   it('are refused where others may read one, and where one is something else, without repeating it', async () => {
     await keysOf()
     const [file = ''] = await readdir(dir)
-    await chmod(join(dir, file), 0o640)
+    await chmod(join(dir, file), 0o604)
     expect(await problem())
       .to.contain('0600')
       .and.to.contain(file)
@@ -160,6 +160,14 @@ describe('the signing keys of the issuer', () => {
         .to.contain('not a P-256 key')
         .and.to.not.contain('garbage')
     }
+  })
+
+  it('are the owner’s again where a volume gave its group rights, as Kubernetes does at each mount', async () => {
+    const { kid } = (await keysOf()).current()
+    const [file = ''] = await readdir(dir)
+    await chmod(join(dir, file), 0o660)
+    expect((await keysOf()).current().kid).to.equal(kid)
+    expect((await stat(join(dir, file))).mode & 0o777).to.equal(0o600)
   })
 
   it('take no half-written key for one', async () => {
