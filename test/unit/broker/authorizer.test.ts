@@ -331,6 +331,13 @@ describe('the authorization webhook', () => {
       clock.ms += 1
       expect(why(await ask(spec))).to.contain('under way')
     })
+
+    it('makes another id when the clock was set back, for the token of the old one has ended', () => {
+      const { ownCalls, clock } = setUp({})
+      const id = ownCalls.idFor('prod')
+      clock.ms -= 3_600_000
+      expect(ownCalls.idFor('prod')).to.not.equal(id)
+    })
   })
 
   for (const [what, review] of [
