@@ -146,9 +146,13 @@ const BUILT_IN_GROUPS: ReadonlySet<string> = new Set([
   ].map((group) => `${group}.k8s.io`),
 ])
 
+/** Where an API tells what it serves. */
+const DISCOVERY_PATH = /^\/apis\/([^/]+)(?:\/|$)/
+
 /** How often an API server asks about the request itself. */
-function usesOf({ group }: CallAttributes): number {
-  return BUILT_IN_GROUPS.has(group) ? 1 : 2
+function usesOf({ group, nonResourcePath }: CallAttributes): number {
+  const [, described = group] = DISCOVERY_PATH.exec(nonResourcePath) ?? []
+  return BUILT_IN_GROUPS.has(described) ? 1 : 2
 }
 
 /** User and granted groups are those of the request, and there are no others but what every authenticated user has. */

@@ -126,6 +126,23 @@ describe('the authorization webhook', () => {
     expect(said).to.deep.equal([true, true, false])
   })
 
+  it('lets it ask once more about what it serves, too', async () => {
+    for (const [path, times] of [
+      ['/apis/metrics.example/v1', 2],
+      ['/apis/metrics.example', 2],
+      ['/apis/apps/v1', 1],
+      ['/apis', 1],
+      ['/version', 1],
+    ] as const) {
+      const { ask, specOf } = setUp({ method: 'GET', target: path })
+      const more = { resourceAttributes: undefined, nonResourceAttributes: { verb: 'get', path } }
+      let allowed = 0
+      for (let i = 0; i < 3; i += 1)
+        if ((await ask(specOf({}, more)))?.allowed === true) allowed += 1
+      expect(allowed, path).to.equal(times)
+    }
+  })
+
   const OTHERS: readonly (readonly [string, Fields])[] = [
     ['another verb', { verb: 'get' }],
     ['another name', { name: 'db' }],
