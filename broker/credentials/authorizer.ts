@@ -196,12 +196,10 @@ const NEVER_A_REQUEST: ReadonlySet<string> = new Set([
 function isSideQuestion(call: CallAttributes, { call: own }: CredentialNeed): boolean {
   if (call.nonResourcePath !== '') return false
   if (NEVER_A_REQUEST.has(call.verb)) return true
-  const same = RESOURCE_FIELDS.every(
-    (field) => field === 'name' || call[field] === own.attributes[field],
-  )
-  const named = call.name === '' || call.name === own.attributes.name
+  // by its name: without one it would be a POST, of whatever name
+  const same = RESOURCE_FIELDS.every((field) => call[field] === own.attributes[field])
   const isSession = own.operations.some((operation) => operation.startsWith('CONNECT '))
-  if (call.verb === 'create') return same && named && (own.mayCreate || isSession)
+  if (call.verb === 'create') return same && (own.mayCreate || isSession)
   // an owner's finalizers are changed by whoever makes its dependents (OwnerReferencesPermissionEnforcement)
   return call.verb === 'update' && call.subresource === 'finalizers' && own.operations.length > 0
 }

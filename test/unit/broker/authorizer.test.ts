@@ -259,7 +259,9 @@ describe('the authorization webhook', () => {
     const EXEC = { method: 'GET', target: `${POD}/exec?command=ls` }
     const CASES: readonly (readonly [string, Parameters<typeof setUp>[0], Fields, boolean])[] = [
       ['creation in a PUT', PUT, { verb: 'create' }, true],
-      ['creation in a server-side apply', APPLY, { verb: 'create', name: '' }, true],
+      ['creation in a server-side apply', APPLY, { verb: 'create' }, true],
+      ['a POST beside it, whose body names anything', APPLY, { verb: 'create', name: '' }, false],
+      ['a POST beside a PUT', PUT, { verb: 'create', name: '' }, false],
       ['creation of another object in it', APPLY, { verb: 'create', name: 'db' }, false],
       ['creation in another namespace', APPLY, { verb: 'create', namespace: 'x' }, false],
       ['creation in another patch', { method: 'PATCH' }, { verb: 'create' }, false],
