@@ -414,6 +414,17 @@ for (const { kubernetesVersion, args, constraint, unbound } of SPECS)
         expect(await on.api.send('DELETE', `${MAPS}/one`, { headers })).to.include({ status: 403 })
       })
 
+      // docs/decisions/0006: a policy compares with what the thief can write, a webhook asks who knows
+      const believes = unbound === POLICY_SAYS
+      it(`${believes ? 'is not refused' : 'is refused'}: a thief who also writes what binds`, async () => {
+        const headers = {
+          ...{ authorization: `Bearer ${BROKER_TOKEN}`, 'impersonate-user': WORKER_USER },
+          'impersonate-extra-nestgate.dev%2fbind': 'DELETE /configmaps/ agents/one',
+        }
+        const answer = await on.api.send('DELETE', `${MAPS}/one?dryRun=All`, { headers })
+        expect(answer.status, answer.text).to.equal(believes ? 200 : 403)
+      })
+
       for (const token of [OPS_TOKEN, ADMIN])
         it(`is what others do: ${token}`, async () => {
           const headers = { authorization: `Bearer ${token}` }
