@@ -146,7 +146,7 @@ describe('the signing keys of the issuer', () => {
   it('are refused where others may read one, and where one is something else, without repeating it', async () => {
     await keysOf()
     const [file = ''] = await readdir(dir)
-    await chmod(join(dir, file), 0o640)
+    await chmod(join(dir, file), 0o604)
     expect(await problem())
       .to.contain('0600')
       .and.to.contain(file)
@@ -158,6 +158,14 @@ describe('the signing keys of the issuer', () => {
         .to.contain('not a P-256 key')
         .and.to.not.contain('garbage')
     }
+  })
+
+  it('are taken back from the group, which a volume with `fsGroup` gives them at each mount', async () => {
+    const { kid } = (await keysOf()).current()
+    const [file = ''] = await readdir(dir)
+    await chmod(join(dir, file), 0o660)
+    expect((await keysOf()).current().kid).to.equal(kid)
+    expect((await stat(join(dir, file))).mode & 0o777).to.equal(0o600)
   })
 
   it('take no half-written key for one', async () => {
