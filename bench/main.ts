@@ -7,8 +7,11 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { cpus, release, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { kubectl, openCluster } from '../scripts/cluster.ts'
+import { isRunning, kubectl, openCluster } from '../scripts/cluster.ts'
+import { prepareIssuer } from '../scripts/issuer-setup.ts'
+import { freePort } from '../test/support/free-port.ts'
 import { among } from './processes.ts'
+import type { Measured } from './processes.ts'
 import type { Cluster } from '../scripts/cluster.ts'
 import { ROOT } from '../scripts/image.ts'
 import { run } from '../scripts/run.ts'
@@ -20,8 +23,8 @@ import { waysSection } from './report.ts'
 import type { Machine, MemorySample, Sample } from './report.ts'
 import { writeSection } from './sections.ts'
 import { transportSection } from './transport.ts'
-import { cleanCluster, openWays, OWN_PORTS, prepareCluster, WORKLOADS } from './setup.ts'
-import type { Way } from './setup.ts'
+import { cleanCluster, ISSUED, openWays, OWN_PORTS, prepareCluster, WORKLOADS } from './setup.ts'
+import type { BenchIssuer, Way } from './setup.ts'
 
 const PAGE = join(ROOT, 'docs', 'benchmarks.md')
 const WARMUP_MS = 1000
@@ -100,9 +103,8 @@ async function measureAll(
 ): Promise<{ samples: readonly Sample[]; memory: readonly MemorySample[] }> {
   const samples: Sample[] = []
   const memory: MemorySample[] = []
-  // every way is measured from where the sidecar can name the caller
-  const pod =
-    ways.flatMap(({ processes }) => processes).find(({ name }) => name === 'sidecar')?.pid ?? 0
+  // every way is measured from where a sidecar can name the caller: its own, where it has one
+  const anySidecar = ways.flatMap(({ processes }) => processes).find(isSidecar)
   for (let round = 1; round <= rounds; round += 1) {
     for (const workload of WORKLOADS) {
       for (const count of connections) {
@@ -115,7 +117,7 @@ async function measureAll(
               warmupMs: WARMUP_MS,
               durationMs: seconds * 1000,
             },
-            pod,
+            (way.processes.find(isSidecar) ?? anySidecar)?.pid ?? 0,
           )
           samples.push({
             workload: workload.name,
@@ -139,6 +141,10 @@ async function measureAll(
   return { samples, memory }
 }
 
+function isSidecar({ name }: Measured): boolean {
+  return name === 'sidecar'
+}
+
 async function main(): Promise<void> {
   const wish = readArguments()
   if (wish.which === 'ways') {
@@ -157,16 +163,25 @@ async function sectionOf(wish: ReturnType<typeof readArguments>): Promise<string
   return which === 'attribution' ? attributionSection(rounds, seconds) : footprintSection(rounds)
 }
 
+/** Mode issuer is measured where the API server is started here, for it takes flags. */
+async function issuerFor(dir: string): Promise<BenchIssuer | undefined> {
+  if ((process.env['KUBECONFIG'] ?? '') !== '' || isRunning(dir)) return undefined
+  const port = await freePort()
+  return { ...(await prepareIssuer(dir, { cluster: ISSUED, host: '127.0.0.1', port })), port }
+}
+
 async function measureWays(wish: ReturnType<typeof readArguments>): Promise<void> {
   const dir = join(tmpdir(), 'nestgate-bench-cluster')
-  const cluster = await openCluster({ node: false, dir, env: OWN_PORTS })
+  const issued = await issuerFor(dir)
+  const flags = issued === undefined ? {} : { CLUSTER_APISERVER_FLAGS: issued.flags }
+  const cluster = await openCluster({ node: false, dir, env: { ...OWN_PORTS, ...flags } })
   mkdirSync(join(ROOT, 'build'), { recursive: true })
   // Below the project, where the compiled files find its packages.
   const work = mkdtempSync(join(ROOT, 'build', 'bench-'))
   let ways: readonly Way[] = []
   try {
     await prepareCluster(cluster)
-    ways = await openWays(cluster, work)
+    ways = await openWays(cluster, work, issued)
     const { samples, memory } = await measureAll(ways, wish)
     const { rounds, seconds } = wish
     const text = waysSection(

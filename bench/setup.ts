@@ -10,6 +10,7 @@ import { writeCertificates } from '../cli/certificates.ts'
 import { kubectl } from '../scripts/cluster.ts'
 import type { Cluster } from '../scripts/cluster.ts'
 import { ROOT } from '../scripts/image.ts'
+import type { IssuerSetup } from '../scripts/issuer-setup.ts'
 import { eventually, run } from '../scripts/run.ts'
 import { BROKER_AUDIENCE } from '../shared/agent-tag.ts'
 import { SIDECAR_NODE_FLAGS } from '../shared/sidecar-runtime.ts'
@@ -29,7 +30,7 @@ export const OWN_PORTS = { CLUSTER_PORT: '16443', CLUSTER_ETCD_PORT: '12379' }
 
 /** One way to the API server. */
 export interface Way {
-  readonly name: 'direct' | 'kubectl proxy' | 'nestgate'
+  readonly name: 'direct' | 'kubectl proxy' | 'nestgate' | 'nestgate, issuer'
   readonly target: Pick<LoadPlan, 'origin' | 'tls'>
   /** Processes between the client and the API server. */
   readonly processes: readonly Measured[]
@@ -182,14 +183,18 @@ rules:
 `
 
 /** Starts `kubectl proxy`, the broker and the sidecar. */
-export async function openWays(cluster: Cluster, work: string): Promise<readonly Way[]> {
+export async function openWays(
+  cluster: Cluster,
+  work: string,
+  issued: BenchIssuer | undefined,
+): Promise<readonly Way[]> {
   const { origin, tls } = readKubeconfig(cluster.kubeconfig)
   const started: Measured[] = []
   try {
     const proxyArgs = ['--kubeconfig', cluster.kubeconfig, 'proxy', '--port=0']
     const proxy = await start('kubectl proxy', cluster.kubectl, proxyArgs, /127\.0\.0\.1:(\d+)/)
     started.push(proxy)
-    const nestgate = await startNestgate(cluster, work, origin, tls.ca, started)
+    const nestgate = await startNestgate({ cluster, work, origin, ca: tls.ca, issued }, started)
     return [
       { name: 'direct', target: { origin, tls }, processes: [] },
       {
@@ -197,7 +202,7 @@ export async function openWays(cluster: Cluster, work: string): Promise<readonly
         target: { origin: `http://127.0.0.1:${proxy.ready[1] ?? ''}` },
         processes: [proxy],
       },
-      nestgate,
+      ...nestgate,
     ]
   } catch (error) {
     for (const process of started) await process.stop()
@@ -205,75 +210,111 @@ export async function openWays(cluster: Cluster, work: string): Promise<readonly
   }
 }
 
-async function startNestgate(
-  cluster: Cluster,
-  work: string,
-  origin: string,
-  ca: string,
-  started: Measured[],
-): Promise<Way> {
+/** Mode issuer, where the API server was started for it, and where the broker must listen then. */
+export interface BenchIssuer extends IssuerSetup {
+  readonly port: number
+}
+
+/** The cluster's names in the broker, and the ways by them. */
+const LOCAL = 'local'
+export const ISSUED = 'issued'
+
+interface NestgatePlan {
+  readonly cluster: Cluster
+  readonly work: string
+  readonly origin: string
+  readonly ca: string
+  readonly issued: BenchIssuer | undefined
+}
+
+/** Writes a file that only its owner may read. */
+function secretFile(work: string, name: string, text: string): string {
+  const path = join(work, name)
+  writeFileSync(path, text, { mode: 0o600 })
+  return path
+}
+
+/** Starts the broker, and a sidecar for each mode. */
+async function startNestgate(plan: NestgatePlan, started: Measured[]): Promise<readonly Way[]> {
+  const { cluster, work, issued } = plan
   const built = join(work, 'dist')
   await run('npm', ['run', 'build', '--', '--outDir', built], { cwd: ROOT })
-  const file = (name: string, text: string): string => {
-    const path = join(work, name)
-    writeFileSync(path, text, { mode: 0o600 })
-    return path
-  }
-  const hosts = ['127.0.0.1']
-  const tls = join(work, 'tls')
-  writeCertificates({ dir: tls, brokerHosts: hosts, webhookHosts: hosts, days: CERTIFICATE_DAYS })
-  const boundTo = { kind: 'Pod', apiVersion: 'v1', name: 'agents' }
+  const tls = issued?.tls ?? ownCertificates(work)
   mkdirSync(join(work, 'data'))
-  const config = {
-    listen: { host: '127.0.0.1', port: 0 },
-    tls: { certFile: join(tls, 'broker.crt'), keyFile: join(tls, 'broker.key') },
-    dataDir: join(work, 'data'),
-    policyFile: file('policy.yaml', POLICY),
-    clusters: [
-      {
-        name: 'local',
-        server: origin,
-        caFile: file('cluster-ca.crt', ca),
-        credential: { tokenFile: file('broker-token', await token(cluster, 'broker', {})) },
-        serviceAccountTokens: { verify: 'tokenReview' },
-      },
-    ],
-    people: [],
-  }
+  const args = ['--disable-sigusr1', join(built, 'broker', 'main.js'), '--config']
+  const configFile = secretFile(work, 'broker.json', JSON.stringify(await configOf(plan, tls)))
+  const broker = await start('broker', 'node', [...args, configFile], LISTENING)
+  started.push(broker)
   const sidecarToken = await token(cluster, 'agent', {
     audiences: [BROKER_AUDIENCE],
-    boundObjectRef: boundTo,
+    boundObjectRef: { kind: 'Pod', apiVersion: 'v1', name: 'agents' },
   })
-  const args = ['--disable-sigusr1', join(built, 'broker', 'main.js'), '--config']
-  const listening = /"port":(\d+).*"msg":"listening"/
-  const broker = await start(
-    'broker',
-    'node',
-    [...args, file('broker.json', JSON.stringify(config))],
-    listening,
-  )
-  started.push(broker)
-  const [program, ...sidecarArgs] = [
+  const env = {
+    NESTGATE_BROKER_URL: `https://127.0.0.1:${broker.ready[1] ?? ''}`,
+    NESTGATE_BROKER_CA_FILE: join(tls, 'ca.crt'),
+    NESTGATE_TOKEN_FILE: secretFile(work, 'sidecar-token', sidecarToken),
+  }
+  const way = async (name: Way['name'], clusterName: string): Promise<Way> => {
+    const sidecar = await startSidecar(built, { ...env, NESTGATE_CLUSTER: clusterName })
+    started.push(sidecar)
+    const origin = `http://127.0.0.1:${sidecar.ready[1] ?? ''}`
+    await eventually('the sidecar’s registration', 30_000, async () => {
+      return (await fetch(`${origin}/.nestgate/ready`)).status === 200 ? true : undefined
+    })
+    return { name, target: { origin }, processes: [sidecar, broker] }
+  }
+  const ways = [await way('nestgate', LOCAL)]
+  if (issued !== undefined) ways.push(await way('nestgate, issuer', ISSUED))
+  return ways
+}
+
+const LISTENING = /"port":(\d+).*"msg":"listening"/
+
+function ownCertificates(work: string): string {
+  const tls = join(work, 'tls')
+  const hosts = ['127.0.0.1']
+  writeCertificates({ dir: tls, brokerHosts: hosts, webhookHosts: hosts, days: CERTIFICATE_DAYS })
+  return tls
+}
+
+async function configOf(
+  { cluster, work, origin, ca, issued }: NestgatePlan,
+  tls: string,
+): Promise<object> {
+  const common = {
+    server: origin,
+    caFile: secretFile(work, 'cluster-ca.crt', ca),
+    serviceAccountTokens: { verify: 'tokenReview' },
+  }
+  const tokenFile = secretFile(work, 'broker-token', await token(cluster, 'broker', {}))
+  const own = { name: LOCAL, ...common, credential: { tokenFile } }
+  return {
+    listen: { host: '127.0.0.1', port: issued?.port ?? 0 },
+    tls: { certFile: join(tls, 'broker.crt'), keyFile: join(tls, 'broker.key') },
+    dataDir: join(work, 'data'),
+    policyFile: secretFile(work, 'policy.yaml', POLICY),
+    ...(issued === undefined ? {} : { issuer: issued.issuer }),
+    clusters:
+      issued === undefined
+        ? [own]
+        : [own, { name: ISSUED, ...common, credential: issued.credential }],
+    people: [],
+  }
+}
+
+function startSidecar(built: string, env: Readonly<Record<string, string>>): Promise<Measured> {
+  const [program, ...args] = [
     ...podLike(),
     'node',
     ...SIDECAR_NODE_FLAGS,
     join(built, 'sidecar', 'main.js'),
   ]
-  const sidecar = await start('sidecar', program, sidecarArgs, listening, {
-    NESTGATE_BROKER_URL: `https://127.0.0.1:${broker.ready[1] ?? ''}`,
-    NESTGATE_CLUSTER: 'local',
-    NESTGATE_BROKER_CA_FILE: join(tls, 'ca.crt'),
-    NESTGATE_TOKEN_FILE: file('sidecar-token', sidecarToken),
+  return start('sidecar', program, args, LISTENING, {
+    ...env,
     NESTGATE_LISTEN_PORT: '0',
     // This machine has processes that are not the benchmark's, some perhaps not readable.
     NESTGATE_CALLER_UNREADABLE: 'ignore',
     NESTGATE_POSTURE: 'report',
     NODE_ENV: 'production',
   })
-  started.push(sidecar)
-  const address = `http://127.0.0.1:${sidecar.ready[1] ?? ''}`
-  await eventually('the sidecar’s registration', 30_000, async () => {
-    return (await fetch(`${address}/.nestgate/ready`)).status === 200 ? true : undefined
-  })
-  return { name: 'nestgate', target: { origin: address }, processes: [sidecar, broker] }
 }

@@ -14,6 +14,9 @@ import { ROLES } from './identity/roles.ts'
 /** Longest life of a held request that nobody decides on, in seconds: a day. */
 const MAX_PENDING_S = 86_400
 const DEFAULT_PENDING_S = 900
+/** Host, and a path that a router takes for itself; the broker's other addresses stay what they are. */
+const ISSUER_URL =
+  /^https:\/\/[^/?#@]+\/(?!(?:v1|clusters|return|healthz|readyz)(?:\/|$))[A-Za-z0-9_-]+(?:\/[A-Za-z0-9_-]+)*$/
 /** Longest life of a signing key, in days. */
 const MAX_ROTATE_DAYS = 365
 
@@ -48,8 +51,8 @@ export const brokerSchema = z.strictObject({
       url: z
         .url({ protocol: /^https$/, error: 'expected an https URL' })
         .refine(
-          (value) => /^https:\/\/[^/?#@]+\/[^?#]*[^/?#]$/.test(value),
-          'expected a path, and nothing after it',
+          (value) => ISSUER_URL.test(value),
+          'expected a path of plain words that is not one of the broker’s own, and nothing after it',
         ),
       /** Folder of the signing keys; `issuer-keys` in `dataDir` when left out. */
       keysDir: text.optional(),

@@ -28,8 +28,9 @@ import {
   webhookCapable,
 } from './cluster.ts'
 import type { Cluster } from './cluster.ts'
-import { BOUND, BROKER_IP, ISSUED, prepareIssuer } from './e2e-issuer.ts'
-import type { IssuerSetup } from './e2e-issuer.ts'
+import { prepareIssuer } from './issuer-setup.ts'
+import type { IssuerSetup } from './issuer-setup.ts'
+import { BOUND, BROKER_IP, BROKER_PORT, ISSUED } from '../test/e2e/issued.ts'
 import { stageClients } from './agent-clients.ts'
 import { makeCertificates } from '../test/support/certificates.ts'
 import { AUDIENCE, startRunnerIssuer } from '../test/support/runner-issuer.ts'
@@ -301,7 +302,8 @@ function clusterAudit(cluster: Cluster): Pick<E2eFacts, 'clusterAuditLog' | 'clu
 
 /** What mode issuer takes; undefined for a cluster of somebody else, whose API server has its own configuration. */
 async function issuerOf(dir: string): Promise<IssuerSetup | undefined> {
-  if ((process.env['KUBECONFIG'] ?? '') === '') return prepareIssuer(dir)
+  if ((process.env['KUBECONFIG'] ?? '') === '')
+    return prepareIssuer(dir, { cluster: ISSUED, host: BROKER_IP, port: BROKER_PORT })
   console.error(
     'e2e: NOT RUN: mode issuer (test/e2e/issuer.test.ts): the API server of KUBECONFIG is not ours',
   )

@@ -257,10 +257,18 @@ export type ProbeResult = z.infer<typeof probeResultSchema>
 export const doctorReportSchema = z.object({
   cluster: z.string(),
   version: z.string(),
+  /** Of Kubernetes 1. */
+  minor: z.number(),
   mode: z.enum(['issuer', 'impersonation']),
-  possible: z.array(
-    z.object({ mode: z.enum(['issuer', 'impersonation']), possible: z.boolean(), how: z.string() }),
-  ),
+  possible: z
+    .array(
+      z.object({
+        mode: z.enum(['issuer', 'impersonation']),
+        possible: z.boolean(),
+        how: z.string(),
+      }),
+    )
+    .readonly(),
   probes: z.array(probeResultSchema).readonly(),
   /** No attempt failed. */
   ok: z.boolean(),

@@ -52,7 +52,7 @@ export function createAccessReviews(now: () => number): AccessReviews {
     key: string,
     ...question: Parameters<AccessReviews['check']>
   ): Promise<Access> => {
-    const access = await review(...question)
+    const access = await reviewAccess(...question)
     if (access === 'allowed') {
       const oldest = kept.size >= MAX_KEPT ? kept.keys().next() : undefined
       if (oldest?.done === false) kept.delete(oldest.value)
@@ -82,7 +82,8 @@ export function createAccessReviews(now: () => number): AccessReviews {
   }
 }
 
-async function review(
+/** Asks the cluster, once and now. Never rejects. */
+export async function reviewAccess(
   connection: AskedConnection,
   { user, groups }: ClusterIdentity,
   call: CallAttributes,

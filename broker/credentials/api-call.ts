@@ -67,14 +67,16 @@ export function apiCall({ info, segments, contentType, objectName }: CallInput):
  * The call of a request that the broker itself writes.
  *
  * @param target - path with query
+ * @param created - name of the object where it is a creation, whose path has none; as {@link CallInput.objectName}
  * @throws Fault when it cannot be read one way only
  */
-export function callOf(method: string, target: string, contentType = ''): ApiCall {
+export function callOf(method: string, target: string, contentType = '', created = ''): ApiCall {
   const parsed = parseTarget(target)
   const info = isRefusal(parsed) ? parsed : readRequestInfo(method, parsed)
   if (isRefusal(parsed) || isRefusal(info))
     throw new Fault('identity_empty', 'a call of the broker cannot be read')
-  return apiCall({ info, segments: parsed.segments, contentType, objectName: info.name })
+  const objectName = info.verb === 'create' && info.name === '' ? created : info.name
+  return apiCall({ info, segments: parsed.segments, contentType, objectName })
 }
 
 /** What admission calls an object and what is done with it; a Namespace is in none, whatever its path says. */

@@ -37,7 +37,9 @@ export function askingCredential(
   target: string,
   contentType: string | undefined,
 ): Promise<RequestCredential> {
-  return make(exchange, requestId, callOf(method, target, contentType), [])
+  // a creation that is tried is that of the same object: admission is asked about it as well
+  const call = callOf(method, target, contentType, objectName(exchange.attributes))
+  return make(exchange, requestId, call, [])
 }
 
 function make(

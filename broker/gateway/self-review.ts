@@ -1,4 +1,5 @@
 /** Self-reviews on the way: what the API server says of the caller's rights, joined with what policy says (reviews/). */
+import { z } from 'zod'
 import { actionsOf } from '../../shared/kubernetes/actions.ts'
 import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
 import { equivalentsOf } from '../../shared/kubernetes/equivalents.ts'
@@ -6,6 +7,9 @@ import type { RequestInfo } from '../../shared/kubernetes/request-info.ts'
 import type { Decider } from '../../shared/policy/decision.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
+import { reviewAccess } from '../credentials/access.ts'
+import { identityOf } from '../credentials/actor.ts'
+import type { CallAttributes } from '../credentials/api-call.ts'
 import type { Kinds } from '../discovery/kinds.ts'
 import {
   answerSelfReview,
@@ -13,11 +17,11 @@ import {
   REVIEW_HEADERS,
   selfReviewKind,
 } from '../reviews/self-review.ts'
-import type { ReviewAnswer } from '../reviews/self-review.ts'
+import type { ReviewAnswer, SelfReview } from '../reviews/self-review.ts'
 import type { Exchange } from './exchange.ts'
 import { passedOn } from './forward.ts'
 import type { ForwardOutcome, Outgoing } from './forward.ts'
-import { factsOf } from './requester.ts'
+import { actorOf, factsOf } from './requester.ts'
 
 /** What answering needs. */
 export interface ReviewDeps {
@@ -48,8 +52,9 @@ export async function answerReview(
   const contentType = client.request.headers['content-type'] ?? ''
   const review = readSelfReview(kind, contentType, body.bytes)
   if (isRefusal(review)) return review
-  const upstream = await ask(exchange, outgoing)
-  if (isRefusal(upstream)) return upstream
+  const said = await ask(exchange, outgoing)
+  if (isRefusal(said)) return said
+  const upstream = await asActor(exchange, review, said)
   const answer = answerSelfReview(review, upstream, policyOf(deps, exchange))
   if (isRefusal(answer)) return answer
   try {
@@ -67,6 +72,43 @@ export async function answerReview(
   response.end(answer.body)
   const bytesToServer = outgoing.body.length
   return { status: answer.status, bytesToClient: answer.body.length, bytesToServer }
+}
+
+/**
+ * In mode `issuer` the name that asks has no rights of its own, and its credential is for this review alone: the API server says no to every
+ * question. What counts is what it says of whom the name acts for.
+ */
+async function asActor(
+  { cluster, requester, decision }: Exchange,
+  review: SelfReview,
+  said: ReviewAnswer,
+): Promise<ReviewAnswer> {
+  if (cluster.credential.mode !== 'issuer' || said.status >= 300) return said
+  const question = review.kind === 'access' ? questionOf(review) : undefined
+  const read = z.looseObject({}).safeParse(readJson(said.body))
+  if (question === undefined || !read.success) return said
+  const identity = identityOf(actorOf(requester), decision.obligations.grantGroups)
+  const access = await reviewAccess(cluster, identity, question)
+  const problem = { evaluationError: 'nestgate: the cluster could not be asked about its roles' }
+  const status = { allowed: access === 'allowed', ...(access === 'unknown' ? problem : {}) }
+  return { ...said, body: Buffer.from(JSON.stringify({ ...read.data, status })) }
+}
+
+function questionOf({
+  resource,
+  path,
+}: Extract<SelfReview, { kind: 'access' }>): CallAttributes | undefined {
+  if (resource !== undefined) return { ...resource, nonResourcePath: '' }
+  const none = { group: '', version: '', resource: '', subresource: '', namespace: '', name: '' }
+  return path === undefined ? undefined : { ...none, verb: path.verb, nonResourcePath: path.path }
+}
+
+function readJson(body: Buffer): unknown {
+  try {
+    return JSON.parse(body.toString())
+  } catch {
+    return undefined
+  }
 }
 
 function policyOf(

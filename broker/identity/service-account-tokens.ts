@@ -48,6 +48,8 @@ const KEY_CACHE_MS = 60_000
 const JWKS_COOLDOWN_MS = 10_000
 /** The key set is fetched again after this long, in milliseconds. */
 const JWKS_MAX_AGE_MS = 300_000
+/** A key set that cannot be fetched again is of no use after this long, in milliseconds: which keys were withdrawn meanwhile, nobody knows. */
+const JWKS_STALE_MS = 3_600_000
 /** A pod that is deleted is none this long after its grace period, in milliseconds, whatever still holds the object: as the API server's own check has it. */
 const DELETED_LEEWAY_MS = 60_000
 const JWKS_PATH = '/openid/v1/jwks'
@@ -220,7 +222,7 @@ function createKeySource(
         })
         await pending
       }
-      return keys ?? problem
+      return keys === undefined || now() - fetchedAt >= JWKS_STALE_MS ? problem : keys
     },
   }
 }

@@ -1,6 +1,6 @@
 /**
  * What binds writes and sessions to the approved request in mode `impersonation`: admission lets whoever the broker may be do nothing but
- * what the extra `nestgate.dev/bind` says. From 1.30 the API server compares by itself; before that it asks the broker.
+ * what the broker has under way. The API server asks the broker; from 1.30 it also compares with the extra `nestgate.dev/bind` by itself.
  */
 import { plainFile, toYaml } from './file.ts'
 import type { ConnectFile } from './file.ts'
@@ -37,24 +37,30 @@ const CLUSTER_SUBRESOURCES = [
   'certificatesigningrequests/approval',
 ]
 
-/** The policy, or the webhook for a cluster that has none. */
-export function bindFile(inputs: ConnectInputs): ConnectFile {
-  if (inputs.kubernetesVersion >= POLICY_MINOR)
-    return plainFile(
-      'admission-policy.yaml',
-      toYaml(
-        ['Lets the accounts and users of rbac.yaml change nothing but what the broker approved.'],
-        policy(inputs),
-        policyBinding(),
-      ),
-    )
-  return plainFile(
+/**
+ * What binds, in the order in which it is applied. The webhook compares with the request that is under way, which only the broker
+ * knows; the policy, where there are policies, with what the request says it is: it holds also while somebody took the webhook away.
+ */
+export function bindFiles(inputs: ConnectInputs): readonly ConnectFile[] {
+  const asks = plainFile(
     'admission-webhook.yaml',
     toYaml(
       ['Asks the broker before the accounts and users of rbac.yaml change anything.'],
       webhook(inputs),
     ),
   )
+  if (inputs.kubernetesVersion < POLICY_MINOR) return [asks]
+  const compares = plainFile(
+    'admission-policy.yaml',
+    toYaml(
+      [
+        'Lets the accounts and users of rbac.yaml change nothing but what their request says it is.',
+      ],
+      policy(inputs),
+      policyBinding(),
+    ),
+  )
+  return [compares, asks]
 }
 
 function policy(inputs: ConnectInputs): object {

@@ -5,7 +5,6 @@
  */
 import { plainFile, toYaml } from './file.ts'
 import type { ConnectFile } from './file.ts'
-import { POLICY_MINOR } from './bind.ts'
 import { impersonationFiles } from './impersonation.ts'
 import type { ConnectInputs } from './inputs.ts'
 import { issuerFiles } from './issuer.ts'
@@ -70,8 +69,8 @@ function brokerSettings(inputs: ConnectInputs, tokenSha256: string): string {
   )
 }
 
-/** Whose writes the broker is asked about, where admission cannot compare by itself. */
-function boundNames({ mode, kubernetesVersion, namespaces, users }: ConnectInputs): object {
-  if (mode === 'issuer' || kubernetesVersion >= POLICY_MINOR) return {}
+/** Whose writes the broker is asked about. */
+function boundNames({ mode, namespaces, users }: ConnectInputs): object {
+  if (mode === 'issuer') return {}
   return { bound: { namespaces, users } }
 }

@@ -2,7 +2,7 @@
  * Mode `impersonation`: the RBAC objects of a service account that may only be the accounts, users and groups that are named here, and
  * tell extras of ours. What it may be in a namespace is bound in that namespace; users and groups are named one by one.
  */
-import { bindFile } from './bind.ts'
+import { bindFiles } from './bind.ts'
 import { plainFile, toYaml } from './file.ts'
 import type { ConnectFile } from './file.ts'
 import type { ConnectInputs } from './inputs.ts'
@@ -54,12 +54,15 @@ export const IMPERSONATOR_RULES: readonly Rule[] = [
 
 /** The files of mode `impersonation`. */
 export function impersonationFiles(inputs: ConnectInputs): readonly ConnectFile[] {
-  return [plainFile('rbac.yaml', toYaml(RBAC_COMMENT, ...rbacObjects(inputs))), bindFile(inputs)]
+  return [
+    plainFile('rbac.yaml', toYaml(RBAC_COMMENT, ...rbacObjects(inputs))),
+    ...bindFiles(inputs),
+  ]
 }
 
 const RBAC_COMMENT = [
   'Whom the broker may be in this cluster: nobody but those named here, and never itself anything else.',
-  'Reads are limited by the rights of whom it is; writes and sessions are bound to one request by the other file.',
+  'Reads are limited by the rights of whom it is; writes and sessions are bound to one request by what admission is told.',
 ]
 
 const ACCOUNT_LABELS = { 'app.kubernetes.io/name': BROKER_ACCOUNT, ...LABELS }

@@ -68,14 +68,15 @@ function issuerNotes({ kubernetesVersion, brokerUrl }: ConnectInputs): readonly 
 
 function impersonationSteps(inputs: ConnectInputs): readonly string[] {
   const { kubernetesVersion, namespaces, cluster } = inputs
-  const bind =
-    kubernetesVersion >= POLICY_MINOR ? 'admission-policy.yaml' : 'admission-webhook.yaml'
+  const bind = ['admission-policy.yaml', 'admission-webhook.yaml'].slice(
+    kubernetesVersion >= POLICY_MINOR ? 0 : 1,
+  )
   const token = `kubectl -n ${BROKER_NAMESPACE} create token ${BROKER_ACCOUNT} --duration 1h >token`
   return [
     `As an administrator of the cluster: \`kubectl apply -f rbac.yaml\`. It lets nobody do anything new but the broker.${namespaces.length === 0 ? '' : ' The namespaces must be there already.'}`,
     `As such: \`${token}\` (kubectl 1.24 or later). Bring it to the broker’s machine at once, mode 0600: the broker makes the next one itself, with this one, before it ends. In the cluster where the broker runs the projected token of manifests/base does the same: leave \`refresh\` out there.`,
     brokerStep(inputs, 'Wait until `nestgate clusters list` says that it is ready.'),
-    `Only now: \`kubectl apply -f ${bind}\`. From here ${whoIsBound(inputs)} can change something through the broker only; whatever of them still runs with a token of its own is refused.`,
+    `Only now: \`kubectl apply ${bind.map((name) => `-f ${name}`).join(' ')}\`; each API server must reach the broker by the address in it. From here ${whoIsBound(inputs)} can change something through the broker only; whatever of them still runs with a token of its own is refused.`,
     ...(namespaces.length === 0
       ? []
       : [
@@ -97,7 +98,7 @@ function whoIsBound({ kubernetesVersion, namespaces, users }: ConnectInputs): st
 function impersonationNotes(inputs: ConnectInputs): readonly string[] {
   const { kubernetesVersion, users, groups, namespaces } = inputs
   return [
-    'The broker’s token lives an hour at most. Whoever steals it can read as the accounts and users of `rbac.yaml` until then; writes and sessions are refused unless they say what they do, and then the audit log has it.',
+    'The broker’s token lives an hour at most. Whoever steals it can read as the accounts and users of `rbac.yaml` until then; writes and sessions are refused unless they belong to a request that the broker has under way.',
     ...(groups.length > 0 && namespaces.length > 0
       ? [
           'Rules that grant groups to agents need `system:serviceaccounts` and the group of the namespace, which is why `rbac.yaml` names them: the API server adds none of its own once one is named.',
@@ -123,7 +124,6 @@ function constrainedNotes(minor: number, users: readonly string[]): readonly str
 function bindNotes(minor: number): readonly string[] {
   const own =
     'The API server asks no admission about admission’s own objects (`admissionregistration.k8s.io`): no role of a bound name may change them.'
-  if (minor >= POLICY_MINOR) return [own]
   const down =
     'While the broker is down, what the webhook is asked about is refused. Deleting the webhook configuration always works.'
   if (minor >= CONDITIONS_MINOR) return [own, down]

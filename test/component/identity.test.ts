@@ -121,6 +121,20 @@ describe('identity of sidecars', () => {
     expect(await verifier.verify(token)).to.have.property('refused', 'credentials_invalid')
   })
 
+  it('goes by the keys that it has for an hour while there are no others to be had, and no longer', async () => {
+    const verifier = createTokenVerifier(checks.keys(), now)
+    const startS = Math.floor(nowMs / 1000)
+    const long = (n: number): Promise<string> => upstream.token({ exp: startS + 7200, n })
+    expect(await verifier.verify(await long(1))).to.deep.equal(EXPECTED)
+    upstream.identityUp = false
+    nowMs += 3_599_999
+    expect(await verifier.verify(await long(2))).to.deep.equal(EXPECTED)
+    nowMs += 1
+    expect(await verifier.verify(await long(3))).to.have.property('refused', 'identity_unavailable')
+    upstream.identityUp = true
+    expect(await verifier.verify(await long(3))).to.deep.equal(EXPECTED)
+  })
+
   it('refuses a token when the clock is ten minutes off, either way', async () => {
     const verifier = createTokenVerifier(checks.keys(), now)
     const madeS = Math.floor(nowMs / 1000)

@@ -7,7 +7,6 @@ import { after, before, describe, it } from 'mocha'
 import { connectFiles } from '../../cli/connect/files.ts'
 import { readInputs } from '../../cli/connect/inputs.ts'
 import { kubectls } from '../../scripts/cluster.ts'
-import { BOUND, BROKER_IP, ISSUED } from '../../scripts/e2e-issuer.ts'
 import { eventually } from '../../scripts/run.ts'
 import type { Ran } from '../../scripts/run.ts'
 import { readFileSync } from 'node:fs'
@@ -26,6 +25,7 @@ import {
   RESTRICTED,
 } from './support.ts'
 import type { Intent } from './support.ts'
+import { BOUND, BROKER_IP, BROKER_PORT, ISSUED } from './issued.ts'
 
 const SUB = 'repo:issued'
 const USER = 'ci:repo:issued'
@@ -190,7 +190,10 @@ describe('on running pods, mode impersonation with writes bound', () => {
     await bringUp()
     const inputs = readInputs({
       ...{ cluster: 'local', mode: 'impersonation', kubernetesVersion: '1.20', groups: [] },
-      ...{ brokerUrl: `https://${BROKER_IP}:8443`, brokerCa: readFileSync(facts.caFile, 'utf8') },
+      ...{
+        brokerUrl: `https://${BROKER_IP}:${BROKER_PORT}`,
+        brokerCa: readFileSync(facts.caFile, 'utf8'),
+      },
       ...BOUND,
     })
     if ('problems' in inputs) throw new Error(inputs.problems.join())

@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { attempt } from '../../scripts/run.ts'
 import { makeCertificates } from '../support/certificates.ts'
+import type { Certificates } from '../support/certificates.ts'
 
 /** Exit code of the script where packages are missing. */
 const NO_PACKAGES = 69
@@ -91,7 +92,8 @@ export async function modernBinary(): Promise<string> {
  * Starts one.
  *
  * @param binary - as {@link modernBinary} says
- * @param options - `args` beside those of serving, audit and tokens; `tokens` beside the administrator's
+ * @param options - `args` beside those of serving, audit and tokens; `tokens` beside the administrator's;
+ *   `certificates` where others must know them before
  * @returns rejects with what the server said, when it does not start
  */
 export async function startApiServer(
@@ -99,6 +101,7 @@ export async function startApiServer(
   options: {
     readonly args?: readonly string[]
     readonly tokens?: Tokens
+    readonly certificates?: Certificates
   } = {},
 ): Promise<ApiServer> {
   const dir = await mkdtemp(join(tmpdir(), 'nestgate-modern-'))
@@ -106,7 +109,8 @@ export async function startApiServer(
     await writeFile(join(dir, name), text, { mode: 0o600 })
     return join(dir, name)
   }
-  const { ca, cert, key } = makeCertificates({ hosts: ['127.0.0.1'] })
+  const { certificates = makeCertificates({ hosts: ['127.0.0.1'] }) } = options
+  const { ca, cert, key } = certificates
   const users = { admin: [ADMIN, 'system:masters'], ...options.tokens }
   const lines = Object.entries(users).map(
     ([user, [token, ...groups]]) => `${token},${user},${user},"${groups.join(',')}"\n`,

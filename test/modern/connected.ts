@@ -17,10 +17,15 @@ import type { Broker } from './broker.ts'
 
 /** The kubeconfig's token, by which the API server asks. */
 const AUTHORIZER_TOKEN = 'token-of-the-api-server'
-/** The broker's own, in mode impersonation. */
-export const BROKER_TOKEN = 'token-of-the-broker'
-const BROKER_USER = 'system:serviceaccount:nestgate-system:nestgate-broker'
-const BROKER_GROUPS = ['system:serviceaccounts', 'system:serviceaccounts:nestgate-system'] as const
+/** The broker's own, in mode impersonation: known by a file, and by its look one of an hour, as `nestgate doctor` wants it. */
+export const BROKER_TOKEN = [{ alg: 'none' }, { iat: 0, exp: 3600 }, 'not signed']
+  .map((part) => Buffer.from(JSON.stringify(part)).toString('base64url'))
+  .join('.')
+export const BROKER_USER = 'system:serviceaccount:nestgate-system:nestgate-broker'
+export const BROKER_GROUPS = [
+  'system:serviceaccounts',
+  'system:serviceaccounts:nestgate-system',
+] as const
 
 /** See the head of the file. */
 export interface Connected {
@@ -33,8 +38,9 @@ function sha256(text: string): string {
   return createHash('sha256').update(text).digest('hex')
 }
 
-function filesFor(
-  broker: Broker,
+/** The files of `nestgate connect`, by name. */
+export function filesFor(
+  broker: Pick<Broker, 'url' | 'ca'>,
   request: Partial<ConnectRequest> & Pick<ConnectRequest, 'mode'>,
 ): ReadonlyMap<string, string> {
   const inputs = readInputs({
@@ -66,10 +72,19 @@ export function connectIssuer(
   })
 }
 
-/** Mode `impersonation`, with every object of its files applied, unknown fields refused. */
+/** Mode `impersonation`, with every object of its files applied: unknown fields are refused. */
 export function connectImpersonation(
   request: Partial<ConnectRequest>,
-  { args = [], ...options }: { readonly tokens?: Tokens; readonly args?: readonly string[] } = {},
+  {
+    args = [],
+    files = /^(rbac|admission-).*\.yaml$/,
+    ...options
+  }: {
+    readonly tokens?: Tokens
+    readonly args?: readonly string[]
+    /** Which of them are applied; all where none is given. */
+    readonly files?: RegExp
+  } = {},
 ): Promise<Connected> {
   const { namespaces = [] } = request
   return started(async (broker, dir, onClose) => {
@@ -81,7 +96,7 @@ export function connectImpersonation(
     for (const name of namespaces)
       await api.admin('POST', '/api/v1/namespaces', { metadata: { name, labels } })
     for (const [name, text] of filesFor(broker, { mode: 'impersonation', ...request }))
-      if (/^(rbac|admission-).*\.yaml$/.test(name)) await apply(api, text)
+      if (files.test(name)) await apply(api, text)
     const settings = settingsFor(broker, api, { mode: 'impersonation', ...request })
     // not renewed: this API server makes no tokens
     const credential = { tokenFile: join(dir, 'token') }
@@ -91,9 +106,9 @@ export function connectImpersonation(
 }
 
 /** The cluster's entry of `broker-cluster.yaml`, as the broker's configuration takes it. */
-function settingsFor(
-  broker: Broker,
-  { url }: ApiServer,
+export function settingsFor(
+  broker: Pick<Broker, 'url' | 'ca'>,
+  { url }: Pick<ApiServer, 'url'>,
   request: Parameters<typeof filesFor>[1],
 ): ClusterConfig {
   const text = filesFor(broker, { ...request, server: url }).get('broker-cluster.yaml') ?? ''

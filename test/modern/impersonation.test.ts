@@ -42,38 +42,38 @@ metadata: {name: web, namespace: agents}
 spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: web, image: web}]}}}
 `
 
-const POLICY_SAYS = 'approved is nothing'
-const WEBHOOK_SAYS = 'this user acts through the broker only'
 const OLD_IMPERSONATION = '--feature-gates=ConstrainedImpersonation=false'
+const POLICY = { files: /^(rbac|admission-policy)\.yaml$/, unbound: 'approved is nothing' }
+const WEBHOOK = {
+  files: /^(rbac|admission-webhook)\.yaml$/,
+  unbound: 'this user acts through the broker only',
+}
+/** What `connect` says to apply from 1.30 on; the policy is asked first. */
+const BOTH = { files: /^(rbac|admission-.*)\.yaml$/, unbound: POLICY.unbound }
+const CONSTRAINED = 'impersonate:user-info'
 
 const SPECS: readonly {
   readonly kubernetesVersion: string
   readonly args: readonly string[]
   readonly constraint: string | undefined
-  /** What somebody is told who is bound, and comes without the broker. */
-  readonly unbound: string
+  readonly bound: {
+    readonly files: RegExp
+    /** What somebody is told who is bound, and comes without the broker. */
+    readonly unbound: string
+  }
 }[] = [
-  {
-    kubernetesVersion: '1.36',
-    args: [],
-    constraint: 'impersonate:user-info',
-    unbound: POLICY_SAYS,
-  },
+  { kubernetesVersion: '1.36', args: [], constraint: CONSTRAINED, bound: BOTH },
+  { kubernetesVersion: '1.36', args: [], constraint: CONSTRAINED, bound: POLICY },
   // a cluster before 1.36
-  {
-    kubernetesVersion: '1.35',
-    args: [OLD_IMPERSONATION],
-    constraint: undefined,
-    unbound: POLICY_SAYS,
-  },
-  // a cluster with the files for an older one: with the policy, and with both webhooks
-  { kubernetesVersion: '1.30', args: [], constraint: undefined, unbound: POLICY_SAYS },
-  { kubernetesVersion: '1.29', args: [], constraint: undefined, unbound: WEBHOOK_SAYS },
-  { kubernetesVersion: '1.27', args: [], constraint: undefined, unbound: WEBHOOK_SAYS },
+  { kubernetesVersion: '1.35', args: [OLD_IMPERSONATION], constraint: undefined, bound: BOTH },
+  // a cluster with the files for an older one
+  { kubernetesVersion: '1.30', args: [], constraint: undefined, bound: POLICY },
+  { kubernetesVersion: '1.29', args: [], constraint: undefined, bound: WEBHOOK },
+  { kubernetesVersion: '1.27', args: [], constraint: undefined, bound: WEBHOOK },
 ]
 
-for (const { kubernetesVersion, args, constraint, unbound } of SPECS)
-  describe(`mode impersonation with the files for ${kubernetesVersion} ${args.join(' ')}`, function () {
+for (const { kubernetesVersion, args, constraint, bound } of SPECS)
+  describe(`mode impersonation with ${bound.files.source} for ${kubernetesVersion} ${args.join(' ')}`, function () {
     this.timeout(60_000)
     let on: Connected
     before(async function () {
@@ -86,7 +86,7 @@ for (const { kubernetesVersion, args, constraint, unbound } of SPECS)
           groups: ['deployers', 'readers'],
         },
         {
-          args,
+          ...{ args, files: bound.files },
           tokens: {
             [WORKER_USER]: [
               WORKER_TOKEN,
@@ -102,16 +102,23 @@ for (const { kubernetesVersion, args, constraint, unbound } of SPECS)
     })
     after(() => on.close())
 
-    /** The policy is known by an informer, a moment after it was made. */
+    const isAsked = bound !== POLICY
+    /** A thief of the broker's token, who says what he does. */
+    const madeUp = {
+      ...{ authorization: `Bearer ${BROKER_TOKEN}`, 'impersonate-user': WORKER_USER },
+      'impersonate-extra-nestgate.dev%2fbind': 'CREATE /configmaps/ agents/probe',
+    }
+    const probe = (headers: Readonly<Record<string, string>>): Promise<Answer> =>
+      on.api.send('POST', `${MAPS}?dryRun=All`, { headers, body: { metadata: { name: 'probe' } } })
+    /** Policies and webhooks are known by informers, a moment after they were made. */
     const policyIsInForce = async (): Promise<void> => {
       const headers = { authorization: `Bearer ${WORKER_TOKEN}` }
-      for (let tries = 0; ; tries += 1) {
-        const sent = { headers, body: { metadata: { name: 'probe' } } }
-        const { status } = await on.api.send('POST', `${MAPS}?dryRun=All`, sent)
-        if (status === 403) return
-        if (tries > 200) throw new Error('the policy does not come into force')
+      for (let tries = 0; tries < 200; tries += 1) {
+        const isSeen = (await probe(headers)).text.includes(bound.unbound)
+        if (isSeen && (!isAsked || (await probe(madeUp)).status === 403)) return
         await new Promise((resolve) => setTimeout(resolve, 50))
       }
+      throw new Error('what binds does not come into force')
     }
     const send = (
       made: Made,
@@ -404,7 +411,7 @@ for (const { kubernetesVersion, args, constraint, unbound } of SPECS)
         const headers = { authorization: `Bearer ${WORKER_TOKEN}` }
         const answer = await on.api.send('DELETE', `${MAPS}/one`, { headers })
         expect(answer.status, answer.text).to.equal(403)
-        expect(answer.text).to.include(unbound)
+        expect(answer.text).to.include(bound.unbound)
         expect(await on.api.send('GET', `${MAPS}/one`, { headers })).to.include({ status: 200 })
       })
 
@@ -414,16 +421,27 @@ for (const { kubernetesVersion, args, constraint, unbound } of SPECS)
         expect(await on.api.send('DELETE', `${MAPS}/one`, { headers })).to.include({ status: 403 })
       })
 
-      // docs/decisions/0006: a policy compares with what the thief can write, a webhook asks who knows
-      const believes = unbound === POLICY_SAYS
-      it(`${believes ? 'is not refused' : 'is refused'}: a thief who also writes what binds`, async () => {
-        const headers = {
-          ...{ authorization: `Bearer ${BROKER_TOKEN}`, 'impersonate-user': WORKER_USER },
-          'impersonate-extra-nestgate.dev%2fbind': 'DELETE /configmaps/ agents/one',
-        }
-        const answer = await on.api.send('DELETE', `${MAPS}/one?dryRun=All`, { headers })
-        expect(answer.status, answer.text).to.equal(believes ? 200 : 403)
+      it(`is ${isAsked ? 'refused' : 'not known'}: a thief who makes up what he does`, async () => {
+        const answer = await probe(madeUp)
+        expect(answer.status, answer.text).to.equal(isAsked ? 403 : 201)
       })
+
+      if (isAsked)
+        it('is refused while the broker is down, and nobody else waits', async () => {
+          const made = await on.broker.make({ method: 'DELETE', target: `${MAPS}/one` })
+          await on.broker.down()
+          try {
+            const refused = await send(made, { method: 'DELETE', target: `${MAPS}/one` })
+            expect(refused.status, refused.text).to.equal(500)
+            expect(refused.text).to.include('failed calling webhook')
+            const others = await probe({ authorization: `Bearer ${OPS_TOKEN}` })
+            // before 1.28 the API server cannot tell who asks
+            expect(others.status, others.text).to.equal(kubernetesVersion === '1.27' ? 500 : 201)
+          } finally {
+            await on.broker.up()
+          }
+          made.over()
+        })
 
       for (const token of [OPS_TOKEN, ADMIN])
         it(`is what others do: ${token}`, async () => {

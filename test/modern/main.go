@@ -9,6 +9,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/admission/initializer"
 	mutatingpolicy "k8s.io/apiserver/pkg/admission/plugin/policy/mutating"
@@ -138,11 +140,15 @@ func run(arguments []string) error {
 		return fmt.Errorf("authentication: %w", err)
 	}
 	config.Authentication.Authenticator = authenticator
-	authorizer, err := newAuthorizer(s.authorizationConfig, &rbac{stores})
+	roles := &rbac{stores}
+	authorizer, err := newAuthorizer(s.authorizationConfig, roles)
 	if err != nil {
 		return fmt.Errorf("authorization: %w", err)
 	}
 	config.Authorization.Authorizer = authorizer
+	stores.byName["roles"].mayWrite = func(ctx context.Context, object runtime.Object) error {
+		return roles.mayGive(ctx, authorizer, object)
+	}
 	loopback, err := loopbackClients(config.LoopbackClientConfig)
 	if err != nil {
 		return err

@@ -38,6 +38,8 @@ type memory struct {
 	newList     func() runtime.Object
 	validate    func(object runtime.Object) field.ErrorList
 	createOnPut bool
+	// Whether the caller may write this at all; nil where that was decided before.
+	mayWrite func(ctx context.Context, object runtime.Object) error
 	// Shared by all resources, as etcd's revision is.
 	revision *revision
 
@@ -222,7 +224,12 @@ func (m *memory) Watch(ctx context.Context, options *internalversion.ListOptions
 	}), nil
 }
 
-func (m *memory) check(object runtime.Object) error {
+func (m *memory) check(ctx context.Context, object runtime.Object) error {
+	if m.mayWrite != nil {
+		if err := m.mayWrite(ctx, object); err != nil {
+			return err
+		}
+	}
 	if m.validate == nil {
 		return nil
 	}
@@ -233,7 +240,7 @@ func (m *memory) check(object runtime.Object) error {
 }
 
 func (m *memory) admit(ctx context.Context, object runtime.Object, validate rest.ValidateObjectFunc) error {
-	if err := m.check(object); err != nil {
+	if err := m.check(ctx, object); err != nil {
 		return err
 	}
 	if validate == nil {
@@ -298,7 +305,7 @@ func (m *memory) updateOnce(ctx context.Context, name string, old runtime.Object
 	accessor.SetNamespace(before.GetNamespace())
 	accessor.SetUID(before.GetUID())
 	accessor.SetCreationTimestamp(before.GetCreationTimestamp())
-	if err := m.check(object); err != nil {
+	if err := m.check(ctx, object); err != nil {
 		return nil, err
 	}
 	if validate != nil {

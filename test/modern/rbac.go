@@ -2,13 +2,17 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apiserver/pkg/authentication/serviceaccount"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
+	genericrequest "k8s.io/apiserver/pkg/endpoints/request"
 )
 
 // rbac evaluates the roles and bindings in memory by the rules of the RBAC authorizer (plugin/pkg/auth/authorizer/rbac).
@@ -99,4 +103,64 @@ func (r *rbac) Authorize(_ context.Context, asked authorizer.Attributes) (author
 		}
 	}
 	return authorizer.DecisionNoOpinion, "", nil
+}
+
+// rulesOfUser lists what somebody may do in a namespace ("" for everywhere), whatever binding says so.
+func (r *rbac) rulesOfUser(who user.Info, namespace string) []rbacv1.PolicyRule {
+	var rules []rbacv1.PolicyRule
+	for _, item := range r.stores.all("clusterrolebindings") {
+		if binding, ok := item.(*rbacv1.ClusterRoleBinding); ok && bound(binding.Subjects, who, "") {
+			rules = append(rules, r.rulesOf(binding.RoleRef, "")...)
+		}
+	}
+	for _, item := range r.stores.all("rolebindings") {
+		if binding, ok := item.(*rbacv1.RoleBinding); ok && namespace != "" && binding.Namespace == namespace && bound(binding.Subjects, who, namespace) {
+			rules = append(rules, r.rulesOf(binding.RoleRef, namespace)...)
+		}
+	}
+	return rules
+}
+
+// covers tells whether every single right of a rule is in others.
+func covers(own []rbacv1.PolicyRule, wanted rbacv1.PolicyRule) bool {
+	names := wanted.ResourceNames
+	if len(names) == 0 {
+		names = []string{""}
+	}
+	for _, verb := range wanted.Verbs {
+		for _, group := range wanted.APIGroups {
+			for _, resource := range wanted.Resources {
+				for _, name := range names {
+					base, sub, _ := strings.Cut(resource, "/")
+					asked := authorizer.AttributesRecord{Verb: verb, APIGroup: group, Resource: base, Subresource: sub, Name: name, ResourceRequest: true}
+					if !slices.ContainsFunc(own, func(rule rbacv1.PolicyRule) bool { return ruleAllows(rule, asked) }) {
+						return false
+					}
+				}
+			}
+		}
+	}
+	return len(wanted.NonResourceURLs) == 0
+}
+
+// mayGive is kube-apiserver's rule for roles (pkg/registry/rbac/role/policybased): who writes one must have the verb escalate, by any
+// authorizer, or all its rights already, by RBAC under the name that asks.
+func (r *rbac) mayGive(ctx context.Context, may authorizer.Authorizer, object runtime.Object) error {
+	role, ok := object.(*rbacv1.Role)
+	who, known := genericrequest.UserFrom(ctx)
+	if !ok || !known || slices.Contains(who.GetGroups(), user.SystemPrivilegedGroup) {
+		return nil
+	}
+	asked := authorizer.AttributesRecord{User: who, Verb: "escalate", Namespace: role.Namespace, Name: role.Name, APIGroup: rbacv1.GroupName,
+		APIVersion: "v1", Resource: "roles", ResourceRequest: true}
+	if decision, _, _ := may.Authorize(ctx, asked); decision == authorizer.DecisionAllow {
+		return nil
+	}
+	own := r.rulesOfUser(who, role.Namespace)
+	for _, rule := range role.Rules {
+		if !covers(own, rule) {
+			return apierrors.NewForbidden(rbacv1.Resource("roles"), role.Name, fmt.Errorf("user %q is attempting to grant RBAC permissions not currently held", who.GetName()))
+		}
+	}
+	return nil
 }

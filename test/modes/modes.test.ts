@@ -374,13 +374,13 @@ describe('the credential of one request, on a real API server', function () {
   })
 
   describe('nestgate doctor', () => {
-    const doctor = async (mode: ModeName): Promise<{ code: number; text: string }> => {
+    const run = async (args: readonly string[]): Promise<{ code: number; text: string }> => {
       let text = ''
       const say = (said: string): void => {
         text += said
       }
       const code = await runCli({
-        ...{ args: ['doctor', mode], now: Date.now, out: say, err: say },
+        ...{ args: ['doctor', ...args], now: Date.now, out: say, err: say },
         env: {
           NESTGATE_BROKER_URL: modes.brokerUrl,
           NESTGATE_TOKEN: PEOPLE.root.token,
@@ -389,6 +389,24 @@ describe('the credential of one request, on a real API server', function () {
       })
       return { code, text }
     }
+    const doctor = (mode: ModeName): ReturnType<typeof run> => run([mode])
+
+    it('says of a cluster that nobody connected what is possible there, and how', async () => {
+      const { host, port } = modes.apiServer
+      const ca = join(modes.dir, 'cluster-ca.crt')
+      const { code, text } = await run(['new', '--server', `https://${host}:${port}`, '--ca', ca])
+      expect(code, text).to.equal(0)
+      expect(text).to.match(/mode issuer: +possible: flags/)
+      expect(text).to.contain('nestgate connect new --mode issuer --kubernetes-version 1.20')
+      const other = await run([
+        'new',
+        '--server',
+        `https://${host}:${port}`,
+        '--ca',
+        join(modes.dir, 'ca.crt'),
+      ])
+      expect(other.code, other.text).to.equal(1)
+    })
 
     for (const mode of MODES) {
       it(`finds every trap of mode ${mode} closed, by trying`, async () => {

@@ -30,7 +30,10 @@ import { serverOf } from '../differential/raw-client.ts'
 import type { Server } from '../differential/raw-client.ts'
 
 /** Ports away from a cluster that may run beside this one. */
-const OWN_PORTS = { CLUSTER_PORT: '27443', CLUSTER_ETCD_PORT: '23379' }
+const OWN_PORTS = {
+  CLUSTER_PORT: process.env['NESTGATE_MODES_PORT'] ?? '27443',
+  CLUSTER_ETCD_PORT: process.env['NESTGATE_MODES_ETCD_PORT'] ?? '23379',
+}
 /** The cluster's names in the broker. */
 export const MODES = ['issued', 'acted'] as const
 export type ModeName = (typeof MODES)[number]

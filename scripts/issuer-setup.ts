@@ -1,5 +1,5 @@
 /**
- * The broker as issuer for the cluster that the suite starts: its certificates and what `nestgate connect` makes are there before the
+ * The broker as issuer for a cluster that is started here: its certificates and what `nestgate connect` makes are there before the
  * API server starts, which reads them. They lie beside the cluster's own files and are used as long as it runs.
  */
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
@@ -11,13 +11,6 @@ import { isRunning } from './cluster.ts'
 import { ROOT } from './image.ts'
 import { run } from './run.ts'
 
-/** Under this name the broker knows the cluster a second time, in mode issuer. */
-export const ISSUED = 'local-issued'
-/** Address of the broker's Service: an API server asks no cluster DNS, so that it must be known before. In the range of the cluster scripts. */
-export const BROKER_IP = '10.96.0.200'
-/** For whom the broker alone may act under the cluster's first name, while the suite binds writes. */
-export const BOUND = { namespaces: ['e2e-agents'], users: ['ci:repo:issued'] }
-const BROKER_URL = `https://${BROKER_IP}:8443`
 /** Before structured configuration: what the cluster scripts build. */
 const KUBERNETES_VERSION = '1.20'
 
@@ -32,21 +25,33 @@ export interface IssuerSetup {
   readonly credential: object
 }
 
+/** Where the broker will be. */
+export interface IssuerPlace {
+  /** The cluster's name in the broker. */
+  readonly cluster: string
+  /** Host of the broker as API servers reach it. */
+  readonly host: string
+  readonly port: number
+}
+
 /** Makes the files, or finds those of a running cluster. @param dir - the cluster's own folder */
-export async function prepareIssuer(dir: string): Promise<IssuerSetup> {
+export async function prepareIssuer(
+  dir: string,
+  { cluster, host, port }: IssuerPlace,
+): Promise<IssuerSetup> {
   const folder = join(dir, 'nestgate')
   const tls = join(folder, 'tls')
   const connected = join(folder, 'connect')
   if (!isRunning(dir) || !existsSync(connected)) {
     rmSync(folder, { recursive: true, force: true })
     mkdirSync(folder, { recursive: true })
-    const hosts = [...BROKER_HOSTS, BROKER_IP].flatMap((host) => ['--broker-host', host])
+    const hosts = [...BROKER_HOSTS, host].flatMap((name) => ['--broker-host', name])
     await nestgate(['certificates', '--out', tls, ...hosts])
-    const broker = ['--broker-url', BROKER_URL, '--broker-ca', join(tls, 'ca.crt')]
+    const broker = ['--broker-url', `https://${host}:${port}`, '--broker-ca', join(tls, 'ca.crt')]
     const version = ['--kubernetes-version', KUBERNETES_VERSION]
     await nestgate([
       'connect',
-      ISSUED,
+      cluster,
       '--mode',
       'issuer',
       ...version,
