@@ -115,6 +115,9 @@ async function refuses(
     if (!isSideQuestion(call, need)) return 'the credential is for another request'
     ticket.sideQuestions += 1
     if (ticket.sideQuestions > MAX_SIDE_QUESTIONS) return 'too many questions about one request'
+    // a creation could be a request as well: one more session, or one more POST to the object
+    if (call.verb === 'create' && (ticket.creations += 1) > usesOf(call))
+      return 'the credential was used already'
   }
   const said = await access.check(connection, identityOf(need.actor, need.grantGroups), call)
   if (said === 'unknown') return 'the cluster could not be asked about its roles'

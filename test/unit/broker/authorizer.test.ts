@@ -285,6 +285,17 @@ describe('the authorization webhook', () => {
       })
     }
 
+    for (const [what, request, change] of [
+      ['the session', EXEC, { subresource: 'exec' }],
+      ['the object', PUT, {}],
+    ] as const)
+      it(`is once whether ${what} may be created: a second time would be another request`, async () => {
+        const { ask, specOf } = setUp(request)
+        const spec = specOf({ ...POD_ATTRIBUTES, ...change, verb: 'create' })
+        expect((await ask(spec))?.allowed).to.equal(true)
+        expect(why(await ask(spec))).to.contain('used already')
+      })
+
     it('is bounded', async () => {
       const { ask, specOf } = setUp(PUT)
       let last: Opinion | undefined
