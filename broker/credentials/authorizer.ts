@@ -195,14 +195,20 @@ const NEVER_A_REQUEST: ReadonlySet<string> = new Set([
   'attest',
 ])
 
+/** Sessions that 1.35 asks about as `create` too (KEP-4006); what is proxied is none of them. */
+const CREATED_SESSIONS: ReadonlySet<string> = new Set(['exec', 'attach', 'portforward'])
+
+function isWebSocketSession({ verb, group, resource, subresource }: CallAttributes): boolean {
+  return verb === 'get' && group === '' && resource === 'pods' && CREATED_SESSIONS.has(subresource)
+}
+
 /** Whether an API server asks this while it serves that request (docs/decisions/0006-credentials.md). */
 function isSideQuestion(call: CallAttributes, { call: own }: CredentialNeed): boolean {
   if (call.nonResourcePath !== '') return false
   if (NEVER_A_REQUEST.has(call.verb)) return true
   // by its name: without one it would be a POST, of whatever name
   const same = RESOURCE_FIELDS.every((field) => call[field] === own.attributes[field])
-  const isSession = own.operations.some((operation) => operation.startsWith('CONNECT '))
-  if (call.verb === 'create') return same && (own.mayCreate || isSession)
+  if (call.verb === 'create') return same && (own.mayCreate || isWebSocketSession(own.attributes))
   // an owner's finalizers are changed by whoever makes its dependents (OwnerReferencesPermissionEnforcement)
   return call.verb === 'update' && call.subresource === 'finalizers' && own.operations.length > 0
 }

@@ -266,6 +266,12 @@ describe('the authorization webhook', () => {
       ['creation in another namespace', APPLY, { verb: 'create', namespace: 'x' }, false],
       ['creation in another patch', { method: 'PATCH' }, { verb: 'create' }, false],
       ['the session as create', EXEC, { verb: 'create', subresource: 'exec' }, true],
+      [
+        'a POST beside a GET of what is proxied',
+        { method: 'GET', target: `${POD}/proxy/x` },
+        { verb: 'create', subresource: 'proxy' },
+        false,
+      ],
       ['another session', EXEC, { verb: 'create', subresource: 'attach' }, false],
       ['escalate', PUT, { verb: 'escalate', resource: 'roles' }, true],
       ['finalizers of an owner', PUT, { verb: 'update', subresource: 'finalizers' }, true],
