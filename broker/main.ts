@@ -127,7 +127,7 @@ function openCredentials(
 ): Promise<CredentialParts> {
   return openCredentialParts(issuer, {
     ...{ dataDir, log, now },
-    onRefused: refusedRecorder(record, log, now),
+    refusedTo: () => refusedRecorder(record, log, now),
     onKey: (kid) => {
       record({ kind: 'system', event: 'issuer_key_made', actor: 'broker', detail: { kid } })
     },

@@ -16,9 +16,10 @@ import type { Result } from './answers.ts'
 
 /** Longest AdmissionReview, in bytes: it has the object twice, of which etcd stores 1.5 MiB by default. */
 const MAX_ADMISSION_BYTES = 4 * 1024 * 1024
-
-/** Admission reviews that are read at once: anybody who reaches the broker may send one, and each may be large. */
-const MAX_ADMISSIONS = 32
+/** An AdmissionReview up to this many bytes finds a place always: whoever fills those of the large ones does not stop these. */
+const SMALL_ADMISSION_BYTES = 64 * 1024
+/** Larger ones at once: who asks needs no credential, and each may take {@link MAX_ADMISSION_BYTES}, several times over once it is read. */
+export const MAX_LARGE_ADMISSIONS = 16
 
 /** What these routes need. */
 export interface ApiServerRoutesDeps {
@@ -30,6 +31,7 @@ export interface ApiServerRoutesDeps {
 export function apiServerRoutes(deps: ApiServerRoutesDeps, json: express.RequestHandler): Router {
   const router = express.Router({ caseSensitive: true, strict: true })
   const large = express.json({ limit: MAX_ADMISSION_BYTES, strict: true, inflate: false })
+  const small = express.json({ limit: SMALL_ADMISSION_BYTES, strict: true, inflate: false })
   router.post(
     '/clusters/:name/authorize',
     json,
@@ -37,26 +39,43 @@ export function apiServerRoutes(deps: ApiServerRoutesDeps, json: express.Request
   )
   router.post(
     '/clusters/:name/admit',
-    atMost(MAX_ADMISSIONS),
-    large,
+    ofKnownCluster(deps),
+    bySize(small, large),
     route((request) => Promise.resolve(review(deps, request))),
   )
   return router
 }
 
-/** Refuses what comes while so many are being answered, before their bodies are read. */
-function atMost(bound: number): express.RequestHandler {
-  let running = 0
-  return (_request, response, next) => {
-    if (running >= bound) {
-      answer(response, refuse('broker_busy'))
+/** Refuses without reading the body what is about no cluster of ours. */
+function ofKnownCluster({ clusters }: ApiServerRoutesDeps): express.RequestHandler {
+  return (request, response, next) => {
+    if (clusters.settingsOf(String(request.params['name'])) === undefined)
+      answer(response, refuse('cluster_unknown'))
+    else next()
+  }
+}
+
+/** Reads a body by one of two readers; of the second there are {@link MAX_LARGE_ADMISSIONS} at once, each until its answer. */
+function bySize(
+  small: express.RequestHandler,
+  large: express.RequestHandler,
+): express.RequestHandler {
+  let open = 0
+  return (request, response, next) => {
+    // without a length it may be a large one; NaN is not less than anything
+    if (Number(request.headers['content-length']) <= SMALL_ADMISSION_BYTES) {
+      small(request, response, next)
       return
     }
-    running += 1
+    if (open >= MAX_LARGE_ADMISSIONS) {
+      answer(response, refuse('broker_busy', 'too many large reviews at once'))
+      return
+    }
+    open += 1
     response.once('close', () => {
-      running -= 1
+      open -= 1
     })
-    next()
+    large(request, response, next)
   }
 }
 

@@ -3,6 +3,7 @@
  * own name. In mode `issuer` this is the ceiling of every request: names of our own have no rights, so the rights are those
  * that impersonation would have had.
  */
+import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import type { ClusterIdentity } from './actor.ts'
 import { RESOURCE_FIELDS } from './api-call.ts'
@@ -38,6 +39,14 @@ export interface AccessReviews {
 /** @param now - milliseconds since the epoch */
 export function createAccessReviews(now: () => number): AccessReviews {
   const kept = new Map<string, number>()
+  const ways = new WeakMap<AskedConnection['own'], number>()
+  let wayCount = 0
+  /** A cluster that was changed is reached another way, and what the one before it said does not hold there. */
+  const wayOf = ({ own }: AskedConnection): number => {
+    const way = ways.get(own) ?? (wayCount += 1)
+    ways.set(own, way)
+    return way
+  }
   const asking = new Map<string, Promise<Access>>()
   const ask = async (
     key: string,
@@ -53,9 +62,14 @@ export function createAccessReviews(now: () => number): AccessReviews {
   }
   return {
     check(connection, identity, call) {
-      const key = JSON.stringify([connection.name, identity, call])
+      // a digest: a path is as long as a client likes
+      const key = createHash('sha256')
+        .update(JSON.stringify([wayOf(connection), identity, call]))
+        .digest('base64')
       const untilMs = kept.get(key)
-      if (untilMs !== undefined && untilMs > now()) return Promise.resolve('allowed')
+      // no more than its life either: with a clock that was set back it would last for as long as that
+      const leftMs = (untilMs ?? 0) - now()
+      if (leftMs > 0 && leftMs <= YES_LIFE_MS) return Promise.resolve('allowed')
       kept.delete(key)
       const pending =
         asking.get(key) ??

@@ -4,6 +4,7 @@
  * under way, for an operation that the request may come to, by the actor of the request.
  */
 import { z } from 'zod'
+import { isRequestId } from '../../shared/request-id.ts'
 import { identityOf } from './actor.ts'
 import { isAmong, operationText } from './api-call.ts'
 import { EXTRA_KEYS } from './impersonation.ts'
@@ -60,7 +61,9 @@ export function admit(
   const problem = problemOf(deps, cluster, request)
   const { uid } = request
   if (problem === undefined) return { uid, allowed: true }
-  const [requestId = ''] = request.userInfo.extra?.[EXTRA_KEYS.requestId] ?? []
+  const [id = ''] = request.userInfo.extra?.[EXTRA_KEYS.requestId] ?? []
+  // whoever reaches the broker may ask: what is no id, and of any length, does not get into the ledger
+  const requestId = isRequestId(id) ? id : ''
   deps.onRefused({ cluster, requestId, why: problem, asked: askedText(request) })
   return { uid, allowed: false, status: { code: 403, message: `nestgate: ${problem}` } }
 }

@@ -115,6 +115,9 @@ async function refuses(
     if (!isSideQuestion(call, need)) return 'the credential is for another request'
     ticket.sideQuestions += 1
     if (ticket.sideQuestions > MAX_SIDE_QUESTIONS) return 'too many questions about one request'
+    // a creation could be a request as well: one more session, or one more POST to the object
+    if (call.verb === 'create' && (ticket.creations += 1) > usesOf(call))
+      return 'the credential was used already'
   }
   const said = await access.check(connection, identityOf(need.actor, need.grantGroups), call)
   if (said === 'unknown') return 'the cluster could not be asked about its roles'
@@ -146,9 +149,13 @@ const BUILT_IN_GROUPS: ReadonlySet<string> = new Set([
   ].map((group) => `${group}.k8s.io`),
 ])
 
+/** Where an API tells what it serves. */
+const DISCOVERY_PATH = /^\/apis\/([^/]+)(?:\/|$)/
+
 /** How often an API server asks about the request itself. */
-function usesOf({ group }: CallAttributes): number {
-  return BUILT_IN_GROUPS.has(group) ? 1 : 2
+function usesOf({ group, nonResourcePath }: CallAttributes): number {
+  const [, described = group] = DISCOVERY_PATH.exec(nonResourcePath) ?? []
+  return BUILT_IN_GROUPS.has(described) ? 1 : 2
 }
 
 /** User and granted groups are those of the request, and there are no others but what every authenticated user has. */
@@ -188,16 +195,20 @@ const NEVER_A_REQUEST: ReadonlySet<string> = new Set([
   'attest',
 ])
 
+/** Sessions that 1.35 asks about as `create` too (KEP-4006); what is proxied is none of them. */
+const CREATED_SESSIONS: ReadonlySet<string> = new Set(['exec', 'attach', 'portforward'])
+
+function isWebSocketSession({ verb, group, resource, subresource }: CallAttributes): boolean {
+  return verb === 'get' && group === '' && resource === 'pods' && CREATED_SESSIONS.has(subresource)
+}
+
 /** Whether an API server asks this while it serves that request (docs/decisions/0006-credentials.md). */
 function isSideQuestion(call: CallAttributes, { call: own }: CredentialNeed): boolean {
   if (call.nonResourcePath !== '') return false
   if (NEVER_A_REQUEST.has(call.verb)) return true
-  const same = RESOURCE_FIELDS.every(
-    (field) => field === 'name' || call[field] === own.attributes[field],
-  )
-  const named = call.name === '' || call.name === own.attributes.name
-  const isSession = own.operations.some((operation) => operation.startsWith('CONNECT '))
-  if (call.verb === 'create') return same && named && (own.mayCreate || isSession)
+  // by its name: without one it would be a POST, of whatever name
+  const same = RESOURCE_FIELDS.every((field) => call[field] === own.attributes[field])
+  if (call.verb === 'create') return same && (own.mayCreate || isWebSocketSession(own.attributes))
   // an owner's finalizers are changed by whoever makes its dependents (OwnerReferencesPermissionEnforcement)
   return call.verb === 'update' && call.subresource === 'finalizers' && own.operations.length > 0
 }

@@ -39,8 +39,11 @@ interface InUse {
 export function createOwnCalls(now: () => number): OwnCalls {
   const inUse = new Map<string, readonly InUse[]>()
   let generation = 0
+  /** One of a time to come is of before the clock was set back: its token has another end than we would think. */
   const live = (cluster: string): readonly InUse[] =>
-    (inUse.get(cluster) ?? []).filter(({ sinceMs }) => sinceMs + TICKET_LIFE_MS > now())
+    (inUse.get(cluster) ?? []).filter(
+      ({ sinceMs }) => sinceMs <= now() && sinceMs + TICKET_LIFE_MS > now(),
+    )
   return {
     idFor(cluster) {
       const known = live(cluster)

@@ -18,6 +18,8 @@ const LIFE_S = 600
 /** How often the token's age is looked at, in milliseconds. */
 export const LOOK_MS = 30_000
 const TOKEN_MODE = 0o600
+/** Compact form of a JWS (RFC 7515, section 7.1). */
+const JWT = /^[\w-]+\.[\w-]+\.[\w-]+$/
 
 const tokenRequestSchema = z.object({ status: z.object({ token: z.string().min(1).max(16_384) }) })
 
@@ -78,7 +80,10 @@ export function renewedToken(
     if ('problem' in answer) throw new Error(answer.problem)
     const parsed = tokenRequestSchema.safeParse(answer.json)
     if (!parsed.success) throw new Error('the answer is no TokenRequest')
-    await writeFile(`${file}.new`, parsed.data.status.token, { mode: TOKEN_MODE })
+    const renewed = parsed.data.status.token
+    // what is no token, or has ended, would take the place of one by which another can be asked for
+    if (!isGood(renewed, now())) throw new Error('the answer has no token that is good')
+    await writeFile(`${file}.new`, renewed, { mode: TOKEN_MODE })
     await rename(`${file}.new`, file)
   }
   let working = false
@@ -109,6 +114,11 @@ export function renewedToken(
       clearInterval(timer)
     },
   }
+}
+
+/** Whether a token has the form of one, and has not ended; its signature is the cluster's to check. */
+function isGood(token: string, nowMs: number): boolean {
+  return JWT.test(token) && (decodeJwt(token).exp ?? 0) * 1000 > nowMs
 }
 
 /** Whether half of a token's life is over, or it lives longer than one that we would make; its signature is the cluster's to check. */

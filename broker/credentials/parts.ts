@@ -29,6 +29,7 @@ export interface CredentialParts {
   readonly tickets: Tickets
   /** Undefined where the broker is none. */
   readonly issuer: Issuer | undefined
+  /** Told of what admission was refused. */
   readonly onRefused: (refused: Refused) => void
   close(): void
 }
@@ -47,7 +48,8 @@ const KEYS_DIR = 'issuer-keys'
 
 /**
  * @param settings - undefined where the broker is no issuer
- * @param deps - `dataDir` is the broker's own folder; `now` in milliseconds since the epoch
+ * @param deps - `dataDir` is the broker's own folder; `now` in milliseconds since the epoch; `refusedTo` makes who is told of what was
+ *   refused, once for each kind of asker
  * @returns rejects when the keys cannot be used
  */
 export async function openCredentialParts(
@@ -56,11 +58,12 @@ export async function openCredentialParts(
     readonly dataDir: string
     readonly log: Logger
     readonly now: () => number
-    readonly onRefused: (refused: Refused) => void
+    readonly refusedTo: () => (refused: Refused) => void
     readonly onKey: (kid: string) => void
   },
 ): Promise<CredentialParts> {
-  const { dataDir, log, now, onRefused, onKey } = deps
+  const { dataDir, log, now, refusedTo, onKey } = deps
+  const onRefused = refusedTo()
   const tickets = createTickets(now)
   if (settings === undefined)
     return { tickets, issuer: undefined, onRefused, close: () => undefined }
@@ -80,7 +83,7 @@ export async function openCredentialParts(
     issuer: {
       ...{ url, keys },
       parts: { maker, tickets, access, ownCalls },
-      authorizer: createAuthorizer({ tickets, access, ownCalls, onRefused }),
+      authorizer: createAuthorizer({ tickets, access, ownCalls, onRefused: refusedTo() }),
     },
     close: () => {
       keys.close()

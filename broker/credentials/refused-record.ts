@@ -18,7 +18,12 @@ const MAX_ASKED_LENGTH = 500
 export const MAX_A_MINUTE = 60
 const MINUTE_MS = 60_000
 
-/** @param record - writes an entry that nothing waits for @param now - milliseconds since the epoch */
+/**
+ * One for each kind of asker: what anybody may ask must not use up the entries of what an API server asks.
+ *
+ * @param record - writes an entry that nothing waits for
+ * @param now - milliseconds since the epoch
+ */
 export function refusedRecorder(
   record: (entry: Entry) => void,
   log: Logger,

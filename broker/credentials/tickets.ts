@@ -19,6 +19,8 @@ export interface Ticket {
   /** How often an API server asked about the request itself. */
   uses: number
   sideQuestions: number
+  /** How often it asked whether the object, or the session, may be created beside that. */
+  creations: number
 }
 
 /** See the head of the file. */
@@ -46,7 +48,7 @@ export function createTickets(now: () => number): Tickets {
       sweep()
       if (tickets.size >= MAX_TICKETS || tickets.has(need.requestId)) return undefined
       const expiresAtMs = now() + TICKET_LIFE_MS
-      const ticket = { cluster, need, expiresAtMs, uses: 0, sideQuestions: 0 }
+      const ticket = { cluster, need, expiresAtMs, uses: 0, sideQuestions: 0, creations: 0 }
       tickets.set(need.requestId, ticket)
       return ticket
     },

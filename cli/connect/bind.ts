@@ -16,7 +16,7 @@ const BIND = 'nestgate.dev/bind'
 const LABELS = { 'app.kubernetes.io/part-of': 'nestgate' }
 const ADMISSION = 'admissionregistration.k8s.io/v1'
 const OPERATIONS = ['CREATE', 'UPDATE', 'DELETE', 'CONNECT']
-/** Subresources that change something or open a session; `*` alone has none. `status` is what controllers write. */
+/** Where the webhook is asked about everybody: subresources that change something or open a session; `*` alone has none. `status` is what controllers write. */
 const SUBRESOURCES = [
   'pods/exec',
   'pods/attach',
@@ -30,13 +30,6 @@ const SUBRESOURCES = [
   'serviceaccounts/token',
   '*/scale',
 ]
-/** The same for a webhook that sees cluster-wide objects too. */
-const CLUSTER_SUBRESOURCES = [
-  'nodes/proxy',
-  'namespaces/finalize',
-  'certificatesigningrequests/approval',
-]
-
 /**
  * What binds, in the order in which it is applied. The webhook compares with the request that is under way, which only the broker
  * knows; the policy, where there are policies, with what the request says it is: it holds also while somebody took the webhook away.
@@ -169,7 +162,8 @@ const NO_REVIEW = {
   name: 'no-review',
   expression: "!(request.resource.group in ['authentication.k8s.io', 'authorization.k8s.io'])",
 }
-const EVERYWHERE = [rule(['*'], ['*', ...SUBRESOURCES, ...CLUSTER_SUBRESOURCES], '*')]
+/** Everything, subresources of kinds that nobody has thought of yet too: by the condition it is about bound names alone. */
+const EVERYWHERE = [rule(['*'], ['*/*'], '*')]
 /**
  * Without conditions the webhook is asked about everybody's writes, so that it is asked in labelled namespaces only: a selector of
  * namespaces says nothing of other cluster-wide objects, which would all wait for the broker.

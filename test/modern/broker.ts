@@ -81,7 +81,7 @@ export async function startBroker(): Promise<Broker> {
   const refused: Refused[] = []
   const credentials = await openCredentialParts(
     { url: `${url}/issuer`, rotateAfterDays: 30 },
-    { dataDir, log, now, onRefused: (one) => refused.push(one), onKey: () => undefined },
+    { dataDir, log, now, refusedTo: () => (one) => refused.push(one), onKey: () => undefined },
   )
   const { issuer, tickets } = credentials
   if (issuer === undefined) throw new Error('no issuer')

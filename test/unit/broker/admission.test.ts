@@ -71,6 +71,13 @@ describe('admission by the broker', () => {
     expect(refused.map(({ asked }) => asked)).to.deep.equal(['UPDATE apps/deployments/ shop/web'])
   })
 
+  it('keeps no id that is none, whatever its length', () => {
+    refused.length = 0
+    const long = { 'nestgate.dev/request-id': ['x'.repeat(3_000_000)] }
+    expect(answer(PUT, UPDATE, long)?.allowed).to.equal(false)
+    expect(refused.map((one) => one.requestId)).to.deep.equal([''])
+  })
+
   it('does not concern others', () => {
     const userInfo = { username: 'system:kube-scheduler' }
     expect(answer(PUT, { ...UPDATE, userInfo })).to.deep.equal({ uid: 'u1', allowed: true })

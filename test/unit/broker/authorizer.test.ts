@@ -126,6 +126,23 @@ describe('the authorization webhook', () => {
     expect(said).to.deep.equal([true, true, false])
   })
 
+  it('lets it ask once more about what it serves, too', async () => {
+    for (const [path, times] of [
+      ['/apis/metrics.example/v1', 2],
+      ['/apis/metrics.example', 2],
+      ['/apis/apps/v1', 1],
+      ['/apis', 1],
+      ['/version', 1],
+    ] as const) {
+      const { ask, specOf } = setUp({ method: 'GET', target: path })
+      const more = { resourceAttributes: undefined, nonResourceAttributes: { verb: 'get', path } }
+      let allowed = 0
+      for (let i = 0; i < 3; i += 1)
+        if ((await ask(specOf({}, more)))?.allowed === true) allowed += 1
+      expect(allowed, path).to.equal(times)
+    }
+  })
+
   const OTHERS: readonly (readonly [string, Fields])[] = [
     ['another verb', { verb: 'get' }],
     ['another name', { name: 'db' }],
@@ -242,11 +259,19 @@ describe('the authorization webhook', () => {
     const EXEC = { method: 'GET', target: `${POD}/exec?command=ls` }
     const CASES: readonly (readonly [string, Parameters<typeof setUp>[0], Fields, boolean])[] = [
       ['creation in a PUT', PUT, { verb: 'create' }, true],
-      ['creation in a server-side apply', APPLY, { verb: 'create', name: '' }, true],
+      ['creation in a server-side apply', APPLY, { verb: 'create' }, true],
+      ['a POST beside it, whose body names anything', APPLY, { verb: 'create', name: '' }, false],
+      ['a POST beside a PUT', PUT, { verb: 'create', name: '' }, false],
       ['creation of another object in it', APPLY, { verb: 'create', name: 'db' }, false],
       ['creation in another namespace', APPLY, { verb: 'create', namespace: 'x' }, false],
       ['creation in another patch', { method: 'PATCH' }, { verb: 'create' }, false],
       ['the session as create', EXEC, { verb: 'create', subresource: 'exec' }, true],
+      [
+        'a POST beside a GET of what is proxied',
+        { method: 'GET', target: `${POD}/proxy/x` },
+        { verb: 'create', subresource: 'proxy' },
+        false,
+      ],
       ['another session', EXEC, { verb: 'create', subresource: 'attach' }, false],
       ['escalate', PUT, { verb: 'escalate', resource: 'roles' }, true],
       ['finalizers of an owner', PUT, { verb: 'update', subresource: 'finalizers' }, true],
@@ -265,6 +290,17 @@ describe('the authorization webhook', () => {
         expect(ticket.uses).to.equal(0)
       })
     }
+
+    for (const [what, request, change] of [
+      ['the session', EXEC, { subresource: 'exec' }],
+      ['the object', PUT, {}],
+    ] as const)
+      it(`is once whether ${what} may be created: a second time would be another request`, async () => {
+        const { ask, specOf } = setUp(request)
+        const spec = specOf({ ...POD_ATTRIBUTES, ...change, verb: 'create' })
+        expect((await ask(spec))?.allowed).to.equal(true)
+        expect(why(await ask(spec))).to.contain('used already')
+      })
 
     it('is bounded', async () => {
       const { ask, specOf } = setUp(PUT)
@@ -330,6 +366,13 @@ describe('the authorization webhook', () => {
       expect((await ask(spec))?.allowed).to.equal(true)
       clock.ms += 1
       expect(why(await ask(spec))).to.contain('under way')
+    })
+
+    it('makes another id when the clock was set back, for the token of the old one has ended', () => {
+      const { ownCalls, clock } = setUp({})
+      const id = ownCalls.idFor('prod')
+      clock.ms -= 3_600_000
+      expect(ownCalls.idFor('prod')).to.not.equal(id)
     })
   })
 

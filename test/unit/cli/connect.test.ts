@@ -669,17 +669,20 @@ describe('the admission webhook', () => {
     }
   })
 
-  it('is about what opens sessions or changes something, and not about status', () => {
-    for (const minor of [20, 28]) {
-      const resources = webhookOf(minor).rules.flatMap((rule) => rule['resources'] as string[])
-      expect(resources).to.include.members([
-        ...['*', 'pods/exec', 'pods/attach', 'pods/portforward', 'pods/proxy', 'pods/eviction'],
-        ...['pods/ephemeralcontainers', 'services/proxy', '*/scale', 'serviceaccounts/token'],
-      ])
-      expect(resources.filter((name) => name.includes('status') || name === '*/*')).to.deep.equal(
-        [],
-      )
-    }
+  const resourcesOf = (minor: number): readonly string[] =>
+    webhookOf(minor).rules.flatMap((rule) => rule['resources'] as string[])
+
+  it('is about what opens sessions or changes something, and not about everybody’s status, before 1.28', () => {
+    const resources = resourcesOf(20)
+    expect(resources).to.include.members([
+      ...['*', 'pods/exec', 'pods/attach', 'pods/portforward', 'pods/proxy', 'pods/eviction'],
+      ...['pods/ephemeralcontainers', 'services/proxy', '*/scale', 'serviceaccounts/token'],
+    ])
+    expect(resources.filter((name) => name.includes('status') || name === '*/*')).to.deep.equal([])
+  })
+
+  it('is about every subresource from 1.28, where it is about bound names alone', () => {
+    for (const minor of [28, 30, 36]) expect(resourcesOf(minor)).to.deep.equal(['*/*'])
   })
 })
 
