@@ -6,6 +6,7 @@ import type { ConfigSource, EnvTable } from '../shared/config.ts'
 import { LOG_LEVELS } from '../shared/log.ts'
 import { clusterSchema } from './clusters/settings.ts'
 import { DEFAULT_ROTATE_DAYS } from './credentials/signing-keys.ts'
+import { vaultSchema } from './credentials/vault-client.ts'
 import { oidcSchema } from './identity/oidc-config.ts'
 import { notificationsSchema } from './notifications/settings.ts'
 import { registrationsSchema } from './identity/registrations.ts'
@@ -56,9 +57,15 @@ export const brokerSchema = z.strictObject({
         ),
       /** Folder of the signing keys; `issuer-keys` in `dataDir` when left out. */
       keysDir: text.optional(),
-      /** How long a key signs, in days. */
+      /** Or a key service that has them. */
+      signer: z.strictObject({ vault: vaultSchema }).optional(),
+      /** How long a key signs, in days; those of a key service it rotates itself. */
       rotateAfterDays: integer(1, MAX_ROTATE_DAYS).default(DEFAULT_ROTATE_DAYS),
     })
+    .refine(
+      ({ keysDir, signer }) => keysDir === undefined || signer === undefined,
+      'keysDir or signer, not both',
+    )
     .optional(),
   people: z.array(personSchema).default([]),
   /** Issuers of tokens by which people sign in, and pipelines call. */

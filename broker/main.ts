@@ -224,7 +224,14 @@ function startedEntry(
       policyDigest: digest,
       rules,
       clusters: config.clusters.map(({ name }) => name).join(','),
-      ...(issuer === undefined ? {} : { issuerKid: issuer.keys.current().kid }),
+      ...(issuer === undefined
+        ? {}
+        : {
+            issuerKids: issuer.keys
+              .list()
+              .map(({ kid }) => kid)
+              .join(','),
+          }),
     },
   }
 }

@@ -10,7 +10,7 @@ import { messageOf } from '../shared/errors.ts'
 import { expiryOf, loadKeyPair } from '../shared/key-pair.ts'
 import { refuse } from '../shared/reasons.ts'
 import { statusAnswer } from '../shared/status.ts'
-import { responseHead } from '../shared/upgrade.ts'
+import { endSocket, responseHead } from '../shared/upgrade.ts'
 import { watchFiles } from '../shared/watched-files.ts'
 import type { BrokerConfig } from './config.ts'
 import type { Gateway } from './gateway/serve.ts'
@@ -78,7 +78,7 @@ export async function startServer(deps: {
     else {
       const answer = statusAnswer(refuse('upgrade_unsupported'))
       socket.on('error', () => socket.destroy())
-      socket.end(responseHead(answer.status, 'Bad Request', { connection: 'close' }))
+      endSocket(socket, responseHead(answer.status, 'Bad Request', { connection: 'close' }))
     }
   })
   try {

@@ -14,6 +14,7 @@ import { addCertificates } from './certificates-command.ts'
 import { addConnect } from './connect-command.ts'
 import { addCredential } from './credential.ts'
 import { addDoctor } from './doctor.ts'
+import { addIssuer } from './issuer.ts'
 import { addKubeconfig } from './kubeconfig-command.ts'
 import { addPolicy } from './policy.ts'
 import { addToken } from './token.ts'
@@ -125,6 +126,7 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
   addClusters(program, runner)
   addConnect(program, runner)
   addDoctor(program, runner)
+  addIssuer(program, runner)
   addToken(program, runner)
   return program
 }

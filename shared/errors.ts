@@ -13,6 +13,7 @@ export type FaultCode =
   | 'certificate_invalid'
   | 'file_not_private'
   | 'identity_empty'
+  | 'credential_unavailable'
   | 'client_left'
   | 'revoked'
 

@@ -313,6 +313,17 @@ export const REASONS = {
     sentence: 'the token cannot be checked because the cluster does not answer',
     remedy: 'check the cluster’s API server and the broker’s access to it',
   },
+  credential_unavailable: {
+    status: 503,
+    sentence: 'the credential for the cluster cannot be made, so nothing was forwarded',
+    remedy:
+      'check the key service, or the file of the broker’s own token, that the broker’s log names; the request can be sent again',
+  },
+  issuer_key_kept: {
+    status: 409,
+    sentence: 'the key service did not replace the signing key',
+    remedy: 'do it in the key service, as the message says',
+  },
   upstream_unavailable: {
     status: 502,
     sentence: 'the cluster’s API server did not answer',

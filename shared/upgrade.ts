@@ -167,6 +167,25 @@ export function responseHead(status: number, text: string, headers: IncomingHttp
   return `${head}\r\n`
 }
 
+/** How long a connection that is over is still read from, in milliseconds, so that its client can read the answer before it ends. */
+const LINGER_MS = 1_000
+
+/**
+ * Ends a raw connection behind its last bytes. What its client still sends is read and thrown away, for a while: unread, it would keep
+ * the connection open for as long as its client likes, or make the kernel throw the answer away (RFC 9112, 9.6).
+ */
+export function endSocket(socket: Duplex, last?: Buffer | string): void {
+  if (socket.destroyed) return
+  if (last === undefined) socket.end()
+  else socket.end(last)
+  socket.resume()
+  const timer = setTimeout(() => socket.destroy(), LINGER_MS)
+  timer.unref()
+  socket.once('close', () => {
+    clearTimeout(timer)
+  })
+}
+
 /** What Node's `upgrade` event hands over, made safe: unread bytes go back, no idle timeout, small packets at once. */
 export function takeSocket(request: IncomingMessage, socket: Duplex, head: Buffer): Duplex {
   // Node has taken its own error listener away; whoever uses the socket looks at `destroyed`

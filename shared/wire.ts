@@ -275,3 +275,44 @@ export const doctorReportSchema = z.object({
 })
 /** See {@link doctorReportSchema}. */
 export type DoctorReport = z.infer<typeof doctorReportSchema>
+
+/** Answer of `GET /v1/issuer`: the broker's signing keys, the newest first. */
+export const issuerKeysSchema = z.object({
+  /** As in `iss`. */
+  url: z.string(),
+  keys: z
+    .array(
+      z.object({
+        kid: z.string(),
+        /** RFC 3339. */
+        created: z.string(),
+        /** `publishes` does not sign yet, `retires` does not any more. */
+        state: z.enum(['publishes', 'signs', 'retires']),
+        /** RFC 3339; since when at the latest. */
+        since: z.string(),
+      }),
+    )
+    .readonly(),
+})
+/** See {@link issuerKeysSchema}. */
+export type IssuerKeys = z.infer<typeof issuerKeysSchema>
+
+/** Answer of `POST /v1/issuer/replace`. */
+export const keyReplacedSchema = z.object({
+  /** The new key. */
+  kid: z.string(),
+  clusters: z
+    .array(
+      z.object({
+        name: z.string(),
+        /** Whether it took a token of the new key; `unreachable` is every other answer, too. */
+        outcome: z.enum(['taken', 'refused', 'unreachable']),
+        problem: z.string().optional(),
+      }),
+    )
+    .readonly(),
+  /** What is left to do. */
+  notice: z.string(),
+})
+/** See {@link keyReplacedSchema}. */
+export type KeyReplaced = z.infer<typeof keyReplacedSchema>

@@ -16,7 +16,7 @@ import { codeOf } from '../shared/errors.ts'
 import type { Log } from '../shared/json-log.ts'
 import { refuse } from '../shared/reasons.ts'
 import { statusAnswer } from '../shared/status.ts'
-import { responseHead, upgradeProtocol } from '../shared/upgrade.ts'
+import { endSocket, responseHead, upgradeProtocol } from '../shared/upgrade.ts'
 import type { Callers } from './caller/caller.ts'
 import { createConnections } from './connections.ts'
 import type { OpenConnections } from './connections.ts'
@@ -286,7 +286,10 @@ function createHttpServer(
   server.on('connect', (_request: IncomingMessage, socket: Duplex) => {
     // Node's own error listener is gone by now, and a reset would end the process
     socket.on('error', () => socket.destroy())
-    socket.end('HTTP/1.1 405 Method Not Allowed\r\nconnection: close\r\ncontent-length: 0\r\n\r\n')
+    endSocket(
+      socket,
+      'HTTP/1.1 405 Method Not Allowed\r\nconnection: close\r\ncontent-length: 0\r\n\r\n',
+    )
   })
   // Node keeps its list of connections, without which it enforces neither limit of time, from this event on.
   server.emit('listening')

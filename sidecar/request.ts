@@ -15,7 +15,7 @@ import { isRead, readRequestInfo } from '../shared/kubernetes/request-info.ts'
 import { isRefusal, refuse } from '../shared/reasons.ts'
 import type { Reason, Refusal } from '../shared/reasons.ts'
 import { statusAnswer } from '../shared/status.ts'
-import { responseHead, takeSocket, upgradeProtocol } from '../shared/upgrade.ts'
+import { endSocket, responseHead, takeSocket, upgradeProtocol } from '../shared/upgrade.ts'
 import type { Bodies, Body } from './body.ts'
 import type { BrokerConnections } from './broker-connections.ts'
 import { deliver, identifyCaller } from './deliver.ts'
@@ -309,5 +309,5 @@ function writeClosing(
     connection: 'close',
   }
   socket.write(responseHead(status, 'Refused', headers), 'latin1')
-  socket.end(body)
+  endSocket(socket, body)
 }

@@ -8,7 +8,7 @@ import type { Duplex, Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { codeOf } from '../shared/errors.ts'
 import { isHopByHop } from '../shared/headers.ts'
-import { responseHead, splice, switchingHead } from '../shared/upgrade.ts'
+import { endSocket, responseHead, splice, switchingHead } from '../shared/upgrade.ts'
 import type { BrokerConnections } from './broker-connections.ts'
 import { isBrokersWord } from './outcome.ts'
 import type { Outcome } from './outcome.ts'
@@ -118,6 +118,7 @@ async function writeAnswer(
   socket.write(responseHead(status, 'Answered', head), 'latin1')
   try {
     await pipeline(body, socket)
+    endSocket(socket)
   } catch {
     socket.destroy()
   }

@@ -4,8 +4,16 @@ import { Fault, messageOf } from '../../shared/errors.ts'
 import { REQUEST_ID_HEADER } from '../../shared/headers.ts'
 import type { Logger } from '../../shared/log.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
-import type { Refusal } from '../../shared/reasons.ts'
+import type { Reason, Refusal } from '../../shared/reasons.ts'
 import { problemAnswer } from '../../shared/status.ts'
+import { credentialRefusal } from '../credentials/credential.ts'
+
+/** Refusals behind which is something that failed. */
+const LOGGED: ReadonlySet<Reason> = new Set([
+  'internal',
+  'ledger_unavailable',
+  'credential_unavailable',
+])
 
 /** What a handler comes to: a body, sent with status 200, or a refusal. */
 export type Result = Readonly<Record<string, unknown>> | Refusal
@@ -50,7 +58,7 @@ export function faultHandler(log: Logger): ErrorRequestHandler {
       return
     }
     const refusal = bodyRefusal(error) ?? faultRefusal(error)
-    if (refusal.refused === 'internal' || refusal.refused === 'ledger_unavailable') {
+    if (LOGGED.has(refusal.refused)) {
       const requestId = response.getHeader(REQUEST_ID_HEADER)
       log.error({ requestId, route: request.path, error: messageOf(error) }, 'request failed')
     }
@@ -59,6 +67,8 @@ export function faultHandler(log: Logger): ErrorRequestHandler {
 }
 
 function faultRefusal(error: unknown): Refusal {
+  const refusal = credentialRefusal(error)
+  if (refusal !== undefined) return refusal
   const isStore =
     error instanceof Fault && (error.code === 'store_failed' || error.code === 'store_closed')
   return refuse(isStore ? 'ledger_unavailable' : 'internal')
@@ -68,7 +78,7 @@ function faultRefusal(error: unknown): Refusal {
 function bodyRefusal(error: unknown): Refusal | undefined {
   if (error instanceof URIError) return refuse('path_ambiguous')
   if (!(error instanceof Error) || !('type' in error)) return undefined
-  return error.type === 'entity.too.large'
-    ? refuse('body_too_large', 'the limit here is 64 KiB')
-    : refuse('body_invalid')
+  if (error.type !== 'entity.too.large') return refuse('body_invalid')
+  const limit = 'limit' in error ? Number(error.limit) / 1024 : NaN
+  return refuse('body_too_large', `the limit here is ${limit} KiB`)
 }

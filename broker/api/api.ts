@@ -18,6 +18,7 @@ import type { CredentialParts } from '../credentials/parts.ts'
 import { clusterRoutes } from './cluster-routes.ts'
 import { apiServerRoutes } from './api-server-routes.ts'
 import { liveness, readiness } from './health.ts'
+import { issuerKeyRoutes } from './issuer-key-routes.ts'
 import { issuerRoutes } from './issuer-routes.ts'
 import { loginRoutes } from './login-routes.ts'
 import { peopleRoutes } from './people-routes.ts'
@@ -70,7 +71,7 @@ export function createApi(deps: ApiDeps): RequestListener {
   app.get('/readyz', readiness(deps.store))
   app.use('/v1', loginRoutes(deps.issuers))
   app.use('/v1', sidecarRoutes(deps, json), peopleRoutes(deps, json), policyRoutes(deps))
-  app.use('/v1', clusterRoutes({ ...deps, issuer }, json))
+  app.use('/v1', clusterRoutes({ ...deps, issuer }, json), issuerKeyRoutes({ ...deps, issuer }))
   app.use((_request, response) => {
     answer(response, refuse('path_unknown'))
   })

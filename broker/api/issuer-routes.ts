@@ -4,7 +4,9 @@
  */
 import express from 'express'
 import type { Router } from 'express'
+import { refuse } from '../../shared/reasons.ts'
 import type { Issuer } from '../credentials/parts.ts'
+import { answer } from './answers.ts'
 
 /**
  * How long the documents may be kept, in seconds. An API server refuses a key that it does not know until 30 s before their end, without asking
@@ -23,13 +25,22 @@ export function issuerRoutes({ url, keys }: Pick<Issuer, 'url' | 'keys'>): Route
     subject_types_supported: ['public'],
     id_token_signing_alg_values_supported: ['ES256'],
   }
-  const document = (path: string, body: () => object): void => {
+  const document = (path: string, body: () => object | undefined): void => {
     router.get(pathname + path, (_request, response) => {
+      const found = body()
+      if (found === undefined) {
+        answer(response, refuse('credential_unavailable'))
+        return
+      }
       response.setHeader('Cache-Control', `max-age=${MAX_AGE_S}`)
-      response.status(200).json(body())
+      response.status(200).json(found)
     })
   }
   document('/.well-known/openid-configuration', () => discovery)
-  document('/jwks', () => keys.published())
+  document('/jwks', () => {
+    const published = keys.published()
+    // an empty set would take the place of what an API server knows
+    return published.keys.length === 0 ? undefined : published
+  })
   return router
 }

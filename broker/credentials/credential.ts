@@ -2,6 +2,9 @@
  * What a request goes upstream with. Made for one request, after its caller was identified and the request decided on;
  * docs/decisions/0006-credentials.md. Whoever forwards needs one: there is no way to an API server without.
  */
+import { Fault } from '../../shared/errors.ts'
+import { refuse } from '../../shared/reasons.ts'
+import type { Refusal } from '../../shared/reasons.ts'
 import type { Actor } from './actor.ts'
 import type { ApiCall } from './api-call.ts'
 
@@ -38,6 +41,13 @@ export interface ClusterCredential {
   readonly mode: CredentialMode
   /** For what the broker itself must know: discovery, keys, token and access reviews, pods. Rejects when there is none. */
   own(): Promise<CredentialHeaders>
-  /** @throws Fault when the identity is empty or malformed; rejects when the broker's own credential cannot be read */
+  /** Rejects with a Fault: `identity_empty`, also for a malformed one, or `credential_unavailable` ({@link credentialRefusal}). */
   make(need: CredentialNeed): Promise<RequestCredential>
+}
+
+/** The refusal of a request whose credential cannot be made because a key service or a file fails; undefined for any other fault. */
+export function credentialRefusal(error: unknown): Refusal | undefined {
+  return error instanceof Fault && error.code === 'credential_unavailable'
+    ? refuse('credential_unavailable')
+    : undefined
 }

@@ -23,6 +23,8 @@ const REVIEWS: ReadonlySet<string> = new Set([
 export interface OwnCalls {
   /** The id of the token that is in use at this cluster; a new one before the old one ends. */
   idFor(cluster: string): string
+  /** From here on each cluster's id, and so its token, is a new one; what is under way by the old ones goes on. */
+  renew(): void
   /** Why a call under that id is not the broker's; undefined where it is. */
   refuses(cluster: string, requestId: string, call: CallAttributes): string | undefined
 }
@@ -30,11 +32,13 @@ export interface OwnCalls {
 interface InUse {
   readonly id: string
   readonly sinceMs: number
+  readonly generation: number
 }
 
 /** @param now - milliseconds since the epoch */
 export function createOwnCalls(now: () => number): OwnCalls {
   const inUse = new Map<string, readonly InUse[]>()
+  let generation = 0
   /** One of a time to come is of before the clock was set back: its token has another end than we would think. */
   const live = (cluster: string): readonly InUse[] =>
     (inUse.get(cluster) ?? []).filter(
@@ -44,10 +48,14 @@ export function createOwnCalls(now: () => number): OwnCalls {
     idFor(cluster) {
       const known = live(cluster)
       const [newest] = known
-      if (newest !== undefined && newest.sinceMs + USED_FOR_MS > now()) return newest.id
+      if (newest?.generation === generation && newest.sinceMs + USED_FOR_MS > now())
+        return newest.id
       const id = newRequestId(now())
-      inUse.set(cluster, [{ id, sinceMs: now() }, ...known])
+      inUse.set(cluster, [{ id, sinceMs: now(), generation }, ...known])
       return id
+    },
+    renew() {
+      generation += 1
     },
     refuses(cluster, requestId, call) {
       if (!live(cluster).some(({ id }) => id === requestId)) return 'no such request is under way'

@@ -6,7 +6,7 @@
 import { chmod, rename, writeFile } from 'node:fs/promises'
 import { decodeJwt } from 'jose'
 import { z } from 'zod'
-import { messageOf } from '../../shared/errors.ts'
+import { Fault, messageOf } from '../../shared/errors.ts'
 import type { Logger } from '../../shared/log.ts'
 import { readPrivateFile } from '../../shared/private-file.ts'
 import { watchFile } from '../../shared/watched-file.ts'
@@ -31,7 +31,7 @@ export interface OwnAccount {
 
 /** Keeps a token. */
 export interface OwnToken {
-  /** Rejects when the file cannot be read. */
+  /** Rejects with a Fault `credential_unavailable` when the file cannot be read. */
   read(): Promise<string>
   close(): void
 }
@@ -40,7 +40,13 @@ export interface OwnToken {
 export function fileToken(file: string, now: () => number): OwnToken {
   const watched = watchFile(file, now, readPrivateFile)
   return {
-    read: async () => (await watched.read()).trim(),
+    async read() {
+      try {
+        return (await watched.read()).trim()
+      } catch (cause) {
+        throw new Fault('credential_unavailable', messageOf(cause), { cause })
+      }
+    },
     close: () => undefined,
   }
 }

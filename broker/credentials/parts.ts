@@ -12,6 +12,8 @@ import type { SigningKeys } from './signing-keys.ts'
 import { createTickets } from './tickets.ts'
 import type { Tickets } from './tickets.ts'
 import { createTokenMaker } from './tokens.ts'
+import { openVaultKeys } from './vault-keys.ts'
+import type { VaultSettings } from './vault-client.ts'
 
 /** The broker as issuer. */
 export interface Issuer {
@@ -36,6 +38,8 @@ export interface CredentialParts {
 export interface IssuerSettings {
   readonly url: string
   readonly keysDir?: string | undefined
+  /** A key service, in place of `keysDir`. */
+  readonly signer?: { readonly vault: VaultSettings } | undefined
   readonly rotateAfterDays: number
 }
 
@@ -63,9 +67,13 @@ export async function openCredentialParts(
   const tickets = createTickets(now)
   if (settings === undefined)
     return { tickets, issuer: undefined, onRefused, close: () => undefined }
-  const { url, keysDir, rotateAfterDays } = settings
+  const { url, keysDir, signer, rotateAfterDays } = settings
+  const keyDeps = { log, now, onRotated: onKey }
   const dir = keysDir ?? join(dataDir, KEYS_DIR)
-  const keys = await openSigningKeys({ dir, rotateAfterDays }, { log, now, onRotated: onKey })
+  const keys =
+    signer === undefined
+      ? await openSigningKeys({ dir, rotateAfterDays }, keyDeps)
+      : await openVaultKeys(signer.vault, keyDeps)
   const access = createAccessReviews(now)
   const ownCalls = createOwnCalls(now)
   const maker = createTokenMaker(url, keys, now)

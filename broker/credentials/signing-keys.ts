@@ -1,7 +1,7 @@
 /**
  * The keys that our tokens are signed with: P-256, each in a file of its own, mode 0600, in a folder that only the broker
  * has. A new key is published before it signs, and the old one stays published until no token of it is left anywhere, so
- * that a rotation refuses nobody. Where the keys are is behind {@link SigningKeys}: a key service needs only another maker of it.
+ * that a rotation refuses nobody. Where the keys are is behind {@link SigningKeys}; vault-keys.ts has those of a key service.
  */
 import { createPrivateKey, createPublicKey, generateKeyPair, sign } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
@@ -12,33 +12,36 @@ import { calculateJwkThumbprint, exportJWK } from 'jose'
 import type { JWK } from 'jose'
 import { codeOf, Fault, messageOf } from '../../shared/errors.ts'
 import type { Logger } from '../../shared/log.ts'
+import type { Refusal } from '../../shared/reasons.ts'
+import { notOver, signingKey } from './key-times.ts'
+import type { AgedKey } from './key-times.ts'
 
 /** A key that signs. */
 export interface SigningKey {
   /** RFC 7638 thumbprint of the public key. */
   readonly kid: string
-  /** ES256 over the bytes: r and s, 32 bytes each (RFC 7518, 3.4). */
+  /** ES256 over the bytes: r and s, 32 bytes each (RFC 7518, 3.4). Rejects with a Fault `credential_unavailable` where a key service does not sign. */
   sign(bytes: Uint8Array): Promise<Uint8Array>
 }
 
 /** See the head of the file. */
 export interface SigningKeys {
-  /** The key that signs now. */
+  /** The key that signs now. @throws Fault `credential_unavailable` while none is known */
   current(): SigningKey
   /** The public keys whose tokens are good, the newest first: a JWK set (RFC 7517, 5). */
   published(): { readonly keys: readonly JWK[] }
+  /** The same keys, by age. */
+  list(): readonly AgedKey[]
   /**
    * A new key signs from now on, and all others are gone for good: for a key that somebody else may have. An API server
    * that knows the others still takes them until it sees a token of the new one.
    *
-   * @returns the id of the new key
+   * @returns the new key, or why a key service did not do it
    */
-  replace(): Promise<string>
+  replace(): Promise<{ readonly kid: string } | Refusal>
   close(): void
 }
 
-/** How long a key is published before it signs, and after its successor signs, in milliseconds: above what caches of key sets keep. */
-export const OVERLAP_MS = 3_600_000
 /** How often the keys' age is looked at, in milliseconds. */
 const LOOK_MS = 60_000
 const DAY_MS = 86_400_000
@@ -47,13 +50,11 @@ export const DEFAULT_ROTATE_DAYS = 30
 const FILE = /^([0-9]{13})\.pem$/
 const KEY_MODE = 0o600
 const FOLDER_MODE = 0o700
-/** Permissions of the group, which a volume with `fsGroup` gives to every file at each mount (manifests/base/broker). */
-const GROUP = 0o070
-/** Permissions of those who are neither owner nor group. */
-const OTHERS = 0o007
+/** Permissions of others, and of the file's group. */
+const FOR_OTHERS = 0o007
+const FOR_GROUP = 0o070
 
-interface StoredKey extends SigningKey {
-  readonly createdMs: number
+interface StoredKey extends SigningKey, AgedKey {
   readonly file: string
   readonly jwk: JWK
 }
@@ -68,7 +69,7 @@ export interface SigningKeysOptions {
  * Reads the keys, makes the first one, and rotates them as they age.
  *
  * @param deps - `now` in milliseconds since the epoch; `onRotated` is told of each key that begins
- * @returns rejects when the folder cannot be used, or others may read a key; what its group may is taken back
+ * @returns rejects when the folder cannot be used, or others than its owner may read a key
  */
 export async function openSigningKeys(
   options: SigningKeysOptions,
@@ -117,11 +118,8 @@ class KeyFiles implements SigningKeys {
   }
 
   current(): SigningKey {
-    const nowMs = this.#deps.now()
-    // the newest that has been published for long enough; of keys that are all new, the first
-    const ready = this.#keys.find(({ createdMs }) => createdMs + OVERLAP_MS <= nowMs)
-    const key = ready ?? this.#keys.at(-1)
-    if (key === undefined) throw new Fault('identity_empty', 'there is no key to sign with')
+    const key = signingKey(this.#keys, this.#deps.now())
+    if (key === undefined) throw new Fault('credential_unavailable', 'there is no key to sign with')
     return key
   }
 
@@ -129,13 +127,17 @@ class KeyFiles implements SigningKeys {
     return { keys: this.#keys.map(({ jwk }) => jwk) }
   }
 
-  replace(): Promise<string> {
+  list(): readonly AgedKey[] {
+    return this.#keys
+  }
+
+  replace(): Promise<{ readonly kid: string }> {
     return this.#alone(async () => {
       const key = await this.#make()
       const old = this.#keys
       this.#keys = [key]
       await this.#forget(old)
-      return key.kid
+      return { kid: key.kid }
     })
   }
 
@@ -149,11 +151,9 @@ class KeyFiles implements SigningKeys {
       const [newest] = this.#keys
       if (newest === undefined || newest.createdMs + this.#rotateMs <= nowMs)
         this.#keys = [await this.#make(), ...this.#keys]
-      // one is over when its successor has signed for as long as that was published before
-      const signs = this.#keys.findIndex(({ createdMs }) => createdMs + 2 * OVERLAP_MS <= nowMs)
-      if (signs === -1) return
-      const over = this.#keys.slice(signs + 1)
-      this.#keys = this.#keys.slice(0, signs + 1)
+      const kept = notOver(this.#keys, nowMs)
+      const over = this.#keys.slice(kept)
+      this.#keys = this.#keys.slice(0, kept)
       await this.#forget(over)
     })
   }
@@ -190,13 +190,13 @@ class KeyFiles implements SigningKeys {
 async function readKey(dir: string, file: string): Promise<StoredKey> {
   const path = join(dir, file)
   const { mode } = await stat(path)
-  if ((mode & OTHERS) !== 0)
+  if ((mode & FOR_OTHERS) !== 0)
     throw new Fault(
       'config_invalid',
       `${path}: others than its owner may use it; its mode must be 0600`,
     )
-  // fails where the file is not the broker's own
-  if ((mode & GROUP) !== 0) await chmod(path, KEY_MODE)
+  // the folder is the broker's own: a volume with `fsGroup` gives the group rights again at each mount
+  if ((mode & FOR_GROUP) !== 0) await chmod(path, KEY_MODE)
   const pem = await readFile(path, 'utf8')
   try {
     const key = createPrivateKey(pem)

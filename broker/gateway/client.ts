@@ -9,7 +9,7 @@ import { HELD_HEADER, REFUSED_HEADER, REQUEST_ID_HEADER } from '../../shared/hea
 import type { Refusal } from '../../shared/reasons.ts'
 import { statusAnswer } from '../../shared/status.ts'
 import type { Answer } from '../../shared/status.ts'
-import { responseHead } from '../../shared/upgrade.ts'
+import { endSocket, responseHead } from '../../shared/upgrade.ts'
 import type { HeldRequest } from '../../shared/wire.ts'
 
 /** What a client is answered through. */
@@ -61,5 +61,5 @@ function write(channel: Channel, answer: Answer, extra: Record<string, string>):
     connection: 'close',
   })
   channel.socket.on('error', () => channel.socket.destroy())
-  channel.socket.end(head + answer.body)
+  endSocket(channel.socket, head + answer.body)
 }

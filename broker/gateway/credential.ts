@@ -1,7 +1,11 @@
 /** The credential of a request on its way: made of who asks, what was decided, who approved, and the call itself. */
+import { messageOf } from '../../shared/errors.ts'
 import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
+import type { Logger } from '../../shared/log.ts'
+import type { Refusal } from '../../shared/reasons.ts'
 import { ANY_NAME, apiCall, callOf } from '../credentials/api-call.ts'
 import type { ApiCall } from '../credentials/api-call.ts'
+import { credentialRefusal } from '../credentials/credential.ts'
 import type { RequestCredential } from '../credentials/credential.ts'
 import type { Exchange } from './exchange.ts'
 import { actorOf } from './requester.ts'
@@ -56,4 +60,17 @@ function make(
     approvers,
     call,
   })
+}
+
+/** What is caught where a credential is made: one that cannot be made is a refusal, and the log says why; any other fault goes on. */
+export function refusedCredential(
+  { log }: { readonly log: Logger },
+  { requestId }: Pick<Exchange, 'requestId'>,
+): (error: unknown) => Refusal {
+  return (error) => {
+    const refusal = credentialRefusal(error)
+    if (refusal === undefined) throw error
+    log.error({ requestId, error: messageOf(error) }, 'a credential could not be made')
+    return refusal
+  }
 }

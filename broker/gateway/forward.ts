@@ -12,7 +12,13 @@ import { Fault } from '../../shared/errors.ts'
 import { isHopByHop, REQUEST_ID_HEADER } from '../../shared/headers.ts'
 import { refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
-import { requestUpgrade, responseHead, splice, switchingHead } from '../../shared/upgrade.ts'
+import {
+  endSocket,
+  requestUpgrade,
+  responseHead,
+  splice,
+  switchingHead,
+} from '../../shared/upgrade.ts'
 import type { Answered, Upgraded } from '../../shared/upgrade.ts'
 import type { OutcomeEntry } from '../ledger/entry.ts'
 
@@ -279,6 +285,7 @@ async function passAnswer(
   let bytesToClient = 0
   body.on('data', (chunk: Buffer) => (bytesToClient += chunk.length))
   const reason = await passBody(body, client)
+  endSocket(client)
   return { status, bytesToClient, bytesToServer: 0, ...(reason === undefined ? {} : { reason }) }
 }
 

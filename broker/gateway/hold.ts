@@ -22,7 +22,7 @@ import type { StoredApproval } from '../store/store.ts'
 import { answerHeld } from './client.ts'
 import type { Exchange } from './exchange.ts'
 import type { ForwardOutcome } from './forward.ts'
-import { askingCredential } from './credential.ts'
+import { askingCredential, refusedCredential } from './credential.ts'
 import { intentOf } from './intent.ts'
 import { isReturnTarget } from './parse.ts'
 import { fateOf, perform } from './perform.ts'
@@ -150,7 +150,8 @@ async function performClaimed(deps: HoldDeps, asked: Exchange, id: string): Prom
   }
   const exchange = { ...asked, requestId: id }
   const { approval, revoked } = claimed
-  const changed = await checkTarget(deps, exchange, approval).catch(async (error: unknown) => {
+  const checked = checkTarget(deps, exchange, approval).catch(refusedCredential(deps, exchange))
+  const changed = await checked.catch(async (error: unknown) => {
     // nothing was sent: without this it would count as running until a restart made it UNKNOWN
     await deps.approvals.finish(id, 'FAILED')
     throw error
@@ -200,8 +201,13 @@ interface Held {
   readonly entries: readonly SystemEntry[]
 }
 
-/** All that a reviewer decides on. Reads the target, and tries the request out, in the caller's own name. */
-async function holdFacts(deps: HoldDeps, exchange: Exchange): Promise<Held | Refusal> {
+/** All that a reviewer decides on, or why it cannot be had. */
+function holdFacts(deps: HoldDeps, exchange: Exchange): Promise<Held | Refusal> {
+  return readFacts(deps, exchange).catch(refusedCredential(deps, exchange))
+}
+
+/** Reads the target, and tries the request out, in the caller's own name. */
+async function readFacts(deps: HoldDeps, exchange: Exchange): Promise<Held | Refusal> {
   const { requestId, cluster, requester, parsed, body, attributes, decision } = exchange
   const { agent } = requester
   if (decision.approval === undefined) return refuse('policy_error', 'the rule gives no terms')

@@ -2,17 +2,17 @@
  * What happens to a request that may go ahead: credential → intent → forward → respond → outcome. Its decision is made,
  * and for an approved one the claim is taken.
  */
-import { isRefusal, refuse } from '../../shared/reasons.ts'
+import { isRefusal, REASONS, refuse } from '../../shared/reasons.ts'
 import type { ApprovalRecord, IntentEntry } from '../ledger/entry.ts'
 import type { RequestCredential } from '../credentials/credential.ts'
 import { answerRefusal } from './client.ts'
-import { credentialOf } from './credential.ts'
+import { credentialOf, refusedCredential } from './credential.ts'
 import type { Exchange } from './exchange.ts'
 import { forwardRequest, forwardUpgrade } from './forward.ts'
 import type { ForwardOutcome, NotAnswered, Outgoing } from './forward.ts'
 import { upstreamHeaders } from './headers.ts'
 import { intentOf } from './intent.ts'
-import { recordOutcome } from './record.ts'
+import { recordOutcome, refuseRecorded } from './record.ts'
 import type { RecordDeps } from './record.ts'
 import { answerReview } from './self-review.ts'
 import type { ReviewDeps } from './self-review.ts'
@@ -35,7 +35,14 @@ export async function perform(
   exchange: Exchange,
   grant?: Grant,
 ): Promise<ForwardOutcome> {
-  const credential = await credentialOf(exchange, grant?.record.approvers ?? [])
+  const credential = await credentialOf(exchange, grant?.record.approvers ?? []).catch(
+    refusedCredential(deps, exchange),
+  )
+  if (isRefusal(credential)) {
+    await refuseRecorded(deps, exchange, credential)
+    const { status } = REASONS[credential.refused]
+    return { status, bytesToClient: 0, bytesToServer: 0, reason: credential.refused }
+  }
   try {
     return await performWith(deps, exchange, credential, grant)
   } finally {

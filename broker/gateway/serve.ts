@@ -17,6 +17,7 @@ import type { Refusal } from '../../shared/reasons.ts'
 import { newRequestId } from '../../shared/request-id.ts'
 import { takeSocket } from '../../shared/upgrade.ts'
 import type { ClusterConnection } from '../credentials/connection.ts'
+import { credentialRefusal } from '../credentials/credential.ts'
 import type { Kinds } from '../discovery/kinds.ts'
 import type { Bodies, CollectedBody } from './body.ts'
 import { answerRefusal } from './client.ts'
@@ -59,7 +60,7 @@ export function createGateway(deps: GatewayDeps): Gateway {
     const requestId = newRequestId(deps.now())
     const work = serve(deps, client, requestId).catch((error: unknown) => {
       deps.log.error({ requestId, error: messageOf(error) }, 'a request ended in a fault')
-      endInFault(client, requestId)
+      endInFault(client, requestId, error)
     })
     deps.running.track(work)
   }
@@ -191,9 +192,9 @@ function unsupported({ mask, record }: Obligations): string | undefined {
   return mask === undefined || mask === NO_MASK ? undefined : `masking by profile ${mask}`
 }
 
-function endInFault(client: Client, requestId: string): void {
+function endInFault(client: Client, requestId: string, error: unknown): void {
   const { channel } = client
   if (channel.kind === 'socket') channel.socket.destroy()
   else if (channel.response.headersSent) channel.response.destroy()
-  else answerRefusal(client, refuse('internal'), requestId)
+  else answerRefusal(client, credentialRefusal(error) ?? refuse('internal'), requestId)
 }

@@ -14,10 +14,14 @@ import type { JsonResult, JsonValue } from './strict-json.ts'
 /** Largest YAML body, in bytes: reading it costs far more than JSON. */
 export const MAX_YAML_BYTES = 1024 * 1024
 
+/** Most operations of a JSON patch: those that the API server itself takes (apiserver, endpoints/handlers/patch.go). */
+export const MAX_PATCH_OPERATIONS = 10_000
+const JSON_PATCH = 'application/json-patch+json'
+
 const JSON_TYPES: ReadonlySet<string> = new Set([
   '',
   'application/json',
-  'application/json-patch+json',
+  JSON_PATCH,
   'application/merge-patch+json',
   'application/strategic-merge-patch+json',
 ])
@@ -32,13 +36,20 @@ export function mediaType(contentType: string): string {
   return (end === -1 ? contentType : contentType.slice(0, end)).trim().toLowerCase()
 }
 
-/** Reads a body. @returns `body_ambiguous` where decoders could read it differently */
+/** Reads a body. @returns `body_ambiguous` where decoders could read it differently, `body_too_large` for a patch of too many operations */
 export function readBody(bytes: Buffer, contentType: string): BodyView | Refusal {
   if (bytes.length === 0) return { state: 'none' }
   const type = mediaType(contentType)
-  if (JSON_TYPES.has(type)) return viewOf(readStrictJson(bytes))
+  if (JSON_TYPES.has(type)) return bounded(type, viewOf(readStrictJson(bytes)))
   if (YAML_TYPES.has(type)) return viewOf(readStrictYaml(bytes))
   return { state: 'opaque', contentType: type }
+}
+
+function bounded(type: string, view: BodyView | Refusal): BodyView | Refusal {
+  const value = 'value' in view ? view.value : undefined
+  return type === JSON_PATCH && Array.isArray(value) && value.length > MAX_PATCH_OPERATIONS
+    ? refuse('body_too_large', `a JSON patch of more than ${MAX_PATCH_OPERATIONS} operations`)
+    : view
 }
 
 function viewOf(result: JsonResult): BodyView | Refusal {

@@ -2,16 +2,25 @@
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
+import { mkdtemp, rm } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { createApi } from '../../broker/api/api.ts'
 import type { SidecarAuthenticator } from '../../broker/api/sidecar-routes.ts'
-import { createTickets } from '../../broker/credentials/tickets.ts'
+import { openCredentialParts } from '../../broker/credentials/parts.ts'
+import type {
+  CredentialParts,
+  IssuerSettings as OwnIssuer,
+} from '../../broker/credentials/parts.ts'
+import type { Refused } from '../../broker/credentials/refused-record.ts'
 import { createApprovals } from '../../broker/approvals/approvals.ts'
 import type { Approvals } from '../../broker/approvals/approvals.ts'
 import type { DirectClients } from '../../broker/identity/direct.ts'
 import type { IssuerSettings } from '../../broker/identity/oidc-config.ts'
 import { createPeople } from '../../broker/identity/people.ts'
 import { createClusters } from '../../broker/clusters/registry.ts'
+import type { Clusters } from '../../broker/clusters/registry.ts'
 import type { ClusterSettings } from '../../broker/clusters/settings.ts'
 import type { PolicyStatus } from '../../broker/policy/source.ts'
 import type { Person, PersonSettings } from '../../broker/identity/people.ts'
@@ -26,6 +35,10 @@ export interface ApiServer {
   readonly url: string
   readonly store: Store
   readonly approvals: Approvals
+  readonly credentials: CredentialParts
+  readonly clusters: Clusters
+  /** What was refused to API servers. */
+  readonly refused: readonly Refused[]
   close(): Promise<void>
 }
 
@@ -62,6 +75,8 @@ export interface ApiExtras {
   /** Clusters of the configuration. */
   readonly clusters?: readonly ClusterSettings[]
   readonly policy?: Partial<PolicyStatus>
+  /** The broker as issuer; its keys are in a folder of this API unless they are said to be in Vault. */
+  readonly issuer?: Pick<OwnIssuer, 'url' | 'signer'>
 }
 
 /**
@@ -80,6 +95,7 @@ export async function startApi(
     clusterSecretsDir,
     clusters: fixed = [],
     policy: inForce = {},
+    issuer,
   }: ApiExtras = {},
 ): Promise<ApiServer> {
   const { file, remove } = newFile()
@@ -97,14 +113,16 @@ export async function startApi(
   const policy = {
     status: () => ({ ...NO_POLICY, ...inForce }),
   }
-  const credentials = {
-    tickets: createTickets(Date.now),
-    issuer: undefined,
-    onRefused: () => undefined,
-    close: () => undefined,
-  }
-  const clusters = createClusters({ ...connectionDeps() })
-  for (const settings of fixed) await clusters.put(settings, 'file')
+  const refused: Refused[] = []
+  const dataDir = await mkdtemp(join(tmpdir(), 'nestgate-api-'))
+  const settings = issuer === undefined ? undefined : { ...issuer, rotateAfterDays: 30 }
+  const credentials = await openCredentialParts(settings, {
+    ...{ dataDir, log: SILENT, now: Date.now, onKey: () => undefined },
+    onRefused: (one) => refused.push(one),
+  })
+  const parts = credentials.issuer === undefined ? {} : { issuer: credentials.issuer.parts }
+  const clusters = createClusters({ ...connectionDeps(), tickets: credentials.tickets, ...parts })
+  for (const cluster of fixed) await clusters.put(cluster, 'file')
   const api = createApi({
     policy,
     clusters,
@@ -124,13 +142,15 @@ export async function startApi(
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     store,
-    approvals,
+    ...{ approvals, credentials, clusters, refused },
     async close() {
       approvals.close()
       server.close()
       server.closeAllConnections()
       await once(server, 'close')
       await clusters.close()
+      credentials.close()
+      await rm(dataDir, { recursive: true, force: true })
       await store.close()
       remove()
     },

@@ -10,7 +10,9 @@ import type { Approvals } from '../../broker/approvals/approvals.ts'
 import { createPreviews } from '../../broker/approvals/preview.ts'
 import { createTargets } from '../../broker/approvals/target.ts'
 import { openConnection } from '../../broker/credentials/connection.ts'
-import { createTickets } from '../../broker/credentials/tickets.ts'
+import type { CredentialMode } from '../../broker/credentials/credential.ts'
+import { openCredentialParts } from '../../broker/credentials/parts.ts'
+import type { VaultSettings } from '../../broker/credentials/vault-client.ts'
 import { createKinds } from '../../broker/discovery/kinds.ts'
 import { createBodies, MAX_BODIES_BYTES } from '../../broker/gateway/body.ts'
 import { createRunning } from '../../broker/gateway/running.ts'
@@ -64,6 +66,10 @@ export async function startGateway(options: {
   readonly registrations?: readonly Registration[]
   /** As in the broker's configuration. */
   readonly oidc?: readonly object[]
+  /** `impersonation` unless a test says otherwise. */
+  readonly mode?: CredentialMode
+  /** Of mode `issuer`: its keys are there. */
+  readonly vault?: VaultSettings
 }): Promise<RunningGateway> {
   const { upstream, certificates, key, token, registrations = [] } = options
   const log = createLog('test', 'silent')
@@ -71,15 +77,27 @@ export async function startGateway(options: {
   const dir = await mkdtemp(join(tmpdir(), 'nestgate-gateway-'))
   await writeFile(join(dir, 'tls.crt'), certificates.cert)
   await writeFile(join(dir, 'tls.key'), certificates.key, { mode: 0o600 })
+  const { mode, vault } = options
+  const issuing = { url: 'https://broker.example/issuer', rotateAfterDays: 30 }
+  const credentials = await openCredentialParts(
+    mode === 'issuer'
+      ? { ...issuing, ...(vault === undefined ? {} : { signer: { vault } }) }
+      : undefined,
+    { dataDir: dir, log, now, onRefused: () => undefined, onKey: () => undefined },
+  )
+  const { tickets, issuer } = credentials
   const connection = await openConnection(
     {
       name: 'test',
       server: upstream.url,
       caFile: upstream.caFile,
-      credential: { tokenFile: upstream.tokenFile },
+      credential:
+        issuer === undefined
+          ? { tokenFile: upstream.tokenFile }
+          : { issuer: { authorizerTokenSha256: '0'.repeat(64) } },
       serviceAccountTokens: { verify: 'jwks', issuer: upstream.issuer },
     },
-    { tickets: createTickets(now), log, now },
+    { tickets, log, now, ...(issuer === undefined ? {} : { issuer: issuer.parts }) },
   )
   const store = await openSqliteStore({ file: join(dir, 'nestgate.db'), log, now })
   const gate: Gate = { hold: undefined, fail: false }
@@ -145,6 +163,7 @@ export async function startGateway(options: {
       approvals.close()
       await store.close()
       await connection.close()
+      credentials.close()
       await rm(dir, { recursive: true })
     },
   }

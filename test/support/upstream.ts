@@ -9,7 +9,7 @@ import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
-import { exportJWK, generateKeyPair, jwtVerify, SignJWT } from 'jose'
+import { decodeJwt, exportJWK, generateKeyPair, jwtVerify, SignJWT } from 'jose'
 import type { JWTPayload } from 'jose'
 import { BROKER_AUDIENCE } from '../../shared/agent-tag.ts'
 import { makeCertificates } from './certificates.ts'
@@ -45,6 +45,9 @@ export interface Upstream {
   podsRefused: number | undefined
   /** How often the broker itself asked for a pod. */
   podFetches: number
+  /** What the broker itself asked about roles, which are answered by `rolesAllow`. Not among `seen`. */
+  readonly accessReviews: object[]
+  rolesAllow: boolean
   /** Requests for the key set so far. */
   jwksFetches: number
   /** A projected token; `claims` replace or remove (undefined) the usual ones. */
@@ -131,6 +134,10 @@ export async function startUpstream(): Promise<Upstream> {
       upstream.jwksFetches += 1
       return { keys: published }
     }
+    if (url === '/apis/authorization.k8s.io/v1/subjectaccessreviews') {
+      upstream.accessReviews.push(JSON.parse(body) as object)
+      return { status: { allowed: upstream.rolesAllow } }
+    }
     if (url !== '/apis/authentication.k8s.io/v1/tokenreviews') return undefined
     const { spec } = JSON.parse(body) as { spec: { token: string; audiences: string[] } }
     try {
@@ -149,10 +156,7 @@ export async function startUpstream(): Promise<Upstream> {
     for await (const chunk of request) chunks.push(chunk as Buffer)
     const body = Buffer.concat(chunks).toString()
     const { method = '', url = '', headers, rawHeaders } = request
-    if (
-      /^\/api\/v1\/namespaces\/[^/]+\/pods\/[^/]+$/.test(url) &&
-      !('impersonate-user' in headers)
-    ) {
+    if (/^\/api\/v1\/namespaces\/[^/]+\/pods\/[^/]+$/.test(url) && isBrokers(headers)) {
       upstream.podFetches += 1
       const [, , , , namespace, , name] = url.split('/')
       const own = namespace === POD.namespace && name === POD.podName
@@ -168,7 +172,7 @@ export async function startUpstream(): Promise<Upstream> {
       response.end(JSON.stringify(identity))
       return
     }
-    const served = 'impersonate-user' in headers ? undefined : upstream.serves[url]
+    const served = isBrokers(headers) ? upstream.serves[url] : undefined
     if (served !== undefined) {
       response.writeHead(200, { 'content-type': 'application/json' })
       response.end(JSON.stringify({ kind: 'APIResourceList', resources: served }))
@@ -198,6 +202,8 @@ export async function startUpstream(): Promise<Upstream> {
     otherPods: new Map(),
     podsRefused: undefined,
     podFetches: 0,
+    accessReviews: [],
+    rolesAllow: true,
     jwksFetches: 0,
     onRequest: (_request, response) =>
       response.writeHead(200, { 'content-type': 'application/json' }).end('{}'),
@@ -237,6 +243,16 @@ export async function startUpstream(): Promise<Upstream> {
     },
   }
   return upstream
+}
+
+/** Whether a request is the broker's own, and in nobody's name: by its own token without impersonation, or by a token of ours for itself. */
+export function isBrokers(headers: IncomingHttpHeaders): boolean {
+  if ('impersonate-user' in headers) return false
+  try {
+    return decodeJwt((headers.authorization ?? '').replace('Bearer ', '')).sub === 'broker'
+  } catch {
+    return true
+  }
 }
 
 function reviewed(payload: JWTPayload, audiences: readonly string[]): object {

@@ -39,3 +39,36 @@ describe('the address of the issuer', () => {
       expect(accepts(url)).to.equal(false)
     })
 })
+
+describe('where the issuer’s keys are', () => {
+  const vault = { address: 'https://vault.example:8200', key: 'nestgate', tokenFile: '/run/token' }
+  const read = (issuer: object): boolean =>
+    brokerSchema.safeParse({
+      ...{ tls: { certFile: 'c', keyFile: 'k' }, dataDir: 'd', policyFile: 'p' },
+      issuer: { url: 'https://broker.example/issuer', ...issuer },
+    }).success
+
+  it('may be a folder, or Vault, and not both', () => {
+    expect(read({ keysDir: '/keys' })).to.equal(true)
+    expect(read({ signer: { vault } })).to.equal(true)
+    expect(read({ keysDir: '/keys', signer: { vault } })).to.equal(false)
+  })
+
+  for (const wrong of [
+    { address: 'http://vault.example:8200' },
+    { address: 'https://vault.example:8200/v1' },
+    { address: 'https://vault.example:8200/' },
+    { address: 'https://token@vault.example:8200' },
+    { mount: '../sys' },
+    { mount: 'transit/' },
+    { key: '../other' },
+    { key: 'a/rotate' },
+    { key: 'a?x' },
+    { key: '..' },
+    { tokenFile: undefined },
+    { token: 'hvs.x' },
+  ])
+    it(`cannot be a Vault with ${JSON.stringify(wrong)}`, () => {
+      expect(read({ signer: { vault: { ...vault, ...wrong } } })).to.equal(false)
+    })
+})
