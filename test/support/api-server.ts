@@ -118,7 +118,7 @@ export async function startApi(
   const settings = issuer === undefined ? undefined : { ...issuer, rotateAfterDays: 30 }
   const credentials = await openCredentialParts(settings, {
     ...{ dataDir, log: SILENT, now: Date.now, onKey: () => undefined },
-    onRefused: (one) => refused.push(one),
+    refusedTo: () => (one) => refused.push(one),
   })
   const parts = credentials.issuer === undefined ? {} : { issuer: credentials.issuer.parts }
   const clusters = createClusters({ ...connectionDeps(), tickets: credentials.tickets, ...parts })

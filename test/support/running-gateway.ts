@@ -83,7 +83,7 @@ export async function startGateway(options: {
     mode === 'issuer'
       ? { ...issuing, ...(vault === undefined ? {} : { signer: { vault } }) }
       : undefined,
-    { dataDir: dir, log, now, onRefused: () => undefined, onKey: () => undefined },
+    { dataDir: dir, log, now, refusedTo: () => () => undefined, onKey: () => undefined },
   )
   const { tickets, issuer } = credentials
   const connection = await openConnection(
