@@ -50,9 +50,10 @@ export const DEFAULT_ROTATE_DAYS = 30
 const FILE = /^([0-9]{13})\.pem$/
 const KEY_MODE = 0o600
 const FOLDER_MODE = 0o700
-/** Permissions of others, and of the file's group. */
-const FOR_OTHERS = 0o007
-const FOR_GROUP = 0o070
+/** Permissions of the group, which a volume with `fsGroup` gives to every file at each mount (manifests/base/broker). */
+const GROUP = 0o070
+/** Permissions of those who are neither owner nor group. */
+const OTHERS = 0o007
 
 interface StoredKey extends SigningKey, AgedKey {
   readonly file: string
@@ -69,7 +70,7 @@ export interface SigningKeysOptions {
  * Reads the keys, makes the first one, and rotates them as they age.
  *
  * @param deps - `now` in milliseconds since the epoch; `onRotated` is told of each key that begins
- * @returns rejects when the folder cannot be used, or others than its owner may read a key
+ * @returns rejects when the folder cannot be used, or others may read a key; what its group may is taken back
  */
 export async function openSigningKeys(
   options: SigningKeysOptions,
@@ -190,13 +191,13 @@ class KeyFiles implements SigningKeys {
 async function readKey(dir: string, file: string): Promise<StoredKey> {
   const path = join(dir, file)
   const { mode } = await stat(path)
-  if ((mode & FOR_OTHERS) !== 0)
+  if ((mode & OTHERS) !== 0)
     throw new Fault(
       'config_invalid',
       `${path}: others than its owner may use it; its mode must be 0600`,
     )
-  // the folder is the broker's own: a volume with `fsGroup` gives the group rights again at each mount
-  if ((mode & FOR_GROUP) !== 0) await chmod(path, KEY_MODE)
+  // fails where the file is not the broker's own
+  if ((mode & GROUP) !== 0) await chmod(path, KEY_MODE)
   const pem = await readFile(path, 'utf8')
   try {
     const key = createPrivateKey(pem)

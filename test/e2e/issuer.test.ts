@@ -38,6 +38,12 @@ interface Held {
   readonly name: string
 }
 
+const { oldest, newest } = kubectls()
+const KUBECTLS = [
+  ['oldest', oldest],
+  ['newest', newest],
+] as const
+
 const pipeline =
   (cluster: string, namespace: string, program?: string) =>
   (args: readonly string[]): Promise<Ran> =>
@@ -124,7 +130,7 @@ if (facts.isIssuer)
     })
     after(closeBroker)
 
-    for (const [age, program] of Object.entries(kubectls())) {
+    for (const [age, program] of KUBECTLS) {
       it(`serves sessions, logs and writes of the ${age} kubectl`, async () => {
         await works(pipeline(ISSUED, PLACE, program), 'deployment/web')
         const deleted = await pipeline(ISSUED, PLACE, program)(['delete', 'configmap', 'made'])
@@ -206,7 +212,7 @@ describe('on running pods, mode impersonation with writes bound', () => {
     closeBroker()
   })
 
-  for (const [age, program] of Object.entries(kubectls())) {
+  for (const [age, program] of KUBECTLS) {
     it(`serves sessions, logs and writes of the ${age} kubectl`, async () => {
       await works(pipeline('local', NAMESPACE, program), 'pod/target')
       await admin(['-n', NAMESPACE, 'delete', 'configmap', 'made'])

@@ -162,7 +162,7 @@ describe('the signing keys of the issuer', () => {
     }
   })
 
-  it('are the owner’s again where a volume gave its group rights, as Kubernetes does at each mount', async () => {
+  it('are taken back from the group, which a volume with `fsGroup` gives them at each mount', async () => {
     const { kid } = (await keysOf()).current()
     const [file = ''] = await readdir(dir)
     await chmod(join(dir, file), 0o660)
