@@ -27,10 +27,16 @@ export function credentialOf(
 
 /** Name of the object, as far as it is known before the API server has it. */
 function objectName({ info, objectName: name, parameters, body }: RequestAttributes): string {
-  if (name !== '' || info.verb !== 'create') return name
+  if (info.verb !== 'create') return name
+  // a star that is the name's own stands for itself: encoded it is equal to no name, and admission refuses the creation
+  if (name !== '') return name.endsWith(ANY_NAME) ? encodeStar(name) : name
   const { generateName } = parameters
   if (generateName !== undefined) return generateName + ANY_NAME
   return body.state === 'opaque' ? ANY_NAME : name
+}
+
+function encodeStar(name: string): string {
+  return `${name.slice(0, -ANY_NAME.length)}%2A`
 }
 
 /** The credential of a request that the broker makes in the caller's name: for a reviewer to see, or to check a target. @param target - path with query */

@@ -91,6 +91,14 @@ export const oidcSchema = z
         seen.add(value)
       }
     }
+    const prefixes = issuers.map(({ name, usernamePrefix }) => usernamePrefix ?? `${name}:`)
+    for (const [index, prefix] of prefixes.entries()) {
+      // with `a:` and `a:b:` the one issuer could name what the other does
+      const other = prefixes.findIndex((one, at) => at < index && meets(one, prefix))
+      if (other === -1) continue
+      const message = `issuer ${issuers[other]?.name ?? ''} could name the same subjects: of two prefixes none may begin with the other`
+      context.addIssue({ code: 'custom', path: [index, 'usernamePrefix'], message })
+    }
     for (const [index, { profile, claims }] of issuers.entries()) {
       const named = Object.keys(claims).length
       if (profile !== 'generic' || named === 0 || named === CI_CLAIMS) continue
@@ -98,3 +106,7 @@ export const oidcSchema = z
       context.addIssue({ code: 'custom', path: [index, 'claims'], message })
     }
   })
+
+function meets(a: string, b: string): boolean {
+  return a.startsWith(b) || b.startsWith(a)
+}
