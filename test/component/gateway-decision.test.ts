@@ -20,7 +20,7 @@ import { makeSidecarKey, TAG } from '../support/sidecar-keys.ts'
 import type { SidecarKey } from '../support/sidecar-keys.ts'
 import { startUpstream } from '../support/upstream.ts'
 import type { Seen, Upstream } from '../support/upstream.ts'
-import { writeFileSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -78,6 +78,7 @@ describe('the decision on the way of a request', () => {
     await client.destroy()
     await upstream.close()
     await issuer.close()
+    rmSync(caFile)
   })
 
   const caFile = join(tmpdir(), `nestgate-ci-ca-${process.pid}.pem`)
