@@ -1,10 +1,10 @@
 /** Clusters: who is registered and how they are; registering, changing and removing is for admins. */
 import { createHash } from 'node:crypto'
 import express from 'express'
-import type { Request, Router } from 'express'
+import type { Router } from 'express'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
-import { createOneByOne } from '../approvals/one-by-one.ts'
+import { createOneByOne } from '../one-by-one.ts'
 import { problemsOf } from '../audit/query.ts'
 import { MAX_CLUSTERS } from '../clusters/registry.ts'
 import type { Clusters, ClusterStatus } from '../clusters/registry.ts'
@@ -12,14 +12,12 @@ import { placed, registeredSchema } from '../clusters/settings.ts'
 import type { RegisteredCluster } from '../clusters/settings.ts'
 import type { Issuer } from '../credentials/parts.ts'
 import { examine } from '../doctor/doctor.ts'
-import { hasRole } from '../identity/people.ts'
 import type { PeopleAuthenticator, Person } from '../identity/people.ts'
 import { ROLES } from '../identity/roles.ts'
-import type { Role } from '../identity/roles.ts'
 import type { SystemEntry } from '../ledger/entry.ts'
 import type { Store } from '../store/store.ts'
-import { route } from './answers.ts'
 import type { Result } from './answers.ts'
+import { createWithRole } from './with-role.ts'
 
 /** What these routes need. */
 export interface ClusterRoutesDeps {
@@ -40,16 +38,7 @@ export function clusterRoutes(deps: ClusterRoutesDeps, json: express.RequestHand
   // what is there is looked at and then changed: two changes at once would both find the name free
   const oneByOne = createOneByOne()
   const change = (work: () => Promise<Result>): Promise<Result> => oneByOne('clusters', work)
-  const withRole = (
-    roles: readonly Role[],
-    handle: (person: Person, request: Request) => Promise<Result>,
-  ): express.RequestHandler =>
-    route(async (request) => {
-      const person = await deps.people.authenticate(request)
-      if (isRefusal(person)) return person
-      if (!hasRole(person, roles)) return refuse('role_missing', `needs ${roles.join(' or ')}`)
-      return handle(person, request)
-    })
+  const withRole = createWithRole(deps.people)
   router.get(
     '/clusters',
     withRole(ROLES, () => Promise.resolve({ items: deps.clusters.list() })),

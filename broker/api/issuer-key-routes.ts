@@ -3,22 +3,21 @@
  * key until it meets a token of one that it does not know, so each is shown one at once.
  */
 import express from 'express'
-import type { Request, Router } from 'express'
+import type { Router } from 'express'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { IssuerKeys, KeyReplaced } from '../../shared/wire.ts'
-import { createOneByOne } from '../approvals/one-by-one.ts'
+import { createOneByOne } from '../one-by-one.ts'
 import type { Clusters } from '../clusters/registry.ts'
 import { clusterJson } from '../credentials/cluster-json.ts'
 import { keyStates } from '../credentials/key-times.ts'
 import type { Issuer } from '../credentials/parts.ts'
-import { hasRole } from '../identity/people.ts'
 import type { PeopleAuthenticator, Person } from '../identity/people.ts'
 import { ROLES } from '../identity/roles.ts'
 import type { Role } from '../identity/roles.ts'
 import type { SystemEntry } from '../ledger/entry.ts'
 import type { Store } from '../store/store.ts'
-import { route } from './answers.ts'
 import type { Result } from './answers.ts'
+import { createWithRole } from './with-role.ts'
 
 /** Needs an identity, and changes nothing: to anybody whom it knows an API server answers it. */
 const MEETING_PATH = '/version'
@@ -45,13 +44,11 @@ export function issuerKeyRoutes(deps: IssuerKeyRoutesDeps): Router {
     roles: readonly Role[],
     handle: (issuer: Issuer, person: Person) => Promise<Result>,
   ): express.RequestHandler =>
-    route(async (request: Request) => {
-      const person = await deps.people.authenticate(request)
-      if (isRefusal(person)) return person
-      if (!hasRole(person, roles)) return refuse('role_missing', `needs ${roles.join(' or ')}`)
+    createWithRole(deps.people)(roles, (person) => {
       const { issuer } = deps
-      if (issuer === undefined) return refuse('path_unknown', 'this broker is no issuer')
-      return handle(issuer, person)
+      return issuer === undefined
+        ? Promise.resolve(refuse('path_unknown', 'this broker is no issuer'))
+        : handle(issuer, person)
     })
   router.get(
     '/issuer',

@@ -12,15 +12,15 @@ import { toListed, toWire } from '../approvals/shown.ts'
 import type { Approvals } from '../approvals/types.ts'
 import { makeCursor, onceEach, problemsOf, readEventsQuery } from '../audit/query.ts'
 import type { EventsQuery } from '../audit/query.ts'
-import { hasRole } from '../identity/people.ts'
 import { ROLES } from '../identity/roles.ts'
-import type { Role } from '../identity/roles.ts'
 import type { PeopleAuthenticator, Person } from '../identity/people.ts'
 import type { StoredApproval, Store } from '../store/store.ts'
-import { answer, route } from './answers.ts'
+import { answer } from './answers.ts'
 import type { Result } from './answers.ts'
 import { readContext } from './context.ts'
 import { createWatch } from './watch.ts'
+import { authorized, createWithRole } from './with-role.ts'
+import type { WithRole } from './with-role.ts'
 
 /** Held requests in one list at most. */
 const MAX_APPROVALS = 1000
@@ -54,20 +54,11 @@ export interface PeopleRoutesDeps {
   readonly now: () => number
 }
 
-type WithRole = (
-  roles: readonly Role[],
-  handle: (person: Person, request: Request) => Promise<Result>,
-) => express.RequestHandler
-
 /** The routes under `/v1/approvals`, `/v1/audit` and `/v1/me`. @param json - reads a JSON body */
 export function peopleRoutes(deps: PeopleRoutesDeps, json: express.RequestHandler): Router {
   const { people, store } = deps
   const router = express.Router({ caseSensitive: true, strict: true })
-  const withRole: WithRole = (roles, handle) =>
-    route(async (request) => {
-      const person = await authorized(people, request, roles)
-      return isRefusal(person) ? person : handle(person, request)
-    })
+  const withRole = createWithRole(people)
 
   addApprovals(router, deps, withRole)
   addDecisions(router, deps.approvals, withRole, json)
@@ -80,17 +71,6 @@ export function peopleRoutes(deps: PeopleRoutesDeps, json: express.RequestHandle
     withRole(ROLES, (person) => Promise.resolve(describePerson(person))),
   )
   return router
-}
-
-/** The person behind a request, if one of `roles` is theirs. */
-async function authorized(
-  people: PeopleAuthenticator,
-  request: Request,
-  roles: readonly Role[],
-): Promise<Person | Refusal> {
-  const person = await people.authenticate(request)
-  if (isRefusal(person)) return person
-  return hasRole(person, roles) ? person : refuse('role_missing', `needs ${roles.join(' or ')}`)
 }
 
 function addApprovals(router: Router, deps: PeopleRoutesDeps, withRole: WithRole): void {

@@ -1,12 +1,10 @@
 /** Which policy is in force, and what keeps a newer one from it. */
 import express from 'express'
 import type { Router } from 'express'
-import { isRefusal, refuse } from '../../shared/reasons.ts'
-import { hasRole } from '../identity/people.ts'
 import type { PeopleAuthenticator } from '../identity/people.ts'
 import { ROLES } from '../identity/roles.ts'
 import type { PolicyStatus } from '../policy/source.ts'
-import { route } from './answers.ts'
+import { createWithRole } from './with-role.ts'
 
 /** What these routes ask of the policy. */
 export interface PolicySource {
@@ -21,12 +19,9 @@ export function policyRoutes(deps: {
   const router = express.Router({ caseSensitive: true, strict: true })
   router.get(
     '/policy',
-    route(async (request) => {
-      const person = await deps.people.authenticate(request)
-      if (isRefusal(person)) return person
-      if (!hasRole(person, ROLES)) return refuse('role_missing', `needs ${ROLES.join(' or ')}`)
+    createWithRole(deps.people)(ROLES, () => {
       const { loadedAt, ...status } = deps.policy.status()
-      return { ...status, loadedAt: new Date(loadedAt).toISOString() }
+      return Promise.resolve({ ...status, loadedAt: new Date(loadedAt).toISOString() })
     }),
   )
   return router

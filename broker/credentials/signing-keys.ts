@@ -13,6 +13,7 @@ import type { JWK } from 'jose'
 import { codeOf, Fault, messageOf } from '../../shared/errors.ts'
 import type { Logger } from '../../shared/log.ts'
 import type { Refusal } from '../../shared/reasons.ts'
+import { createOneByOne } from '../one-by-one.ts'
 import { notOver, signingKey } from './key-times.ts'
 import type { AgedKey } from './key-times.ts'
 
@@ -93,7 +94,7 @@ class KeyFiles implements SigningKeys {
   #keys: readonly StoredKey[] = []
   #timer: NodeJS.Timeout | undefined
   /** Changes of the folder, one after the other. */
-  #work: Promise<unknown> = Promise.resolve()
+  readonly #oneByOne = createOneByOne()
 
   constructor(
     { dir, rotateAfterDays }: SigningKeysOptions,
@@ -133,7 +134,7 @@ class KeyFiles implements SigningKeys {
   }
 
   replace(): Promise<{ readonly kid: string }> {
-    return this.#alone(async () => {
+    return this.#oneByOne('keys', async () => {
       const key = await this.#make()
       const old = this.#keys
       this.#keys = [key]
@@ -147,7 +148,7 @@ class KeyFiles implements SigningKeys {
   }
 
   #rotate(): Promise<void> {
-    return this.#alone(async () => {
+    return this.#oneByOne('keys', async () => {
       const nowMs = this.#deps.now()
       const [newest] = this.#keys
       if (newest === undefined || newest.createdMs + this.#rotateMs <= nowMs)
@@ -179,12 +180,6 @@ class KeyFiles implements SigningKeys {
       await rm(join(this.#dir, file), { force: true })
       this.#deps.log.info({ kid }, 'a signing key is gone')
     }
-  }
-
-  #alone<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#work.then(work, work)
-    this.#work = done.catch(() => undefined)
-    return done
   }
 }
 

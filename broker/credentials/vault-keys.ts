@@ -12,6 +12,7 @@ import { Fault, messageOf } from '../../shared/errors.ts'
 import type { Logger } from '../../shared/log.ts'
 import { refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
+import { createOneByOne } from '../one-by-one.ts'
 import { notOver, signingKey } from './key-times.ts'
 import type { AgedKey } from './key-times.ts'
 import type { SigningKey, SigningKeys } from './signing-keys.ts'
@@ -96,7 +97,7 @@ class VaultKeys implements SigningKeys {
   #problem: string | undefined
   #lookedMs = -Infinity
   /** One after the other. */
-  #work: Promise<unknown> = Promise.resolve()
+  readonly #oneByOne = createOneByOne()
 
   constructor(settings: VaultSettings, deps: VaultKeysDeps) {
     this.#name = settings.key
@@ -130,7 +131,7 @@ class VaultKeys implements SigningKeys {
   }
 
   replace(): Promise<{ readonly kid: string } | Refusal> {
-    return this.#alone(() => this.#replace())
+    return this.#oneByOne('keys', () => this.#replace())
   }
 
   close(): void {
@@ -140,7 +141,7 @@ class VaultKeys implements SigningKeys {
 
   /** Reads the versions. Does not reject; what was known stays where Vault says nothing to work with. */
   async look(): Promise<void> {
-    await this.#alone(() => this.#look())
+    await this.#oneByOne('keys', () => this.#look())
   }
 
   #kept(): readonly VaultKey[] {
@@ -241,12 +242,6 @@ class VaultKeys implements SigningKeys {
     return newest === undefined || others.length > 0 || !again
       ? kept(`it still has the earlier versions; ${what}`)
       : { kid: newest.kid }
-  }
-
-  #alone<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#work.then(work, work)
-    this.#work = done.catch(() => undefined)
-    return done
   }
 }
 
