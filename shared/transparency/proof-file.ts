@@ -5,6 +5,7 @@ import type { Checked, NoteKey } from './note.ts'
 import { verifyInclusion } from './tree.ts'
 
 const FIRST_LINE = 'c2sp.org/tlog-proof@v1'
+const EXTRA = 'extra '
 /** Most hashes of a proof: one for each level of the largest tree. */
 const MAX_HASHES = 63
 
@@ -21,7 +22,7 @@ export interface ProofFile {
 
 /** The text of a proof. */
 export function formatProof({ index, hashes, checkpoint, extra }: ProofFile): string {
-  const head = extra === undefined ? [FIRST_LINE] : [FIRST_LINE, `extra ${encodeBase64(extra)}`]
+  const head = extra === undefined ? [FIRST_LINE] : [FIRST_LINE, `${EXTRA}${encodeBase64(extra)}`]
   return [...head, `index ${String(index)}`, ...hashes.map(encodeBase64), '', checkpoint].join('\n')
 }
 
@@ -29,23 +30,20 @@ export function formatProof({ index, hashes, checkpoint, extra }: ProofFile): st
 export function parseProof(text: string): Checked<ProofFile> {
   const split = text.indexOf('\n\n')
   if (split < 0) return { problem: 'the proof has no empty line before its checkpoint' }
-  const lines = text.slice(0, split).split('\n')
-  if (lines.shift() !== FIRST_LINE)
-    return { problem: `the proof does not begin with ${FIRST_LINE}` }
-  const extra =
-    lines[0]?.startsWith('extra ') === true ? decodeBase64(lines.shift()?.slice(6) ?? '') : null
-  if (extra === undefined) return { problem: 'the proof’s extra data are not base64' }
+  const [first, ...lines] = text.slice(0, split).split('\n')
+  if (first !== FIRST_LINE) return { problem: `the proof does not begin with ${FIRST_LINE}` }
+  const extra = lines[0]?.startsWith(EXTRA) === true ? lines.shift() : undefined
   const index = parseDecimal(/^index (.*)$/.exec(lines.shift() ?? '')?.[1])
   if (index === undefined) return { problem: 'the proof has no index' }
   if (lines.length > MAX_HASHES) return { problem: 'the proof has too many hashes' }
-  const hashes: Uint8Array[] = []
-  for (const line of lines) {
-    const hash = decodeHash(line)
-    if (hash === undefined) return { problem: 'the proof has a line that is no hash' }
-    hashes.push(hash)
-  }
-  const checkpoint = text.slice(split + 2)
-  return { value: { index, hashes, checkpoint, ...(extra === null ? {} : { extra }) } }
+  const hashes = lines.map(decodeHash).filter((hash) => hash !== undefined)
+  if (hashes.length !== lines.length) return { problem: 'the proof has a line that is no hash' }
+  const proof = { index, hashes, checkpoint: text.slice(split + 2) }
+  if (extra === undefined) return { value: proof }
+  const bytes = decodeBase64(extra.slice(EXTRA.length))
+  return bytes === undefined
+    ? { problem: 'the proof’s extra data are not base64' }
+    : { value: { ...proof, extra: bytes } }
 }
 
 /** An entry that was shown to be in a log. */

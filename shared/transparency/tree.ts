@@ -8,6 +8,7 @@
  * begins at leaf `index * 2^level`.
  */
 import { createHash, timingSafeEqual } from 'node:crypto'
+import { stepsToEdge, stepsToLeaf, subtreesOf, type Step, type Subtree } from './paths.ts'
 
 /** Bytes of a hash. */
 export const HASH_BYTES = 32
@@ -86,12 +87,6 @@ export function decodeRange(size: number, bytes: Uint8Array): CompactRange | und
   return { size, hashes }
 }
 
-/** A complete subtree: `2^level` leaves from leaf `index * 2^level`. */
-export interface Subtree {
-  readonly level: number
-  readonly index: number
-}
-
 /** Reads the hash of a complete subtree; rejects when it has none, or cannot. May be called many times at once. */
 export type HashReader = (level: number, index: number) => Promise<Uint8Array>
 
@@ -125,7 +120,7 @@ export async function makeConsistencyProof(
   newSize: number,
   read: HashReader,
 ): Promise<Uint8Array[]> {
-  if (!isSize(oldSize) || !isSize(newSize) || oldSize === 0 || oldSize > newSize) {
+  if (!isStretch(oldSize, newSize)) {
     throw new RangeError(`no consistency proof from ${String(oldSize)} to ${String(newSize)}`)
   }
   const { steps, start } = stepsToEdge(oldSize, newSize)
@@ -145,10 +140,8 @@ export function verifyInclusion(
   const steps = stepsToLeaf(index, size).reverse()
   if (steps.length !== proof.length) return false
   let hash = leaf
-  for (const [at, { left }] of steps.entries()) {
-    const sibling = proof[at]
-    if (sibling === undefined) return false
-    hash = left ? nodeHash(sibling, hash) : nodeHash(hash, sibling)
+  for (const [at, sibling] of proof.entries()) {
+    hash = steps[at]?.left === true ? nodeHash(sibling, hash) : nodeHash(hash, sibling)
   }
   return sameHash(hash, root)
 }
@@ -165,62 +158,20 @@ export function verifyConsistency(
   oldRoot: Uint8Array,
   newRoot: Uint8Array,
 ): boolean {
-  if (!isSize(oldSize) || !isSize(newSize) || oldSize === 0 || oldSize > newSize) return false
-  if (![oldRoot, newRoot, ...proof].every(isHash)) return false
+  if (!isStretch(oldSize, newSize)) return false
   if (oldSize === newSize) return proof.length === 0 && sameHash(oldRoot, newRoot)
   const { steps, start } = stepsToEdge(oldSize, newSize)
-  const hashes = start === undefined ? [oldRoot, ...proof] : [...proof]
-  const first = hashes.shift()
+  const [first, ...hashes] = start === undefined ? [oldRoot, ...proof] : proof
   if (first === undefined || hashes.length !== steps.length) return false
+  if (![first, ...hashes].every(isHash)) return false
   let [older, newer] = [first, first]
-  for (const [at, { left }] of steps.reverse().entries()) {
-    const sibling = hashes[at]
-    if (sibling === undefined) return false
+  steps.reverse()
+  for (const [at, sibling] of hashes.entries()) {
+    const left = steps[at]?.left === true
     if (left) older = nodeHash(sibling, older)
     newer = left ? nodeHash(sibling, newer) : nodeHash(newer, sibling)
   }
   return sameHash(older, oldRoot) && sameHash(newer, newRoot)
-}
-
-/** A run of leaves `[from, to)` whose root is one hash of a proof, and on which side of the path it is. */
-interface Step {
-  readonly from: number
-  readonly to: number
-  readonly left: boolean
-}
-
-/** The siblings passed from the root down to a leaf. */
-function stepsToLeaf(index: number, size: number): Step[] {
-  const steps: Step[] = []
-  let [from, to] = [0, size]
-  while (to - from > 1) {
-    const middle = from + largestPowerBelow(to - from)
-    const left = index >= middle
-    steps.push(left ? { from, to: middle, left } : { from: middle, to, left })
-    if (left) from = middle
-    else to = middle
-  }
-  return steps
-}
-
-/**
- * The siblings passed from the root down to the subtree that ends where the old tree ended. `start` is that subtree,
- * absent where it is the whole old tree, whose root the verifier has.
- */
-function stepsToEdge(
-  oldSize: number,
-  newSize: number,
-): { steps: Step[]; start: { from: number; to: number } | undefined } {
-  const steps: Step[] = []
-  let [from, to] = [0, newSize]
-  while (to !== oldSize) {
-    const middle = from + largestPowerBelow(to - from)
-    const left = oldSize > middle
-    steps.push(left ? { from, to: middle, left } : { from: middle, to, left })
-    if (left) from = middle
-    else to = middle
-  }
-  return { steps, start: from === 0 ? undefined : { from, to } }
 }
 
 async function readParts(steps: readonly Step[], read: HashReader): Promise<Uint8Array[]> {
@@ -236,34 +187,18 @@ async function readAll(subtrees: readonly Subtree[], read: HashReader): Promise<
   return hashes
 }
 
-/** The complete subtrees of a run of leaves, largest first; `from` is a multiple of the largest. */
-function subtreesOf(from: number, to: number): Subtree[] {
-  const subtrees: Subtree[] = []
-  let at = from
-  for (let level = Math.floor(Math.log2(to - from + 1)) + 1; level >= 0; level -= 1) {
-    const width = 2 ** level
-    if (at + width > to) continue
-    subtrees.push({ level, index: at / width })
-    at += width
-  }
-  return subtrees
-}
-
 function foldRight(hashes: readonly Uint8Array[]): Uint8Array {
   return hashes.length === 0
     ? EMPTY_ROOT
     : hashes.reduceRight((right, left) => nodeHash(left, right))
 }
 
-/** The largest power of two that is smaller than `count`, which is at least 2. */
-function largestPowerBelow(count: number): number {
-  let power = 1
-  while (power * 2 < count) power *= 2
-  return power
-}
-
 function isSize(value: number): boolean {
   return Number.isSafeInteger(value) && value >= 0
+}
+
+function isStretch(oldSize: number, newSize: number): boolean {
+  return isSize(oldSize) && isSize(newSize) && oldSize > 0 && oldSize <= newSize
 }
 
 function isHash(value: Uint8Array): boolean {
