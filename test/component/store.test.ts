@@ -183,7 +183,9 @@ describe('the SQLite file', () => {
     expect(stored.map(({ timeUs }) => timeUs)).to.deep.equal(leaves.map((_, i) => 1_000_000 + i))
     const { size, root } = await upgraded.head()
     expect(size).to.equal(leaves.length)
-    expect(sameHash(root, rangeRoot(appendHashes(EMPTY_RANGE, leaves.map(leafHash))))).to.equal(true)
+    expect(sameHash(root, rangeRoot(appendHashes(EMPTY_RANGE, leaves.map(leafHash))))).to.equal(
+      true,
+    )
     expect(await upgraded.append([intent({ chain: ['planner'] })])).to.equal(leaves.length)
     expect(await found('planner')).to.deep.equal([leaves.length])
     await upgraded.close()
