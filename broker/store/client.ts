@@ -23,12 +23,12 @@ import type { Store } from './store.ts'
 /** A database that takes calls; see calls.ts. Rejections are Faults `store_failed`, `store_closed` or `ledger_rolled_back`. */
 export interface Database {
   /** In a transaction, with the calls that come meanwhile. */
-  write(call: WriteCall): Promise<unknown>
-  quick(call: QuickCall): Promise<unknown>
-  read(call: ReadCall): Promise<unknown>
-  onChange(tell: (id: string) => void): () => void
+  readonly write: (call: WriteCall) => Promise<unknown>
+  readonly quick: (call: QuickCall) => Promise<unknown>
+  readonly read: (call: ReadCall) => Promise<unknown>
+  readonly onChange: Store['onChange']
   /** Lets everything accepted finish. */
-  close(): Promise<void>
+  readonly close: () => Promise<void>
 }
 
 /** Microseconds in a millisecond. */

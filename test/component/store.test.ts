@@ -179,7 +179,9 @@ describe('the SQLite file', () => {
     expect(await found('unregistered/no-container/unknown')).to.deep.equal([0])
     expect(await found(`unregistered/${'a'.repeat(13)}/odd`)).to.deep.equal([5])
     const stored = await upgraded.leaves(0, 9999)
-    expect(stored.map(({ bytes }) => Buffer.from(bytes))).to.deep.equal(leaves.map(Buffer.from))
+    expect(stored.map(({ bytes }) => Buffer.from(bytes))).to.deep.equal(
+      leaves.map((leaf) => Buffer.from(leaf)),
+    )
     expect(stored.map(({ timeUs }) => timeUs)).to.deep.equal(leaves.map((_, i) => 1_000_000 + i))
     const { size, root } = await upgraded.head()
     expect(size).to.equal(leaves.length)
