@@ -29,6 +29,8 @@ import type { Store } from '../../broker/store/store.ts'
 import { bearerToken } from '../../shared/headers.ts'
 import { refuse } from '../../shared/reasons.ts'
 import { connectionDeps } from './connections.ts'
+import type { Checkpoints } from '../../broker/ledger/checkpoints.ts'
+import { signed } from './ledger.ts'
 import { newFile, open, SILENT } from './sqlite-store.ts'
 
 export interface ApiServer {
@@ -38,6 +40,7 @@ export interface ApiServer {
   readonly credentials: CredentialParts
   readonly clusters: Clusters
   /** What was refused to API servers. */
+  readonly checkpoints: Checkpoints
   readonly refused: readonly Refused[]
   close(): Promise<void>
 }
@@ -123,8 +126,10 @@ export async function startApi(
   const parts = credentials.issuer === undefined ? {} : { issuer: credentials.issuer.parts }
   const clusters = createClusters({ ...connectionDeps(), tickets: credentials.tickets, ...parts })
   for (const cluster of fixed) await clusters.put(cluster, 'file')
+  const checkpoints = await signed(store)
   const api = createApi({
     policy,
+    checkpoints,
     clusters,
     clusterSecretsDir,
     credentials,
@@ -142,7 +147,7 @@ export async function startApi(
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     store,
-    ...{ approvals, credentials, clusters, refused },
+    ...{ approvals, checkpoints, credentials, clusters, refused },
     async close() {
       approvals.close()
       server.close()
