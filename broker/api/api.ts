@@ -12,7 +12,10 @@ import type { Approvals } from '../approvals/types.ts'
 import type { IssuerSettings } from '../identity/oidc-config.ts'
 import type { PeopleAuthenticator } from '../identity/people.ts'
 import type { Store } from '../store/store.ts'
+import { withLogins } from '../audit/logins.ts'
+import type { CheckpointSource } from '../audit/export/range.ts'
 import { answer, faultHandler } from './answers.ts'
+import { auditRoutes } from './audit-routes.ts'
 import type { Clusters } from '../clusters/registry.ts'
 import type { CredentialParts } from '../credentials/parts.ts'
 import { clusterRoutes } from './cluster-routes.ts'
@@ -43,6 +46,8 @@ export interface ApiDeps {
   readonly clusters: Clusters
   readonly clusterSecretsDir: string | undefined
   readonly credentials: CredentialParts
+  /** Signs what exports end with. */
+  readonly checkpoints?: CheckpointSource
   readonly log: Logger
   /** Milliseconds since the epoch. */
   readonly now: () => number
@@ -70,8 +75,10 @@ export function createApi(deps: ApiDeps): RequestListener {
   app.get('/healthz', liveness(deps.store))
   app.get('/readyz', readiness(deps.store))
   app.use('/v1', loginRoutes(deps.issuers))
-  app.use('/v1', sidecarRoutes(deps, json), peopleRoutes(deps, json), policyRoutes(deps))
-  app.use('/v1', clusterRoutes({ ...deps, issuer }, json), issuerKeyRoutes({ ...deps, issuer }))
+  const known = { ...deps, people: withLogins(deps.people, deps.store) }
+  app.use('/v1', sidecarRoutes(deps, json), peopleRoutes(known, json), policyRoutes(known))
+  app.use('/v1', clusterRoutes({ ...known, issuer }, json), issuerKeyRoutes({ ...known, issuer }))
+  app.use('/v1', auditRoutes(known))
   app.use((_request, response) => {
     answer(response, refuse('path_unknown'))
   })

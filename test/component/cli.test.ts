@@ -252,7 +252,7 @@ describe('nestgate', () => {
     ['the limit is none', 'carol', ['audit', '--limit', '0'], 2, '--limit'],
     ['there is no reason', 'alice', ['approvals', 'approve', newRequestId(0)], 2, '--reason'],
     ['the command is unknown', 'alice', ['aprovals'], 2, 'unknown command'],
-    ['the option is unknown', 'alice', ['audit', '--process', 'x'], 2, 'unknown option'],
+    ['the option is unknown', 'alice', ['audit', '--user', 'x'], 2, 'unknown option'],
     ['the format is unknown', 'alice', ['--output', 'xml', 'audit'], 2, 'xml'],
     [
       'the broker is plain HTTP far away',

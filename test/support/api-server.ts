@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createApi } from '../../broker/api/api.ts'
 import type { SidecarAuthenticator } from '../../broker/api/sidecar-routes.ts'
+import type { CheckpointSource } from '../../broker/audit/export/range.ts'
 import { openCredentialParts } from '../../broker/credentials/parts.ts'
 import type {
   CredentialParts,
@@ -77,6 +78,8 @@ export interface ApiExtras {
   readonly policy?: Partial<PolicyStatus>
   /** The broker as issuer; its keys are in a folder of this API unless they are said to be in Vault. */
   readonly issuer?: Pick<OwnIssuer, 'url' | 'signer'>
+  /** Who signs checkpoints. */
+  readonly checkpoints?: CheckpointSource
 }
 
 /**
@@ -96,6 +99,7 @@ export async function startApi(
     clusters: fixed = [],
     policy: inForce = {},
     issuer,
+    checkpoints,
   }: ApiExtras = {},
 ): Promise<ApiServer> {
   const { file, remove } = newFile()
@@ -133,6 +137,7 @@ export async function startApi(
     people,
     sidecars,
     issuers,
+    ...(checkpoints === undefined ? {} : { checkpoints }),
     log: SILENT,
     now: Date.now,
   })
