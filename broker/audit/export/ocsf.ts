@@ -16,19 +16,19 @@ const CATEGORY = { category_uid: 6, category_name: 'Application Activity' }
 const CLASS = { class_uid: 6003, class_name: 'API Activity' }
 const OTHER_ACTIVITY = 99
 /** Activities by Kubernetes verb, or by the HTTP method of a request outside the resource API. */
-const ACTIVITIES: Readonly<Record<string, readonly [number, string]>> = {
-  create: [1, 'Create'],
-  post: [1, 'Create'],
-  get: [2, 'Read'],
-  list: [2, 'Read'],
-  watch: [2, 'Read'],
-  head: [2, 'Read'],
-  update: [3, 'Update'],
-  patch: [3, 'Update'],
-  put: [3, 'Update'],
-  delete: [4, 'Delete'],
-  deletecollection: [4, 'Delete'],
-}
+const ACTIVITIES: ReadonlyMap<string, readonly [number, string]> = new Map([
+  ['create', [1, 'Create']],
+  ['post', [1, 'Create']],
+  ['get', [2, 'Read']],
+  ['list', [2, 'Read']],
+  ['watch', [2, 'Read']],
+  ['head', [2, 'Read']],
+  ['update', [3, 'Update']],
+  ['patch', [3, 'Update']],
+  ['put', [3, 'Update']],
+  ['delete', [4, 'Delete']],
+  ['deletecollection', [4, 'Delete']],
+])
 const SEVERITY = {
   informational: { severity_id: 1, severity: 'Informational' },
   low: { severity_id: 2, severity: 'Low' },
@@ -40,7 +40,11 @@ const STATUS = {
   failure: { status_id: 2, status: 'Failure' },
 }
 /** `type_id` of a user: a person is a User, a service account a System one. */
-const USER_TYPES: Readonly<Record<string, number>> = { person: 1, oidc: 1, serviceAccount: 3 }
+const USER_TYPES: ReadonlyMap<string, number> = new Map([
+  ['person', 1],
+  ['oidc', 1],
+  ['serviceAccount', 3],
+])
 const UNKNOWN_TYPE = 0
 const REGULAR_FILE = 1
 
@@ -92,7 +96,7 @@ function otherEvent(event: AuditEvent): object {
     activity_name: operation,
     ...SEVERITY.informational,
     ...(code > 0 ? statusFields(code, reason) : STATUS.unknown),
-    actor: { user: { name, type_id: USER_TYPES[textOf(subject['type'])] ?? UNKNOWN_TYPE } },
+    actor: { user: { name, type_id: USER_TYPES.get(textOf(subject['type'])) ?? UNKNOWN_TYPE } },
     api: {
       operation,
       service: { name: 'nestgate' },
@@ -104,7 +108,7 @@ function otherEvent(event: AuditEvent): object {
 }
 
 function common({ seq, time, requestId }: AuditEvent, verb: string): object {
-  const [activity, name] = ACTIVITIES[verb] ?? [OTHER_ACTIVITY, verb]
+  const [activity, name] = ACTIVITIES.get(verb) ?? [OTHER_ACTIVITY, verb]
   return {
     metadata: {
       version: SCHEMA_VERSION,
@@ -156,7 +160,7 @@ function actorOf(entry: Mapping): object {
   return {
     user: {
       name: textOf(subject['name']),
-      type_id: USER_TYPES[textOf(subject['type'])] ?? UNKNOWN_TYPE,
+      type_id: USER_TYPES.get(textOf(subject['type'])) ?? UNKNOWN_TYPE,
       ...(groups.length === 0 ? {} : { groups: groups.map((name) => ({ name })) }),
     },
     ...(agent === '' ? {} : { app_name: agent }),

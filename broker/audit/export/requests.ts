@@ -87,7 +87,11 @@ class Pairs {
   async #settle(requestId: string, intent: AuditEvent): Promise<void> {
     const { to } = this.#range
     const [outcome] = await this.#store.events({ requestId, kind: 'outcome' }, 1, to)
-    if (outcome === undefined || outcome.seq < intent.seq) {
+    const before = outcome?.seq ?? 0
+    // a request that was held has an intent for each time it was asked; the outcome is of the last
+    const [own] =
+      before < intent.seq ? [] : await this.#store.events({ requestId, kind: 'intent' }, 1, before)
+    if (outcome === undefined || own?.seq !== intent.seq) {
       this.#ready.push({ intent })
       return
     }
