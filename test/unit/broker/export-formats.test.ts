@@ -199,7 +199,7 @@ describe('an entry as a row of CSV', () => {
   it('has status and reason of an outcome, and who decided', async () => {
     const ended = { ...outcome(ID, 200), reason: 'stream_broken' as const }
     expect(await cells(ended)).to.include({ status: '200', reason: 'stream_broken', agent: '' })
-    const step = { ...{ kind: 'approval', requestId: ID, cluster: 'main' }, reason: '404' } as const
+    const step = { kind: 'approval', requestId: ID, cluster: 'main', reason: '404' } as const
     const denied = { ...step, from: 'PENDING', to: 'DENIED', actor: 'eve' }
     expect(await cells(denied)).to.include({ reviewer: 'eve', status: '', reason: '404' })
     const reused = { ...step, from: 'RECEIVED', to: 'APPROVED', actor: 'agent' }
