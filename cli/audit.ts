@@ -1,12 +1,14 @@
 /** `nestgate audit`: ledger entries by what they say, newest first; or as they come. */
 import { Option } from 'commander'
 import type { Command } from 'commander'
-import { AUDIT_FILTERS } from '../shared/audit-filters.ts'
 import { entryColumns } from '../shared/audit-text.ts'
 import { auditEventSchema, auditPageSchema } from '../shared/wire.ts'
 import type { AuditEvent } from '../shared/wire.ts'
+import { addFilters, filterQuery, wholeNumber } from './audit-options.ts'
+import type { OptionValues } from './audit-options.ts'
 import { CallError } from './client.ts'
 import type { BrokerClient } from './client.ts'
+import { addExport } from './export.ts'
 import type { Runner } from './program.ts'
 import { plain, toJson, toTable } from './output.ts'
 import { UsageError } from './settings.ts'
@@ -16,11 +18,9 @@ const HEADINGS = ['TIME', 'KIND', 'WHO', 'WHAT', 'RESULT', 'REQUEST']
 const MAX_PAGE = 1000
 const DEFAULT_LIMIT = '100'
 
-/** Values of options, as commander reads them. */
-export type OptionValues = Readonly<Record<string, unknown>>
-
-/** Adds the command. */
+/** Adds the commands that ask for entries. */
 export function addAudit(program: Command, runner: Runner): void {
+  addExport(program, runner)
   const command = program
     .command('audit')
     .description('read the ledger, newest entries first; reading is itself recorded')
@@ -42,30 +42,6 @@ export function addAudit(program: Command, runner: Runner): void {
       return events.length === 0 ? 'No entries.' : toTable(HEADINGS, events.map(toRow))
     })
   })
-}
-
-/** Adds an option for each condition that entries can be asked by. */
-export function addFilters(command: Command): void {
-  for (const { option, text } of AUDIT_FILTERS) command.option(`--${option} <value>`, text)
-}
-
-/** The conditions among the options, as the broker takes them. */
-export function filterQuery(options: OptionValues): URLSearchParams {
-  const query = new URLSearchParams()
-  for (const { name, option } of AUDIT_FILTERS) {
-    const value = options[option === 'pod-uid' ? 'podUid' : option]
-    if (typeof value === 'string') query.set(name, value)
-  }
-  return query
-}
-
-/** A whole number that an option gives. @throws {@link UsageError} naming the option */
-export function wholeNumber(options: OptionValues, name: string): string | undefined {
-  const value = options[name]
-  if (value === undefined) return undefined
-  if (typeof value !== 'string' || !/^\d{1,15}$/.test(value))
-    throw new UsageError(`--${name} must be a whole number`)
-  return value
 }
 
 async function collect(

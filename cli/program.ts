@@ -14,7 +14,6 @@ import { addCertificates } from './certificates-command.ts'
 import { addConnect } from './connect-command.ts'
 import { addCredential } from './credential.ts'
 import { addDoctor } from './doctor.ts'
-import { addExport } from './export.ts'
 import { addIssuer } from './issuer.ts'
 import { addKubeconfig } from './kubeconfig-command.ts'
 import { addPolicy } from './policy.ts'
@@ -118,7 +117,6 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
   }
   addApprovals(program, runner)
   addAudit(program, runner)
-  addExport(program, runner)
   addCertificates(program, runner)
   const login = { ...deps, settings: () => brokerSettings(globals(), deps.env) }
   addLogin(program, runner, login)

@@ -1,10 +1,9 @@
 /** A ledger in memory, with all that a search, a watch and an export ask of a store; and checkpoints that nobody signed. For tests of what is made of entries. */
 import { createHash } from 'node:crypto'
 import type { CheckpointSource } from '../../broker/audit/export/range.ts'
-import { actionsOf } from '../../broker/audit/export/fields.ts'
 import type { Entry } from '../../broker/ledger/entry.ts'
-import { indexColumns } from '../../broker/ledger/index-columns.ts'
 import { formatMicros, serializeEntry } from '../../broker/ledger/serialize.ts'
+import { termsOf } from '../../broker/ledger/terms.ts'
 import type { EventFilter, Store, StoredCheckpoint } from '../../broker/store/store.ts'
 import type { AuditEvent } from '../../shared/wire.ts'
 
@@ -136,24 +135,14 @@ export class MemoryLedger {
   }
 }
 
-function matches({ event, timeUs, entry }: Row, filter: EventFilter): boolean {
-  const columns = indexColumns(entry)
-  const { ancestors, rules, ...plain } = columns
-  const request = (event.entry['request'] ?? {}) as Record<string, unknown>
-  const decision = (event.entry['decision'] ?? {}) as Record<string, unknown>
-  const lists: Record<string, readonly unknown[]> = {
-    ancestor: ancestors,
-    rule: rules,
-    process: [columns.agent, ...ancestors],
-    action: actionsOf(request),
-    reason: [event.entry['reason'], decision['reason']],
-    event: [event.entry['event']],
-    kind: [event.kind],
-  }
+function matches({ event, timeUs }: Row, filter: EventFilter): boolean {
+  const terms = termsOf(event.entry)
+  const has = (field: string, value: unknown): boolean =>
+    terms.some(([name, text]) => name === field && text === String(value))
   return Object.entries(filter).every(([key, value]) => {
     if (key === 'sinceMs') return timeUs >= (value as number) * 1000
     if (key === 'untilMs') return timeUs < (value as number) * 1000
-    if (key in lists) return lists[key]?.includes(value)
-    return plain[key as keyof typeof plain] === value
+    if (key === 'process') return has('agent', value) || has('ancestor', value)
+    return has(key, value)
   })
 }

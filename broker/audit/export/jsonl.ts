@@ -3,10 +3,11 @@
  * checkpoints between, and a last line without which it is not whole. An entry that the filter leaves out, or whose bytes are gone,
  * stands by its hash, so that the whole range can be proved.
  */
+import { TILE_WIDTH } from '../../../shared/transparency/tree.ts'
 import type { AuditEvent } from '../../../shared/wire.ts'
 import type { EventFilter, Store, StoredCheckpoint } from '../../store/store.ts'
 import { ascending } from '../windows.ts'
-import { compactRange, TILE_WIDTH, tileHashes } from './range.ts'
+import { edgeOf, tileHashes } from './range.ts'
 import type { CheckpointSource, ProvedRange, Range } from './range.ts'
 
 /** Version of the format. */
@@ -66,11 +67,11 @@ export async function* jsonlLines(
 async function lastLine(store: Store, { from, to, end, before }: ProvedRange): Promise<object> {
   const whole = { end: true, count: to - from, checkpoint: end.note }
   if (before === undefined) return whole
-  const edge = await compactRange(store, from)
+  const edge = await edgeOf(store, from)
   return {
     ...whole,
     before: { checkpoint: before.note },
-    edge: edge.map((hash) => hash.toString('base64')),
+    edge: edge.map((hash) => Buffer.from(hash).toString('base64')),
   }
 }
 

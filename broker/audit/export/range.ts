@@ -1,8 +1,9 @@
 /** Which entries an export has: what can be proved begins and ends at checkpoints. */
-import { createHash } from 'node:crypto'
 import { Fault } from '../../../shared/errors.ts'
 import { refuse } from '../../../shared/reasons.ts'
 import type { Refusal } from '../../../shared/reasons.ts'
+import { tileHashReader } from '../../../shared/transparency/tiles.ts'
+import { HASH_BYTES, readRange } from '../../../shared/transparency/tree.ts'
 import type { Store, StoredCheckpoint } from '../../store/store.ts'
 import type { ExportQuery } from '../query.ts'
 
@@ -62,12 +63,6 @@ function tooFar(name: string, size: number): Refusal {
   return refuse('query_invalid', `${name}: the ledger ends at ${size}`)
 }
 
-/** Bytes of a hash. */
-const HASH_BYTES = 32
-/** Hashes of a full tile (C2SP tlog-tiles), and how many levels of the tree one is high. */
-export const TILE_WIDTH = 256
-const TILE_HEIGHT = 8
-
 /** Hashes of a tile, one by one. @throws Fault `store_failed` where the tree is not that large */
 export async function tileHashes(
   store: Pick<Store, 'tile'>,
@@ -75,55 +70,30 @@ export async function tileHashes(
   index: number,
   width: number,
 ): Promise<readonly Buffer[]> {
-  const tile = await store.tile(level, index, width)
-  if (tile?.length !== width * HASH_BYTES)
-    throw new Fault('store_failed', `tile ${level}/${index} is not whole`)
-  const bytes = Buffer.from(tile)
+  const bytes = Buffer.from(await wholeTile(store, level, index, width))
   return Array.from({ length: width }, (_, i) =>
     bytes.subarray(i * HASH_BYTES, (i + 1) * HASH_BYTES),
   )
 }
 
 /** The compact range of a tree of `size` entries: root of each perfect subtree, largest first. */
-export async function compactRange(
+export async function edgeOf(
   store: Pick<Store, 'tile'>,
   size: number,
-): Promise<readonly Buffer[]> {
-  const roots: Buffer[] = []
-  let start = 0
-  for (let height = Math.floor(Math.log2(size)); height >= 0; height -= 1) {
-    const width = 2 ** height
-    if (size - start < width) continue
-    roots.push(await subtreeRoot(store, height, start / width))
-    start += width
-  }
-  return roots
+): Promise<readonly Uint8Array[]> {
+  const read = tileHashReader(size, (level, index, width) => wholeTile(store, level, index, width))
+  const { hashes } = await readRange(size, read)
+  return hashes
 }
 
-/** Root of the perfect subtree over `2 ** height` entries from `index * 2 ** height` on. */
-async function subtreeRoot(
+async function wholeTile(
   store: Pick<Store, 'tile'>,
-  height: number,
+  level: number,
   index: number,
-): Promise<Buffer> {
-  const level = Math.floor(height / TILE_HEIGHT)
-  const width = 2 ** (height % TILE_HEIGHT)
-  const first = index * width
-  const offset = first % TILE_WIDTH
-  const hashes = await tileHashes(store, level, Math.floor(first / TILE_WIDTH), offset + width)
-  let row = hashes.slice(offset)
-  while (row.length > 1) {
-    row = row.flatMap((left, i) => {
-      const right = row[i + 1]
-      return i % 2 === 0 && right !== undefined ? [nodeHash(left, right)] : []
-    })
-  }
-  const [root] = row
-  if (root === undefined) throw new Fault('store_failed', 'a subtree without hashes')
-  return root
-}
-
-/** RFC 6962, 2.1. */
-function nodeHash(left: Uint8Array, right: Uint8Array): Buffer {
-  return createHash('sha256').update(Buffer.of(1)).update(left).update(right).digest()
+  width: number,
+): Promise<Uint8Array> {
+  const tile = await store.tile(level, index, width)
+  if (tile?.length !== width * HASH_BYTES)
+    throw new Fault('store_failed', `tile ${level}/${index} is not whole`)
+  return tile
 }
