@@ -24,6 +24,7 @@ import { liveness, readiness } from './health.ts'
 import { issuerKeyRoutes } from './issuer-key-routes.ts'
 import { issuerRoutes } from './issuer-routes.ts'
 import { loginRoutes } from './login-routes.ts'
+import { openApiRoutes } from './openapi/routes.ts'
 import { peopleRoutes } from './people-routes.ts'
 import { policyRoutes } from './policy-routes.ts'
 import type { PolicySource } from './policy-routes.ts'
@@ -55,6 +56,14 @@ export interface ApiDeps {
 
 /** Makes the listener. It answers every request, also those to unknown addresses. */
 export function createApi(deps: ApiDeps): RequestListener {
+  const app = createApp(deps)
+  return (request, response) => {
+    app(request, response)
+  }
+}
+
+/** The routes behind {@link createApi}; a test compares them with what is documented. */
+export function createApp(deps: ApiDeps): express.Express {
   const app = express()
   app.disable('x-powered-by')
   app.disable('etag')
@@ -74,7 +83,7 @@ export function createApi(deps: ApiDeps): RequestListener {
   app.use('/v1', apiServerRoutes(deps, json))
   app.get('/healthz', liveness(deps.store))
   app.get('/readyz', readiness(deps.store))
-  app.use('/v1', loginRoutes(deps.issuers))
+  app.use('/v1', loginRoutes(deps.issuers), openApiRoutes())
   const known = { ...deps, people: withLogins(deps.people, deps.store) }
   app.use('/v1', sidecarRoutes(deps, json), peopleRoutes(known, json), policyRoutes(known))
   app.use('/v1', clusterRoutes({ ...known, issuer }, json), issuerKeyRoutes({ ...known, issuer }))
@@ -83,7 +92,5 @@ export function createApi(deps: ApiDeps): RequestListener {
     answer(response, refuse('path_unknown'))
   })
   app.use(faultHandler(deps.log))
-  return (request, response) => {
-    app(request, response)
-  }
+  return app
 }
