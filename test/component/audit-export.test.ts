@@ -8,7 +8,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'mocha'
 import { MAX_EXPORTS } from '../../broker/api/audit-export.ts'
+import type { CheckpointSource } from '../../broker/audit/export/range.ts'
 import { Fault } from '../../shared/errors.ts'
+import { verifyConsistency } from '../../shared/transparency/tree.ts'
 import { startApi } from '../support/api-server.ts'
 import type { ApiServer } from '../support/api-server.ts'
 import { intent, outcome } from '../support/entries.ts'
@@ -83,8 +85,16 @@ describe('exporting the ledger', () => {
         edge.map(({ hash }) => hash).reduceRight((right, left) => nodeHash(left, right)),
       ).toString('base64')
     if (from > 0) {
-      const { checkpoint } = last?.['before'] as { checkpoint: string }
+      const { checkpoint, consistency } = last?.['before'] as {
+        checkpoint: string
+        consistency: string[]
+      }
       expect(checkpoint.split('\n').slice(1, 3)).to.deep.equal([String(from), root()])
+      const proof = consistency.map((hash) => Buffer.from(hash, 'base64'))
+      const [old, newer] = [checkpoint, last?.checkpoint ?? ''].map((note) =>
+        Buffer.from(note.split('\n')[2] ?? '', 'base64'),
+      )
+      expect(verifyConsistency(from, to, proof, old!, newer!)).to.equal(true)
     }
     const roots = new Map<string, string>()
     for (const [i, hash] of hashes.entries()) {
@@ -340,6 +350,58 @@ describe('exporting the ledger', () => {
       writeFileSync(join(folder, 'plain'), '')
       expect(await run('--file', join(folder, 'plain', 'x'))).to.include({ code: 2 })
     })
+  })
+
+  it('is the same of the real store, whose roots are its own', async () => {
+    const source: CheckpointSource = {
+      ...{ origin: 'test', vkeys: () => [] },
+      async current() {
+        const { size, root } = await real.store.head()
+        const note = `test\n${size}\n${Buffer.from(root).toString('base64')}\n\n— test AAAA\n`
+        await real.store.putCheckpoint({ size, root, note, timeUs: Date.now() * 1000 })
+        return { size, root, note, timeUs: 0 }
+      },
+    }
+    const real = await startApi(undefined, {}, { checkpoints: source })
+    const export_ = async (query: string): Promise<Response> =>
+      fetch(`${real.url}/v1/audit/export?${query}`, {
+        headers: { authorization: 'Bearer token-carol' },
+      })
+    try {
+      const ids = Array.from({ length: 700 }, (_, i) => `r${i}`)
+      for (const agent of ['x', 'y']) {
+        await real.store.append(ids.map((requestId) => intent({ requestId, agent })))
+        await real.store.append(ids.map((requestId) => outcome(requestId)))
+        await source.current()
+      }
+      for (const [query, shown] of [
+        ['', 2_801],
+        ['&from=2000', 1_402],
+        ['&agent=y', 700],
+        ['&status=200&to=1400', 700],
+      ] as const) {
+        const text = await (await export_(`format=jsonl${query}`)).text()
+        const all = text
+          .trimEnd()
+          .split('\n')
+          .map((line) => JSON.parse(line) as Line)
+        // a login of the first call, and an entry for each export before
+        expect(verify(all).shown.length, query).to.be.within(shown, shown + 3)
+      }
+      const csv = await (await export_('format=csv&agent=y')).text()
+      expect(csv.trimEnd().split('\r\n')).to.have.length(701)
+      const kubernetes = await (await export_('format=kubernetes&from=1400&to=2800')).text()
+      const events = kubernetes
+        .trimEnd()
+        .split('\n')
+        .map((line) => JSON.parse(line) as Line)
+      expect(events.map(({ stage }) => stage)).to.deep.equal(
+        Array.from({ length: events.length }, () => 'ResponseComplete'),
+      )
+      expect(events.length).to.be.within(699, 700)
+    } finally {
+      await real.close()
+    }
   })
 
   it('has roots that are those of the whole tree', () => {

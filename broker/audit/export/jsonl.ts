@@ -7,7 +7,7 @@ import { TILE_WIDTH } from '../../../shared/transparency/tree.ts'
 import type { AuditEvent } from '../../../shared/wire.ts'
 import type { EventFilter, Store, StoredCheckpoint } from '../../store/store.ts'
 import { ascending } from '../windows.ts'
-import { edgeOf, tileHashes } from './range.ts'
+import { joint, tileHashes } from './range.ts'
 import type { CheckpointSource, ProvedRange, Range } from './range.ts'
 
 /** Version of the format. */
@@ -67,12 +67,16 @@ export async function* jsonlLines(
 async function lastLine(store: Store, { from, to, end, before }: ProvedRange): Promise<object> {
   const whole = { end: true, count: to - from, checkpoint: end.note }
   if (before === undefined) return whole
-  const edge = await edgeOf(store, from)
+  const { edge, consistency } = await joint(store, { from, to })
   return {
     ...whole,
-    before: { checkpoint: before.note },
-    edge: edge.map((hash) => Buffer.from(hash).toString('base64')),
+    before: { checkpoint: before.note, consistency: consistency.map(toBase64) },
+    edge: edge.map(toBase64),
   }
+}
+
+function toBase64(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('base64')
 }
 
 function line(value: object): string {

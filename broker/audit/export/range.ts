@@ -3,7 +3,7 @@ import { Fault } from '../../../shared/errors.ts'
 import { refuse } from '../../../shared/reasons.ts'
 import type { Refusal } from '../../../shared/reasons.ts'
 import { tileHashReader } from '../../../shared/transparency/tiles.ts'
-import { HASH_BYTES, readRange } from '../../../shared/transparency/tree.ts'
+import { HASH_BYTES, makeConsistencyProof, readRange } from '../../../shared/transparency/tree.ts'
 import type { Store, StoredCheckpoint } from '../../store/store.ts'
 import type { ExportQuery } from '../query.ts'
 
@@ -76,14 +76,14 @@ export async function tileHashes(
   )
 }
 
-/** The compact range of a tree of `size` entries: root of each perfect subtree, largest first. */
-export async function edgeOf(
+/** What joins a range to the tree before it: the compact range at `from`, and the proof that the tree of `to` begins with that of `from`. */
+export async function joint(
   store: Pick<Store, 'tile'>,
-  size: number,
-): Promise<readonly Uint8Array[]> {
-  const read = tileHashReader(size, (level, index, width) => wholeTile(store, level, index, width))
-  const { hashes } = await readRange(size, read)
-  return hashes
+  { from, to }: Range,
+): Promise<{ readonly edge: readonly Uint8Array[]; readonly consistency: readonly Uint8Array[] }> {
+  const read = tileHashReader(to, (level, index, width) => wholeTile(store, level, index, width))
+  const { hashes } = await readRange(from, read)
+  return { edge: hashes, consistency: await makeConsistencyProof(from, to, read) }
 }
 
 async function wholeTile(
