@@ -166,6 +166,9 @@ export interface SystemEntry {
     | 'issuer_key_made'
     | 'issuer_key_replaced'
     | 'cluster_checked'
+    | 'ledger_key_made'
+    | 'ledger_key_retired'
+    | 'ledger_pruned'
   readonly actor: string
   readonly detail: Readonly<Record<string, string | number>>
 }
