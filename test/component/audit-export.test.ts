@@ -318,6 +318,22 @@ describe('exporting the ledger', () => {
       expect(part).to.contain('"seq":1000,').and.not.contain('"end":true')
     })
 
+    it('is said not to be whole where the form has no last line either', async () => {
+      await fill(5_000)
+      const events = ledger.events.bind(ledger)
+      let left = 5
+      ledger.events = (...args) =>
+        (left -= 1) < 0 ? Promise.reject(new Fault('store_failed', 'gone')) : events(...args)
+      for (const format of ['csv', 'ocsf']) {
+        left = 5
+        const file = join(folder, `e.${format}`)
+        const { code, err } = await run('--format', format, '--file', file)
+        expect([code, existsSync(file)]).to.deep.equal([1, false])
+        expect(err).to.contain('not whole')
+        expect(statSync(`${file}.part`).size).to.be.greaterThan(1000)
+      }
+    })
+
     it('takes no proxy’s word that the end was reached: the last line is looked for', async () => {
       await fill(5)
       // what a broken intermediary does: everything but the last line, with a proper end
