@@ -80,6 +80,8 @@ export function createAuditExport(deps: AuditExportDeps): AuditExport {
       'Content-Disposition': `attachment; filename="${name}"`,
       'X-Accel-Buffering': 'no',
     })
+    // the first event may be far away
+    response.flushHeaders()
     await sendAll(deps.log, response, texts)
   }
 }

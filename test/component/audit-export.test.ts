@@ -319,7 +319,8 @@ describe('exporting the ledger', () => {
     })
 
     it('is said not to be whole where the form has no last line either', async () => {
-      await fill(5_000)
+      const refused = { effect: 'deny', reason: 'policy_denied' } as const
+      await ledger.append(Array.from({ length: 5_000 }, () => intent({ decision: refused })))
       const events = ledger.events.bind(ledger)
       let left = 5
       ledger.events = (...args) =>
