@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createApi } from '../../broker/api/api.ts'
 import type { SidecarAuthenticator } from '../../broker/api/sidecar-routes.ts'
+import type { CheckpointSource } from '../../broker/audit/export/range.ts'
 import { openCredentialParts } from '../../broker/credentials/parts.ts'
 import type {
   CredentialParts,
@@ -80,6 +81,26 @@ export interface ApiExtras {
   readonly policy?: Partial<PolicyStatus>
   /** The broker as issuer; its keys are in a folder of this API unless they are said to be in Vault. */
   readonly issuer?: Pick<OwnIssuer, 'url' | 'signer'>
+  /** Who signs checkpoints. */
+  readonly checkpoints?: CheckpointSource | undefined
+}
+
+/** What a test's own source signs, and all else as it is. */
+function over(own: Checkpoints, source: CheckpointSource): Checkpoints {
+  return {
+    ...{ origin: source.origin, keys: own.keys },
+    vkeys: () => source.vkeys(),
+    current: () => source.current(),
+    published: () => own.published(),
+    inclusion: (...args) => own.inclusion(...args),
+    consistency: (...args) => own.consistency(...args),
+    subscribe: (tell) => {
+      own.subscribe(tell)
+    },
+    close: () => {
+      own.close()
+    },
+  }
 }
 
 /**
@@ -99,6 +120,7 @@ export async function startApi(
     clusters: fixed = [],
     policy: inForce = {},
     issuer,
+    checkpoints: source,
   }: ApiExtras = {},
 ): Promise<ApiServer> {
   const { file, remove } = newFile()
@@ -126,7 +148,8 @@ export async function startApi(
   const parts = credentials.issuer === undefined ? {} : { issuer: credentials.issuer.parts }
   const clusters = createClusters({ ...connectionDeps(), tickets: credentials.tickets, ...parts })
   for (const cluster of fixed) await clusters.put(cluster, 'file')
-  const checkpoints = await signed(store)
+  const own = await signed(store)
+  const checkpoints = source === undefined ? own : over(own, source)
   const api = createApi({
     policy,
     checkpoints,
