@@ -17,10 +17,12 @@ import type { Clusters } from '../clusters/registry.ts'
 import type { CredentialParts } from '../credentials/parts.ts'
 import { clusterRoutes } from './cluster-routes.ts'
 import { apiServerRoutes } from './api-server-routes.ts'
+import { erasureRoutes } from './erasure-routes.ts'
 import { liveness, readiness } from './health.ts'
 import { issuerKeyRoutes } from './issuer-key-routes.ts'
 import { issuerRoutes } from './issuer-routes.ts'
 import { loginRoutes } from './login-routes.ts'
+import { payloadRoutes } from './payload-routes.ts'
 import { peopleRoutes } from './people-routes.ts'
 import { policyRoutes } from './policy-routes.ts'
 import type { PolicySource } from './policy-routes.ts'
@@ -72,6 +74,7 @@ export function createApi(deps: ApiDeps): RequestListener {
   app.use('/v1', loginRoutes(deps.issuers))
   app.use('/v1', sidecarRoutes(deps, json), peopleRoutes(deps, json), policyRoutes(deps))
   app.use('/v1', clusterRoutes({ ...deps, issuer }, json), issuerKeyRoutes({ ...deps, issuer }))
+  app.use('/v1', payloadRoutes(deps), erasureRoutes(deps, json))
   app.use((_request, response) => {
     answer(response, refuse('path_unknown'))
   })

@@ -177,6 +177,7 @@ export interface SystemEntry {
     | 'issuer_key_made'
     | 'issuer_key_replaced'
     | 'cluster_checked'
+    | 'personal_erased'
   readonly actor: string
   readonly detail: Readonly<Record<string, string | number>>
 }
