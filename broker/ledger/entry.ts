@@ -100,7 +100,7 @@ export interface IntentEntry {
     /** Groups that policy granted. */
     readonly groups?: readonly string[]
   }
-  /** The body, where policy wants it captured and there is one. Missing in entries before version 0.7. */
+  /** The body, where policy wants it captured and there is one. Missing in entries before version 0.6. */
   readonly payload?: PayloadRecord
 }
 
