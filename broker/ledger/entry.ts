@@ -177,6 +177,9 @@ export interface SystemEntry {
     | 'issuer_key_made'
     | 'issuer_key_replaced'
     | 'cluster_checked'
+    | 'ledger_key_made'
+    | 'ledger_key_retired'
+    | 'ledger_pruned'
     | 'personal_erased'
   readonly actor: string
   readonly detail: Readonly<Record<string, string | number>>
