@@ -47,6 +47,7 @@ const PERSON_KEYS: ReadonlySet<string> = new Set([
 const QUERY_KEY = 'query'
 
 type Replace = (value: string) => string
+type Json = Readonly<Record<string, unknown>>
 
 /** A pseudonym with what leads back to its value; stored beside the ledger, in the transaction of the entry that names it. */
 export interface PersonalRow {
@@ -158,12 +159,12 @@ function inValue(value: unknown, replace: Replace): unknown {
  * pseudonym. Entries may be cut, or of another version: whatever has another form than expected is left.
  */
 export function showPersonal(
-  json: unknown,
+  entry: Json,
   valueOf: (pseudonym: string) => string | undefined,
-): unknown {
+): Json {
   const show: Replace = (text) => (PSEUDONYM.test(text) ? (valueOf(text) ?? text) : text)
   const value = (text: unknown): unknown => inValue(text, show)
-  return within(json, {
+  return changed(entry, {
     actor: value,
     subject: (subject) => within(subject, { name: value }),
     oidc: (oidc) => within(oidc, { sub: value, name: value }),
@@ -179,9 +180,9 @@ export function showPersonal(
 }
 
 /** Every pseudonym at the places where {@link showPersonal} looks for one, each once: what has to be looked up. */
-export function pseudonymsIn(json: unknown): readonly string[] {
+export function pseudonymsIn(entry: Json): readonly string[] {
   const found = new Set<string>()
-  showPersonal(json, (pseudonym) => {
+  showPersonal(entry, (pseudonym) => {
     found.add(pseudonym)
     return undefined
   })
@@ -199,15 +200,17 @@ function mapTexts<T>(
   return changed
 }
 
-function within(
-  json: unknown,
-  changes: Readonly<Record<string, (value: unknown) => unknown>>,
-): unknown {
-  if (!isRecord(json)) return json
-  const changed: Record<string, unknown> = { ...json }
+type Changes = Readonly<Record<string, (value: unknown) => unknown>>
+
+function within(json: unknown, changes: Changes): unknown {
+  return isRecord(json) ? changed(json, changes) : json
+}
+
+function changed(json: Json, changes: Changes): Json {
+  const result: Record<string, unknown> = { ...json }
   for (const [key, change] of Object.entries(changes))
-    if (Object.hasOwn(json, key)) changed[key] = change(json[key])
-  return changed
+    if (Object.hasOwn(json, key)) result[key] = change(json[key])
+  return result
 }
 
 /** Gives values their pseudonyms. Synchronous, and to be asked inside the transaction that stores the entry. */

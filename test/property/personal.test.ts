@@ -83,7 +83,8 @@ const others: fc.Arbitrary<Entry> = fc.oneof(
 )
 const entries = fc.oneof(intents, others)
 
-const decoded = (bytes: Uint8Array): unknown => JSON.parse(Buffer.from(bytes).toString())
+const decoded = (bytes: Uint8Array): Record<string, unknown> =>
+  JSON.parse(Buffer.from(bytes).toString()) as Record<string, unknown>
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 
 describe('people in any entry', () => {

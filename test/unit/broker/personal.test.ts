@@ -139,8 +139,10 @@ describe('showing people in an entry', () => {
   })
 
   it('leaves what has another form', () => {
-    for (const odd of [undefined, null, 3, 'text', [alice], { subject: [alice], detail: null }])
-      expect(showPersonal(odd, valueOf)).to.deep.equal(odd)
+    for (const odd of [undefined, null, 3, 'text', [alice], { other: alice }]) {
+      const entry = { subject: odd, oidc: odd, credential: odd, detail: odd }
+      expect(showPersonal(entry, valueOf)).to.deep.equal(entry)
+    }
     const near = { actor: `${alice}x`, oidc: { sub: alice.slice(1) } }
     expect(showPersonal(near, () => 'alice')).to.deep.equal(near)
   })
