@@ -19,6 +19,7 @@ import type { Clusters } from '../clusters/registry.ts'
 import type { CredentialParts } from '../credentials/parts.ts'
 import { clusterRoutes } from './cluster-routes.ts'
 import { apiServerRoutes } from './api-server-routes.ts'
+import { erasureRoutes } from './erasure-routes.ts'
 import { liveness, readiness } from './health.ts'
 import { issuerKeyRoutes } from './issuer-key-routes.ts'
 import { issuerRoutes } from './issuer-routes.ts'
@@ -26,6 +27,7 @@ import type { Checkpoints } from '../ledger/checkpoints.ts'
 import { ledgerRoutes } from './ledger-routes.ts'
 import { loginRoutes } from './login-routes.ts'
 import { openApiRoutes } from './openapi/routes.ts'
+import { payloadRoutes } from './payload-routes.ts'
 import { peopleRoutes } from './people-routes.ts'
 import { policyRoutes } from './policy-routes.ts'
 import type { PolicySource } from './policy-routes.ts'
@@ -89,6 +91,7 @@ export function createApp(deps: ApiDeps): express.Express {
   app.use('/v1', sidecarRoutes(deps, json), peopleRoutes(known, json), policyRoutes(known))
   app.use('/v1', clusterRoutes({ ...known, issuer }, json), issuerKeyRoutes({ ...known, issuer }))
   app.use('/v1', auditRoutes(known), ledgerRoutes(known))
+  app.use('/v1', payloadRoutes(known), erasureRoutes(known, json))
   app.use((_request, response) => {
     answer(response, refuse('path_unknown'))
   })
