@@ -12,6 +12,7 @@ import type { PolicySet } from '../../shared/policy/policy-set.ts'
 import type { Registration } from '../identity/registrations.ts'
 import { MAX_ACCESS, MAX_PRINCIPALS } from './bounds.ts'
 import { uncut } from './entries.ts'
+import { isResource } from './requests.ts'
 import type { Standing, StandingRule } from './standing.ts'
 import { addCounts, noCounts } from './tally.ts'
 import type { Cut, LedgerTally, PrincipalTally, RuleUse } from './tally.ts'
@@ -201,16 +202,6 @@ function unusedWords(
       [...resources].some((resource) => isResource(word, resource)),
     ),
   }
-}
-
-/** As in RBAC: `pods/*` and `*` before a slash. */
-function isResource(word: string, resource: string): boolean {
-  const [head, sub] = word.split('/')
-  const [name, subresource] = resource.split('/')
-  return (
-    (head === '*' || head === name) &&
-    (sub === '*' ? subresource !== undefined : sub === subresource)
-  )
 }
 
 function principalOf(

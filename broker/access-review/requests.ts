@@ -64,3 +64,13 @@ export function wordsOf({ request }: ReadIntent): RequestWords {
     resources: [path, ...equivalents.map((one) => one.resource)],
   }
 }
+
+/** Whether a word of a rule is about a resource; as in RBAC, `pods/*` and `*` before a slash. A star alone is not told apart. */
+export function isResource(word: string, resource: string): boolean {
+  const [head, sub] = word.split('/')
+  const [name, subresource] = resource.split('/')
+  return (
+    (head === '*' || head === name) &&
+    (sub === '*' ? subresource !== undefined : sub === subresource)
+  )
+}

@@ -164,6 +164,11 @@ export interface SystemEntry {
     | 'issuer_key_made'
     | 'issuer_key_replaced'
     | 'cluster_checked'
+    | 'campaign_opened'
+    | 'campaign_item_decided'
+    | 'campaign_item_remediated'
+    | 'campaign_signed_off'
+    | 'campaign_cancelled'
   readonly actor: string
   readonly detail: Readonly<Record<string, string | number>>
 }

@@ -5,7 +5,7 @@ import type { ReportDeps, ReportQuery } from '../../../../broker/access-review/r
 import type { ApprovalEntry, IntentEntry } from '../../../../broker/ledger/entry.ts'
 import type { AccessReport, Principal } from '../../../../shared/access-review-wire.ts'
 import { reportSchema } from '../../../../shared/access-review-wire.ts'
-import { intent, TAG } from '../../../support/entries.ts'
+import { directIntent, intent, TAG } from '../../../support/entries.ts'
 import { memoryLedger } from '../../../support/memory-ledger.ts'
 import type { MemoryLedger } from '../../../support/memory-ledger.ts'
 import { policyOf } from '../../../support/policies.ts'
@@ -203,17 +203,11 @@ describe('the access report', () => {
     const ledger = memoryLedger()
     const oidc = { issuer: 'i', sub: 's', name: 'oidc:dave', groups: ['sre'] }
     const glass = (requestId: string): IntentEntry => {
-      const {
-        agent: _,
-        tag: __,
-        ...rest
-      } = intent({
+      return directIntent('oidc:dave', {
         ...{ requestId, oidc, credential: CREDENTIAL },
-        subject: { type: 'oidc', name: 'oidc:dave' },
         decision: { effect: 'breakGlass', rules: ['emergency'] },
         approval: { id: requestId, reviewer: '', reason: '', breakGlass: true },
       })
-      return rest
     }
     ledger.write(glass('g1'), SINCE + DAY)
     ledger.write(glass('g2'), SINCE + DAY)
@@ -416,12 +410,7 @@ describe('the access report', () => {
 
   it('puts names of people in place of their pseudonyms', async () => {
     const ledger = memoryLedger(['oidc:dave', 'alice'])
-    const {
-      agent: _,
-      tag: __,
-      ...direct
-    } = did('', { subject: { type: 'oidc', name: 'oidc:dave' } })
-    ledger.write(direct, SINCE + DAY)
+    ledger.write(directIntent('oidc:dave', { credential: CREDENTIAL }), SINCE + DAY)
     const [leaf] = await ledger.leaves(0, 1)
     expect(Buffer.from(leaf?.bytes ?? []).toString()).to.not.contain('dave')
     expect(of(await report(ledger), 'oidc:dave').requests.done).to.equal(1)
