@@ -2,11 +2,15 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import type { MessagePort } from 'node:worker_threads'
 import { messageOf } from '../../../shared/errors.ts'
-import type { CallResult, Order, ReadCall, Report, WorkerSettings, WriteCall } from './messages.ts'
+import type { CallResult, QuickCall, ReadCall, WriteCall } from '../calls.ts'
+import { readSlow } from '../logic/read.ts'
+import { Tail } from '../logic/search.ts'
+import { SQLITE } from '../steps.ts'
+import { openForReading, openForWriting } from './database.ts'
+import { createExecute } from './execute.ts'
+import type { Order, Report, WorkerSettings } from './orders.ts'
 import { acquireOwnership } from './ownership.ts'
-import { createReader } from './reader.ts'
-import { openForReading, openForWriting } from './schema.ts'
-import { createWriter } from './writer.ts'
+import { attempt, createWriter } from './writer.ts'
 
 /** One side of the database, open. */
 interface Side<Call> {
@@ -35,16 +39,21 @@ function serve<Call>(port: MessagePort, open: () => Side<Call>): void {
   }
 }
 
-function openWriter(file: string): Side<WriteCall> {
+function openWriter(file: string): Side<WriteCall | QuickCall> {
   const release = acquireOwnership(file)
   try {
     const db = openForWriting(file)
-    const writer = createWriter(db)
-    const close = (): void => {
+    try {
+      const writer = createWriter(db)
+      const close = (): void => {
+        db.close()
+        release()
+      }
+      return { run: (calls) => writer.run(calls), close }
+    } catch (error) {
       db.close()
-      release()
+      throw error
     }
-    return { run: (calls) => writer.run(calls), close }
   } catch (error) {
     release()
     throw error
@@ -53,11 +62,13 @@ function openWriter(file: string): Side<WriteCall> {
 
 function openReader(file: string): Side<ReadCall> {
   const db = openForReading(file)
-  const reader = createReader(db)
+  const execute = createExecute(db)
+  const tail = new Tail()
   const close = (): void => {
     db.close()
   }
-  return { run: (calls) => reader.run(calls), close }
+  const read = (call: ReadCall): CallResult => attempt(() => execute(readSlow(SQLITE, tail, call)))
+  return { run: (calls) => calls.map(read), close }
 }
 
 function start(port: MessagePort, { role, file }: WorkerSettings): void {
