@@ -13,9 +13,11 @@ import type { IssuerSettings } from '../identity/oidc-config.ts'
 import type { PeopleAuthenticator } from '../identity/people.ts'
 import type { Store } from '../store/store.ts'
 import { answer, faultHandler } from './answers.ts'
+import type { CampaignsDeps } from '../access-review/campaigns.ts'
 import type { Clusters } from '../clusters/registry.ts'
 import type { CredentialParts } from '../credentials/parts.ts'
 import { clusterRoutes } from './cluster-routes.ts'
+import { accessReviewRoutes } from './access-review-routes.ts'
 import { apiServerRoutes } from './api-server-routes.ts'
 import { liveness, readiness } from './health.ts'
 import { issuerKeyRoutes } from './issuer-key-routes.ts'
@@ -43,6 +45,8 @@ export interface ApiDeps {
   readonly clusters: Clusters
   readonly clusterSecretsDir: string | undefined
   readonly credentials: CredentialParts
+  /** What access reviews are made of; without it there are none. */
+  readonly accessReview?: CampaignsDeps
   readonly log: Logger
   /** Milliseconds since the epoch. */
   readonly now: () => number
@@ -71,6 +75,9 @@ export function createApi(deps: ApiDeps): RequestListener {
   app.get('/readyz', readiness(deps.store))
   app.use('/v1', loginRoutes(deps.issuers))
   app.use('/v1', sidecarRoutes(deps, json), peopleRoutes(deps, json), policyRoutes(deps))
+  const { accessReview } = deps
+  if (accessReview !== undefined)
+    app.use('/v1', accessReviewRoutes({ ...deps, accessReview }, json))
   app.use('/v1', clusterRoutes({ ...deps, issuer }, json), issuerKeyRoutes({ ...deps, issuer }))
   app.use((_request, response) => {
     answer(response, refuse('path_unknown'))

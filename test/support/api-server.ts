@@ -6,6 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { CampaignsDeps } from '../../broker/access-review/campaigns.ts'
 import { createApi } from '../../broker/api/api.ts'
 import type { SidecarAuthenticator } from '../../broker/api/sidecar-routes.ts'
 import { openCredentialParts } from '../../broker/credentials/parts.ts'
@@ -77,6 +78,8 @@ export interface ApiExtras {
   readonly policy?: Partial<PolicyStatus>
   /** The broker as issuer; its keys are in a folder of this API unless they are said to be in Vault. */
   readonly issuer?: Pick<OwnIssuer, 'url' | 'signer'>
+  /** What access reviews need beside the store. */
+  readonly accessReview?: (store: Store) => Omit<CampaignsDeps, 'store'>
 }
 
 /**
@@ -96,6 +99,7 @@ export async function startApi(
     clusters: fixed = [],
     policy: inForce = {},
     issuer,
+    accessReview,
   }: ApiExtras = {},
 ): Promise<ApiServer> {
   const { file, remove } = newFile()
@@ -135,6 +139,7 @@ export async function startApi(
     issuers,
     log: SILENT,
     now: Date.now,
+    ...(accessReview === undefined ? {} : { accessReview: { ...accessReview(store), store } }),
   })
   const server = createServer(api)
   server.listen(0, '127.0.0.1')
