@@ -17,6 +17,7 @@ import { addDoctor } from './doctor.ts'
 import { addIssuer } from './issuer.ts'
 import { addKubeconfig } from './kubeconfig-command.ts'
 import { addPolicy } from './policy.ts'
+import { addReview } from './review.ts'
 import { addToken } from './token.ts'
 
 /** Everything went well. */
@@ -123,11 +124,8 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
   addCredential(program, runner, login)
   addKubeconfig(program, runner, { env: deps.env, globals })
   addPolicy(program, runner)
-  addClusters(program, runner)
-  addConnect(program, runner)
-  addDoctor(program, runner)
-  addIssuer(program, runner)
-  addToken(program, runner)
+  for (const add of [addClusters, addConnect, addDoctor, addIssuer, addReview, addToken])
+    add(program, runner)
   return program
 }
 
