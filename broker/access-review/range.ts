@@ -2,7 +2,7 @@
  * Which entries of the ledger a period has, and reading them in their order, page by page. What is read is one contiguous
  * range below a checkpoint: whoever exports the same range has everything that a report was made of.
  */
-import type { Store } from '../store/store.ts'
+import type { Store, StoredLeaf } from '../store/store.ts'
 import { MAX_LOOKS_BACK, PAGE } from './bounds.ts'
 import { isShortened } from './entries.ts'
 
@@ -71,15 +71,22 @@ async function firstNotBefore(
   return low
 }
 
-/** Pages of a range; entries that were pruned are missing. */
-export async function* readRange(store: Reads, range: Range): AsyncGenerator<RangeEntry[]> {
-  let next = range.from
-  while (next < range.to) {
-    const leaves = await store.leaves(next, Math.min(PAGE, range.to - next))
-    const page = leaves.filter(({ seq }) => seq < range.to)
+/** Pages of a range; entries that were pruned are missing. While one is looked at, the next is fetched. */
+export async function* readRange(store: Reads, { from, to }: Range): AsyncGenerator<RangeEntry[]> {
+  const fetch = (start: number): Promise<readonly StoredLeaf[]> => {
+    const coming =
+      start < to ? store.leaves(start, Math.min(PAGE, to - start)) : Promise.resolve([])
+    // whoever stops in between does not wait for it
+    coming.catch(() => undefined)
+    return coming
+  }
+  let coming = fetch(from)
+  for (;;) {
+    const page = (await coming).filter(({ seq }) => seq < to)
     const last = page.at(-1)
     if (last === undefined) return
-    next = last.seq + 1
+    const next = last.seq + 1
+    coming = fetch(next)
     const texts = page.map(({ bytes }) => Buffer.from(bytes).toString('utf8'))
     const revealed = texts.some((text) => text.includes(PSEUDONYM))
       ? await withNames(store, page.length, next)

@@ -33,7 +33,7 @@ import type { WithRole } from './with-role.ts'
 const DEFAULT_PAGE = 100
 /** Longest value of one condition, in characters. */
 const MAX_VALUE_LENGTH = 512
-/** When a client first hears of a report that takes long, and how often from then on, in milliseconds. */
+/** When a client first hears of a report that takes long, and how often from then on, in milliseconds: more often than clients give up. */
 const SIGN_OF_LIFE_MS = 10_000
 
 /** What these routes need. */
@@ -41,6 +41,8 @@ export interface AccessReviewRoutesDeps {
   readonly people: PeopleAuthenticator
   readonly store: Pick<Store, 'append'>
   readonly accessReview: CampaignsDeps
+  /** How often a report that takes long shows that it is being made, in milliseconds. */
+  readonly signOfLifeMs?: number
 }
 
 const value = z.string().min(1).max(MAX_VALUE_LENGTH)
@@ -83,7 +85,7 @@ export function accessReviewRoutes(
   const router = express.Router({ caseSensitive: true, strict: true })
   const campaigns = new Campaigns(deps.accessReview)
   const withRole = createWithRole(deps.people)
-  const slowly = createSlowly(deps.people)
+  const slowly = createSlowly(deps)
   router.get(
     '/access-review',
     slowly(['auditor'], (person, request) => report(deps, person, request)),
@@ -231,9 +233,10 @@ type Work = () => Promise<Result>
  * Makes a route of what may read the whole ledger: one at a time, and with a sign of life (white space, which JSON may
  * begin with) where it takes long. A refusal that comes after the first of them has its problem document under status 200.
  */
-function createSlowly(
-  people: PeopleAuthenticator,
-): (
+function createSlowly({
+  people,
+  signOfLifeMs = SIGN_OF_LIFE_MS,
+}: AccessReviewRoutesDeps): (
   roles: readonly Role[],
   prepare: (person: Person, request: Request) => Work | Refusal,
 ) => RequestHandler {
@@ -248,7 +251,7 @@ function createSlowly(
       if (response.destroyed) return
       if (!response.headersSent) response.writeHead(200, { 'Content-Type': 'application/json' })
       response.write(' ')
-    }, SIGN_OF_LIFE_MS)
+    }, signOfLifeMs)
     try {
       const result = await work()
       if (!response.headersSent) answer(response, result)
