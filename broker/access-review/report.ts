@@ -32,8 +32,8 @@ export interface ReportDeps {
   readonly checkpoints: Checkpoints
   /** The policy in force. */
   readonly policy: () => PolicySet
-  /** Which policies hold for a cluster. */
-  readonly scopes: PolicyScopes
+  /** Which policies hold for a cluster; all for one that is not in it. */
+  readonly scopes?: PolicyScopes | undefined
   readonly acceptVerdicts: readonly Verdict[]
   /** Agents of the configuration, with those who answer for them. */
   readonly registrations: readonly Registered[]

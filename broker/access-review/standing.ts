@@ -67,12 +67,12 @@ export function createStanding(
     acceptVerdicts,
   }: {
     readonly scope: ReviewScope
-    readonly scopes: PolicyScopes
+    readonly scopes?: PolicyScopes | undefined
     readonly acceptVerdicts: readonly Verdict[]
   },
 ): Standing {
   const holds = (cluster: string, { rule }: StandingRule): boolean =>
-    scopes.get(cluster)?.includes(rule.policy) ?? true
+    scopes?.get(cluster)?.includes(rule.policy) ?? true
   const rules = policy.rules
     .map((rule): StandingRule => {
       const { conditions } = compileRule(rule)

@@ -22,6 +22,8 @@ import { apiServerRoutes } from './api-server-routes.ts'
 import { liveness, readiness } from './health.ts'
 import { issuerKeyRoutes } from './issuer-key-routes.ts'
 import { issuerRoutes } from './issuer-routes.ts'
+import type { Checkpoints } from '../ledger/checkpoints.ts'
+import { ledgerRoutes } from './ledger-routes.ts'
 import { loginRoutes } from './login-routes.ts'
 import { peopleRoutes } from './people-routes.ts'
 import { policyRoutes } from './policy-routes.ts'
@@ -46,7 +48,9 @@ export interface ApiDeps {
   readonly clusterSecretsDir: string | undefined
   readonly credentials: CredentialParts
   /** What access reviews are made of; without it there are none. */
-  readonly accessReview?: CampaignsDeps
+  readonly accessReview?: Omit<CampaignsDeps, 'store' | 'checkpoints' | 'now'>
+  /** Signs what the ledger is. */
+  readonly checkpoints: Checkpoints
   readonly log: Logger
   /** Milliseconds since the epoch. */
   readonly now: () => number
@@ -75,9 +79,11 @@ export function createApi(deps: ApiDeps): RequestListener {
   app.get('/readyz', readiness(deps.store))
   app.use('/v1', loginRoutes(deps.issuers))
   app.use('/v1', sidecarRoutes(deps, json), peopleRoutes(deps, json), policyRoutes(deps))
-  const { accessReview } = deps
-  if (accessReview !== undefined)
+  if (deps.accessReview !== undefined) {
+    const accessReview = { ...deps, ...deps.accessReview }
     app.use('/v1', accessReviewRoutes({ ...deps, accessReview }, json))
+  }
+  app.use('/v1', ledgerRoutes(deps))
   app.use('/v1', clusterRoutes({ ...deps, issuer }, json), issuerKeyRoutes({ ...deps, issuer }))
   app.use((_request, response) => {
     answer(response, refuse('path_unknown'))

@@ -169,6 +169,9 @@ export interface SystemEntry {
     | 'campaign_item_remediated'
     | 'campaign_signed_off'
     | 'campaign_cancelled'
+    | 'ledger_key_made'
+    | 'ledger_key_retired'
+    | 'ledger_pruned'
   readonly actor: string
   readonly detail: Readonly<Record<string, string | number>>
 }

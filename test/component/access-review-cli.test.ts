@@ -6,7 +6,6 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'mocha'
-import type { Store, StoredCheckpoint } from '../../broker/store/store.ts'
 import { reportSchema } from '../../shared/access-review-wire.ts'
 import { startApi } from '../support/api-server.ts'
 import type { ApiServer } from '../support/api-server.ts'
@@ -44,14 +43,12 @@ describe('nestgate review', () => {
       undefined,
       {},
       {
-        accessReview: (store) => ({
-          checkpoints: { origin: 'nestgate.test/<b>ledger', current: () => checkpointOf(store) },
+        accessReview: {
           policy: () => policy,
           scopes: { get: () => undefined },
           acceptVerdicts: ['exclusive'],
           registrations: [{ name: 'scanner', owners: ['eve'] }],
-          now: Date.now,
-        }),
+        },
         policy: { digest: policyOf(RULES.replace(GONE, '')).digest },
       },
     )
@@ -117,7 +114,6 @@ describe('nestgate review', () => {
     expect(page).to.contain(
       '&quot;&gt;&lt;script&gt;alert(1)&lt;/script&gt;\\u{202e}\\x1b[2J&amp;lt;',
     )
-    expect(page).to.contain('nestgate.test/&lt;b&gt;ledger')
     expect(page.replaceAll('\n', '')).to.not.match(hostile)
     // every tag and attribute is one of ours
     const tags = [...page.matchAll(/<\/?([a-z0-9!]+)/g)].map(([, tag]) => tag)
@@ -343,10 +339,4 @@ function readRecord(line: string): string[] {
   return [...line.matchAll(/(?:^|,)(?:"((?:[^"]|"")*)"|([^,"]*))(?=,|$)/g)].map(
     ([, quoted, bare]) => quoted?.replaceAll('""', '"') ?? bare ?? '',
   )
-}
-
-async function checkpointOf(store: Store): Promise<StoredCheckpoint> {
-  const { size, root } = await store.head()
-  const note = `nestgate.test/<b>ledger\n${size}\n${Buffer.from(root).toString('base64')}\n\n— key sig\n`
-  return { size, root, note, timeUs: Date.now() * 1000 }
 }

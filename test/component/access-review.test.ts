@@ -1,9 +1,7 @@
 /** Access reviews over a real socket and on a real store. */
 import { expect } from 'chai'
-import { createHash } from 'node:crypto'
 import { after, before, describe, it } from 'mocha'
 import { Agent, request } from 'undici'
-import type { Store } from '../../broker/store/store.ts'
 import {
   campaignItemsSchema,
   campaignListSchema,
@@ -45,14 +43,12 @@ describe('access reviews over the API', () => {
       undefined,
       {},
       {
-        accessReview: (store) => ({
-          checkpoints: checkpointsOf(store),
+        accessReview: {
           policy: () => policy,
           scopes: { get: () => undefined },
           acceptVerdicts: ['exclusive'],
           registrations: [{ name: 'scanner', owners: ['eve'] }],
-          now: Date.now,
-        }),
+        },
       },
     )
     await api.store.append([
@@ -274,17 +270,3 @@ describe('access reviews over the API', () => {
     expect((await api.store.head()).size).to.equal(size + 1)
   }).timeout(60_000)
 })
-
-function checkpointsOf(store: Store): {
-  origin: string
-  current(): Promise<{ size: number; root: Uint8Array; note: string; timeUs: number }>
-} {
-  return {
-    origin: 'nestgate.test/ledger',
-    async current() {
-      const { size, root } = await store.head()
-      const note = createHash('sha256').update(root).digest('hex')
-      return { size, root, note, timeUs: Date.now() * 1000 }
-    },
-  }
-}

@@ -6,8 +6,8 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { CampaignsDeps } from '../../broker/access-review/campaigns.ts'
 import { createApi } from '../../broker/api/api.ts'
+import type { ApiDeps } from '../../broker/api/api.ts'
 import type { SidecarAuthenticator } from '../../broker/api/sidecar-routes.ts'
 import { openCredentialParts } from '../../broker/credentials/parts.ts'
 import type {
@@ -30,6 +30,8 @@ import type { Store } from '../../broker/store/store.ts'
 import { bearerToken } from '../../shared/headers.ts'
 import { refuse } from '../../shared/reasons.ts'
 import { connectionDeps } from './connections.ts'
+import type { Checkpoints } from '../../broker/ledger/checkpoints.ts'
+import { signed } from './ledger.ts'
 import { newFile, open, SILENT } from './sqlite-store.ts'
 
 export interface ApiServer {
@@ -39,6 +41,7 @@ export interface ApiServer {
   readonly credentials: CredentialParts
   readonly clusters: Clusters
   /** What was refused to API servers. */
+  readonly checkpoints: Checkpoints
   readonly refused: readonly Refused[]
   close(): Promise<void>
 }
@@ -79,7 +82,7 @@ export interface ApiExtras {
   /** The broker as issuer; its keys are in a folder of this API unless they are said to be in Vault. */
   readonly issuer?: Pick<OwnIssuer, 'url' | 'signer'>
   /** What access reviews need beside the store. */
-  readonly accessReview?: (store: Store) => Omit<CampaignsDeps, 'store'>
+  readonly accessReview?: NonNullable<ApiDeps['accessReview']>
 }
 
 /**
@@ -127,8 +130,10 @@ export async function startApi(
   const parts = credentials.issuer === undefined ? {} : { issuer: credentials.issuer.parts }
   const clusters = createClusters({ ...connectionDeps(), tickets: credentials.tickets, ...parts })
   for (const cluster of fixed) await clusters.put(cluster, 'file')
+  const checkpoints = await signed(store)
   const api = createApi({
     policy,
+    checkpoints,
     clusters,
     clusterSecretsDir,
     credentials,
@@ -139,7 +144,7 @@ export async function startApi(
     issuers,
     log: SILENT,
     now: Date.now,
-    ...(accessReview === undefined ? {} : { accessReview: { ...accessReview(store), store } }),
+    ...(accessReview === undefined ? {} : { accessReview }),
   })
   const server = createServer(api)
   server.listen(0, '127.0.0.1')
@@ -147,7 +152,7 @@ export async function startApi(
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     store,
-    ...{ approvals, credentials, clusters, refused },
+    ...{ approvals, checkpoints, credentials, clusters, refused },
     async close() {
       approvals.close()
       server.close()
