@@ -7,17 +7,19 @@
 export const PAGE = 512
 /** Principals in all. */
 export const MAX_PRINCIPALS = 5_000
-/** Kinds of requests of one principal, and of all. */
+/** Longest text of an entry that is kept, in characters. Paths are as long as their callers like. */
+export const MAX_TEXT = 512
+/** Kinds of requests of one principal; and of all together, in characters. */
 export const MAX_USES = 500
-export const MAX_ALL_USES = 100_000
+export const MAX_USES_LENGTH = 16 * 1024 * 1024
 /** Rules that decided on requests of one principal, and of all. */
 export const MAX_RULES_USED = 1_000
 export const MAX_ALL_RULES_USED = 200_000
 /** Different words of requests under one rule: verbs, actions, resources. */
 export const MAX_WORDS_USED = 200
-/** Forms in which one principal was seen, and of all: executables, containers, ancestors, groups, … */
+/** Forms in which one principal was seen (executables, containers, ancestors, groups, …); and of all together, in characters. */
 export const MAX_FACES = 32
-export const MAX_ALL_FACES = 50_000
+export const MAX_FACES_LENGTH = 32 * 1024 * 1024
 /** Held requests that are followed, in all. */
 export const MAX_HELD = 20_000
 /** What people said of one held request. */

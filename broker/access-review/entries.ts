@@ -5,21 +5,24 @@
 import { z } from 'zod'
 import { isRecord } from '../../shared/config.ts'
 import { VERDICTS } from '../../shared/tag-constants.ts'
+import { MAX_TEXT } from './bounds.ts'
 
+/** A text that has to be there. */
+const name = z.string().transform(shortened)
 /** A text that is missing or of another type is empty. */
-const text = z.string().catch('')
+const text = name.catch('')
 /** Of lists that were cut the last element is the mark. */
 const texts = z.array(z.unknown()).catch([]).transform(onlyTexts)
 
-const ofRequest = { requestId: z.string(), cluster: z.string() }
-const subjectSchema = z.object({ type: text, name: z.string() })
+const ofRequest = { requestId: name, cluster: name }
+const subjectSchema = z.object({ type: text, name })
 
 const tagSchema = z.object({
   verdict: z.enum(VERDICTS),
   verified: z
     .object({
-      exe: z.string().optional(),
-      exeSha256: z.string().optional(),
+      exe: name.optional(),
+      exeSha256: name.optional(),
       uid: z.number().optional(),
     })
     .optional()
@@ -27,12 +30,12 @@ const tagSchema = z.object({
 })
 
 const oidcSchema = z.object({
-  name: z.string(),
+  name,
   groups: texts,
   ci: z.object({ repository: text, ref: text, run: text }).optional().catch(undefined),
 })
 
-const equivalentSchema = z.object({ verb: z.string(), resource: z.string() })
+const equivalentSchema = z.object({ verb: name, resource: name })
 const equivalentsSchema = z
   .array(z.unknown())
   .catch([])
@@ -62,13 +65,13 @@ const intentSchema = z.object({
   kind: z.literal('intent'),
   ...ofRequest,
   subject: subjectSchema,
-  agent: z.string().optional().catch(undefined),
+  agent: name.optional().catch(undefined),
   chain: texts,
   container: z.object({ name: text, image: text }).optional().catch(undefined),
   tag: tagSchema.optional().catch(undefined),
   oidc: oidcSchema.optional().catch(undefined),
   request: requestSchema,
-  decision: z.object({ effect: z.string(), rules: texts, policyDigest: text }),
+  decision: z.object({ effect: name, rules: texts, policyDigest: text }),
   approval: z
     .object({ approvers: texts, reviewer: text, breakGlass: z.boolean().optional() })
     .optional()
@@ -90,7 +93,7 @@ const approvalSchema = z.object({
   to: text,
   actor: text,
   reason: text,
-  review: z.object({ verdict: z.string() }).optional().catch(undefined),
+  review: z.object({ verdict: name }).optional().catch(undefined),
 })
 
 const otherSchema = z.object({ kind: z.enum(['outcome', 'system']) })
@@ -138,7 +141,16 @@ export function uncut(text: string, known: Iterable<string>): string {
 }
 
 function onlyTexts(values: readonly unknown[]): readonly string[] {
-  return values.filter((value) => typeof value === 'string').filter((one) => !isCutMark(one))
+  return values
+    .filter((value) => typeof value === 'string')
+    .filter((one) => !isCutMark(one))
+    .map(shortened)
+}
+
+/** What is kept of a text: memory must not grow with what callers send. */
+function shortened(value: string): string {
+  if (value.length <= MAX_TEXT) return value
+  return `${value.slice(0, MAX_TEXT).toWellFormed()}…[${value.length - MAX_TEXT} more characters]`
 }
 
 /** The mark that stands for the rest of a list. */

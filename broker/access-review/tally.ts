@@ -6,11 +6,10 @@ import type { Facts } from '../../shared/policy/facts.ts'
 import type { Held, PrincipalId, ReviewScope, Tally } from '../../shared/access-review-wire.ts'
 import { PROCESS_LEVEL } from '../identity/naming.ts'
 import {
-  MAX_ALL_FACES,
   MAX_ALL_RULES_USED,
-  MAX_ALL_USES,
   MAX_APPROVERS,
   MAX_FACES,
+  MAX_FACES_LENGTH,
   MAX_HELD,
   MAX_POLICIES,
   MAX_PRINCIPALS,
@@ -18,6 +17,7 @@ import {
   MAX_RULES_USED,
   MAX_TOKENS,
   MAX_USES,
+  MAX_USES_LENGTH,
   MAX_WORDS_USED,
 } from './bounds.ts'
 import type { ReadApproval, ReadEntry, ReadIntent, ReadRefusal } from './entries.ts'
@@ -80,9 +80,9 @@ export class LedgerTally {
   strayReviews = 0
   readonly #scope: ReviewScope
   readonly #held = new Map<string, { readonly principal: PrincipalTally; readonly held: Held }>()
-  #uses = 0
+  #usesLength = 0
   #rules = 0
-  #faces = 0
+  #facesLength = 0
 
   constructor(scope: ReviewScope) {
     this.#scope = scope
@@ -119,11 +119,11 @@ export class LedgerTally {
     const key = JSON.stringify(row)
     let use = principal.uses.get(key)
     if (use === undefined) {
-      if (principal.uses.size >= MAX_USES || this.#uses >= MAX_ALL_USES) {
+      if (principal.uses.size >= MAX_USES || this.#usesLength + key.length > MAX_USES_LENGTH) {
         principal.cut.add('uses')
         return
       }
-      this.#uses += 1
+      this.#usesLength += key.length
       use = { row, counts: noCounts() }
       principal.uses.set(key, use)
     }
@@ -160,11 +160,12 @@ export class LedgerTally {
     const face = faceOf(intent)
     const key = JSON.stringify(face)
     if (principal.faces.has(key)) return
-    if (principal.faces.size >= MAX_FACES || this.#faces >= MAX_ALL_FACES) {
+    const isFull = this.#facesLength + key.length > MAX_FACES_LENGTH
+    if (principal.faces.size >= MAX_FACES || isFull) {
       principal.cut.add('faces')
       return
     }
-    this.#faces += 1
+    this.#facesLength += key.length
     principal.faces.set(key, face)
   }
 

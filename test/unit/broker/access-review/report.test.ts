@@ -452,6 +452,25 @@ describe('the access report', () => {
     )
   })
 
+  it('keeps no text that is as long as its caller likes, and not too many of them', async () => {
+    const ledger = memoryLedger()
+    for (let at = 0; at < 12_000; at += 1) {
+      const [namespace, path] = [`${at}`.padEnd(3_000, 'n'), `/${at}`.padEnd(3_000, 'p')]
+      const request = { isResourceRequest: false, resource: '', namespace, path, verb: path }
+      ledger.write(did(`agent-${at % 40}`, { request, chain: [path] }), SINCE + DAY + at)
+    }
+    const made = await report(ledger)
+    const text = JSON.stringify(made)
+    expect(text.length)
+      .to.be.greaterThan(10 * 1024 * 1024)
+      .and.lessThan(24 * 1024 * 1024)
+    expect(text).to.not.match(/n{600}|p{600}/)
+    expect(made.summary.requests.done).to.equal(12_000)
+    expect(
+      made.principals.some(({ cut }) => cut.join().includes('more kinds of requests')),
+    ).to.equal(true)
+  }).timeout(20_000)
+
   it('says what its bounds cut', async () => {
     const ledger = memoryLedger()
     for (let at = 0; at < 600; at += 1)
