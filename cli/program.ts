@@ -19,6 +19,7 @@ import { addIssuer } from './issuer.ts'
 import { addKubeconfig } from './kubeconfig-command.ts'
 import { addPayload } from './payload.ts'
 import { addPolicy } from './policy.ts'
+import { addReview } from './review.ts'
 import { addToken } from './token.ts'
 
 /** Everything went well. */
@@ -125,11 +126,8 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
   addCredential(program, runner, login)
   addKubeconfig(program, runner, { env: deps.env, globals })
   addPolicy(program, runner)
-  addClusters(program, runner)
-  addConnect(program, runner)
-  addDoctor(program, runner)
-  addIssuer(program, runner)
-  addToken(program, runner)
+  for (const add of [addClusters, addConnect, addDoctor, addIssuer, addReview, addToken])
+    add(program, runner)
   return program
 }
 

@@ -3,6 +3,7 @@
  * travels under and one sentence. A refusal is a value, never an exception; only the HTTP edge turns it
  * into an answer. docs/errors.md lists them all, and a test keeps the two equal.
  */
+import { REVIEW_REASONS } from './reasons-review.ts'
 
 /** What a code stands for. */
 export interface ReasonInfo {
@@ -281,6 +282,7 @@ export const REASONS = {
     sentence: 'this request needs approval, and the caller cannot wait for it',
     remedy: 'call through a sidecar, which waits',
   },
+  ...REVIEW_REASONS,
   // missing dependencies: nothing was forwarded
   broker_unavailable: {
     status: 503,
