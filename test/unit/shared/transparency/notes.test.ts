@@ -36,11 +36,13 @@ import {
 } from '../../../support/ledger-tree.ts'
 import { tileHashReader } from '../../../../shared/transparency/tiles.ts'
 
-const sumdb = transparencyVectors<Record<string, string>>('sumdb.json')
-const published = transparencyVectors<{ note: string; cosigned: string }>('signed-note.json')
-const tessera = transparencyVectors<{ vkey: string; entries: string[]; checkpoints: string[] }>(
-  'tessera-log.json',
-)
+const sumdb = transparencyVectors('sumdb.json') as Record<string, string>
+const published = transparencyVectors('signed-note.json') as { note: string; cosigned: string }
+const tessera = transparencyVectors('tessera-log.json') as {
+  vkey: string
+  entries: string[]
+  checkpoints: string[]
+}
 const a = keyOf(sumdb['vkey log.example/a']!)
 const b = keyOf(sumdb['vkey log.example/b']!)
 const ed25519 = (): ReturnType<typeof keySigner> =>
@@ -253,7 +255,7 @@ describe('proof files', () => {
       good.replace('index 0', 'index  0'),
       good.replace('index 0', 'extra !!\nindex 0'),
       good.replace('index 0', 'index 0\nextra AAAA'),
-      good.replace(hash, `${hash.slice(0, -4)}`),
+      good.replace(hash, hash.slice(0, -4)),
       good.replace(hash, '!!notbase64!!'),
       good.replace(hash, Array(64).fill(hash).join('\n')),
       good.split('\n\n')[0]!,

@@ -31,8 +31,8 @@ interface Sumdb {
   tiles: { level: number; index: number; width: number; sha256: string }[]
 }
 
-const merkle = transparencyVectors<Merkle>('merkle.json')
-const sumdb = transparencyVectors<Sumdb>('sumdb.json')
+const merkle = transparencyVectors('merkle.json') as Merkle
+const sumdb = transparencyVectors('sumdb.json') as Sumdb
 const hex = (text: string): Uint8Array => Buffer.from(text, 'hex')
 const base64 = (text: string): Uint8Array => Buffer.from(text, 'base64')
 const roots = merkle.roots.map(hex)

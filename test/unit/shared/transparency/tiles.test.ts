@@ -90,6 +90,7 @@ describe('tiles', () => {
     )
     const fault = await makeInclusionProof(299, 300, short).catch((error: unknown) => error)
     expect(fault).to.be.instanceOf(RangeError)
+    expect((fault as Error).message).to.equal('tile/0/001.p/44 has 1407 bytes')
     expect(fullTileRoot(await tiles(0, 0, 256))).to.deep.equal(await tiles(1, 0, 1))
     expect(() => fullTileRoot(Buffer.alloc(32))).to.throw(RangeError)
   })
