@@ -13,7 +13,7 @@ import type { Approvals } from './approvals/approvals.ts'
 import { createPreviews } from './approvals/preview.ts'
 import { createTargets } from './approvals/target.ts'
 import { readBrokerConfig } from './config.ts'
-import { createClusters, usable } from './clusters/registry.ts'
+import { createClusters, MAX_CLUSTERS, usable } from './clusters/registry.ts'
 import type { Clusters } from './clusters/registry.ts'
 import { placed, registeredSchema } from './clusters/settings.ts'
 import type { BrokerConfig } from './config.ts'
@@ -192,8 +192,8 @@ async function openClusters(
 ): Promise<void> {
   await Promise.all(configured.map((settings) => clusters.put(settings, 'file')))
   const fixed = new Set(configured.map(({ name }) => name))
-  for (const stored of await store.clusters()) {
-    const parsed = registeredSchema.safeParse(stored)
+  for (const { body } of await store.records('cluster', {}, MAX_CLUSTERS)) {
+    const parsed = registeredSchema.safeParse(body)
     if (!parsed.success || clusterSecretsDir === undefined || fixed.has(parsed.data.name)) {
       log.error({ cluster: parsed.data?.name }, 'a registered cluster is left out')
     } else await clusters.put(placed(parsed.data, clusterSecretsDir), 'api')

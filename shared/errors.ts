@@ -5,6 +5,7 @@ export type FaultCode =
   | 'config_invalid'
   | 'store_failed'
   | 'store_closed'
+  | 'ledger_rolled_back'
   | 'broker_protocol'
   | 'broker_unreachable'
   | 'upgrade_failed'

@@ -402,6 +402,11 @@ export const REASONS = {
 /** A reason code. */
 export type Reason = keyof typeof REASONS
 
+/** Whether something is a reason code of this program. */
+export function isReason(value: unknown): value is Reason {
+  return typeof value === 'string' && Object.hasOwn(REASONS, value)
+}
+
 /** A refusal: why, and what about this case a reader should know (never a token, body or secret). */
 export interface Refusal {
   readonly refused: Reason

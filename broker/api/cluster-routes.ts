@@ -87,7 +87,7 @@ async function register(
   const refusal = conflict(clusters, data.name, path !== undefined)
   if (refusal !== undefined) return refusal
   const event = path === undefined ? 'cluster_registered' : 'cluster_changed'
-  await store.putCluster(data.name, data, entryOf(event, person, data))
+  await store.put([{ kind: 'cluster', id: data.name, body: data }], [entryOf(event, person, data)])
   const { name, server, ...status } = await clusters.put(placed(data, clusterSecretsDir), 'api')
   return { name, server, ...status }
 }
@@ -99,9 +99,10 @@ async function remove(
 ): Promise<Result> {
   const refusal = conflict(clusters, name, true)
   if (refusal !== undefined) return refusal
-  await store.putCluster(name, undefined, {
+  const entry: SystemEntry = {
     ...{ kind: 'system', event: 'cluster_removed', actor: person.name, detail: { cluster: name } },
-  })
+  }
+  await store.put([{ kind: 'cluster', id: name, body: undefined }], [entry])
   await clusters.remove(name)
   return { name, removed: true }
 }

@@ -98,9 +98,9 @@ export interface EventFilter {
   readonly process?: string
   readonly podUid?: string
   readonly exe?: string
-  /** The Kubernetes verb as it was asked. */
+  /** The Kubernetes verb, as it was asked or as policy sees it: `connect`. */
   readonly verb?: string
-  /** A verb on a resource that the request comes to, as policy sees it: `VERB RESOURCE`, `create pods/exec`. */
+  /** What the request comes to, as policy names it: `exec`. */
   readonly action?: string
   readonly resource?: string
   readonly namespace?: string

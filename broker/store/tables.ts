@@ -36,6 +36,8 @@ export interface BlockTable {
   block: number
   min_us: number
   max_us: number
+  /** The highest time up to the end of the block: it never falls, even where the clock was set back. */
+  peak_us: number
 }
 
 /** Which entries of a full block have a term. */

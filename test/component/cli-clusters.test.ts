@@ -88,12 +88,12 @@ describe('nestgate clusters', () => {
     expect(events.at(-1)).to.include({ actor: 'root' })
     expect(events.at(-1)).to.have.nested.property('detail.policies', 'a,b')
     expect(JSON.stringify(events)).not.to.include('the-brokers-own-token')
-    expect(await api.store.clusters()).to.deep.equal([])
+    expect(await api.store.records('cluster', {}, 9)).to.deep.equal([])
   })
 
   it('keeps what was registered, without any secret', async () => {
     await cli('root', 'add', 'far', ...given())
-    const [stored] = await api.store.clusters()
+    const [stored] = (await api.store.records('cluster', {}, 9)).map(({ body }) => body)
     expect(stored).to.deep.include({ name: 'far', credential: { tokenFile: 'token' } })
     expect(JSON.stringify(stored)).not.to.include('the-brokers-own-token')
   })
@@ -107,7 +107,8 @@ describe('nestgate clusters', () => {
     const renewed = ['--refresh', 'nestgate-system/nestgate-broker', '--bound-namespaces', 'a', 'b']
     const old = await cli('root', 'add', 'old', ...given(), ...renewed, '--bound-users', 'ci:x')
     expect([old.code, old.err]).to.deep.equal([0, ''])
-    const clusters = (await api.store.clusters()) as readonly { readonly name: string }[]
+    const records = await api.store.records('cluster', {}, 9)
+    const clusters = records.map(({ body }) => body as { readonly name: string })
     const stored = new Map(clusters.map((cluster) => [cluster.name, cluster]))
     expect(stored.get('new')).to.deep.include({
       credential: { issuer: { authorizerTokenSha256: hash } },

@@ -5,11 +5,20 @@ import { statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { DatabaseSync } from 'node:sqlite'
 import { afterEach, beforeEach, describe, it } from 'mocha'
-import { eventsQuery } from '../../broker/store/sqlite/events-query.ts'
-import { SAME } from '../../broker/store/sqlite/writer.ts'
+import { BLOCK_ENTRIES } from '../../broker/store/logic/postings.ts'
+import { sameStatement } from '../../broker/store/logic/read.ts'
+import { legacyStatements } from '../../broker/store/sqlite/legacy.ts'
 import { MAX_BATCH, MAX_WAITING } from '../../broker/store/sqlite/worker-link.ts'
-import type { EventFilter } from '../../broker/store/store.ts'
+import { SQLITE } from '../../broker/store/steps.ts'
+import { serializeEntry } from '../../broker/ledger/serialize.ts'
 import { Fault, messageOf } from '../../shared/errors.ts'
+import {
+  appendHashes,
+  EMPTY_RANGE,
+  leafHash,
+  rangeRoot,
+  sameHash,
+} from '../../shared/transparency/tree.ts'
 import type { AgentTag } from '../../shared/agent-tag.ts'
 import { intent, outcome, pending, TAG } from '../support/entries.ts'
 import { newFile, open } from '../support/sqlite-store.ts'
@@ -18,12 +27,13 @@ import { faultOf, storeSuite } from './store-suite.ts'
 const FAULTY_WORKER = new URL('../support/faulty-store-worker.ts', import.meta.url)
 const APPENDER = new URL('../support/append-until-killed.ts', import.meta.url)
 
-/** Takes the file back to what brokers before the third migration made. */
-const UNDO_THIRD = `DROP TABLE clusters; DROP INDEX approvals_pending_fold; DROP INDEX approvals_fold;
-  DROP INDEX approvals_review;
-  ${['cluster', 'fold_key', 'granted_at', 'review', 'progress']
-    .map((column) => `ALTER TABLE approvals DROP COLUMN ${column};`)
-    .join(' ')}`
+/** Makes a file as brokers of an earlier version did. */
+function legacyFile(file: string, version: number): DatabaseSync {
+  const db = new DatabaseSync(file)
+  for (const text of legacyStatements(0).slice(0, version)) db.exec(text)
+  db.exec(`PRAGMA application_id = 0x4e535447; PRAGMA user_version = ${version}`)
+  return db
+}
 
 storeSuite('SQLite', () => {
   const { file, remove } = newFile()
@@ -110,14 +120,17 @@ describe('the SQLite file', () => {
     const store = await open(file)
     await store.append([intent()])
     await store.close()
-    for (const statement of [
-      "UPDATE ledger SET agent = 'nobody'",
-      'DELETE FROM ledger',
-      "INSERT OR REPLACE INTO ledger (seq, time_us, peak_us, kind, leaf) VALUES (0, 1, 1, 'intent', x'7b7d')",
-    ]) {
+    for (const [statement, message] of [
+      ["UPDATE ledger SET leaf = x'7b7d'", 'never changed'],
+      ['DELETE FROM ledger', 'deleted in ranges'],
+      [
+        "INSERT OR REPLACE INTO ledger (seq, time_us, hash, leaf) VALUES (0, 1, x'00', x'7b7d')",
+        'never replaced',
+      ],
+    ] as const) {
       expect(() => {
         sql(file, statement)
-      }, statement).to.throw('ledger rows are never')
+      }, statement).to.throw(message)
     }
   })
 
@@ -134,28 +147,6 @@ describe('the SQLite file', () => {
     await store.close()
   })
 
-  it('answers every selective question straight from an index, newest first, without sorting', async () => {
-    const store = await open(file)
-    await store.close()
-    const filters: readonly EventFilter[] = [
-      ...[{ requestId: 'x' }, { agent: 'x' }, { podUid: 'x' }, { name: 'x' }, { reviewer: 'x' }],
-      ...[{ effect: 'deny' }, { effect: 'hold' }, { verb: 'delete' }, { kind: 'system' }],
-      ...[{ status: 500 }, { rule: 'x' }, { rule: 'x', verb: 'delete' }],
-      ...[{ ancestor: 'x' }, { ancestor: 'x', agent: 'y' }, { ancestor: 'x', rule: 'y' }],
-      { agent: 'x', verb: 'delete', namespace: 'y', effect: 'deny', sinceMs: 1 },
-    ]
-    for (const filter of filters) {
-      const { sql: text, values } = eventsQuery(filter, 10, { lowest: 3, before: 9 })
-      const plan = planOf(file, text, values)
-      expect(plan, JSON.stringify(filter)).to.match(/SEARCH (l|r) USING/)
-      expect(plan, JSON.stringify(filter)).to.not.contain('TEMP B-TREE')
-    }
-    for (const filter of [{}, { verb: 'get' }, { effect: 'allow' }, { cluster: 'x' }]) {
-      const { sql: text, values } = eventsQuery(filter, 10, {})
-      expect(planOf(file, text, values), JSON.stringify(filter)).to.not.contain('TEMP B-TREE')
-    }
-  })
-
   it('of an earlier broker is upgraded in place: its ancestors are found, its entries stay as they were', async () => {
     const tag = (ancestors: readonly object[]): AgentTag =>
       ({ ...TAG, verified: { ...TAG.verified, ancestors } }) as AgentTag
@@ -163,33 +154,42 @@ describe('the SQLite file', () => {
       { pid: 7, startTicks: '9', exe: '/usr/bin/usr/bin/sh', containerId: 'a'.repeat(64) },
       { pid: 1, startTicks: '1' },
     ]
-    const store = await open(file)
-    await store.append([
+    const entries = [
       intent({ tag: tag([shell, shell, bare]) }),
       intent({ tag: tag([]) }),
       intent({ tag: { verdict: 'unidentified' } }),
       outcome('x'),
-      intent({ requestId: 'damaged' }),
+      undefined,
       intent({ tag: tag(['…[cut: 3 items]' as unknown as object, { ...shell, exe: 'odd' }]) }),
-    ])
-    const before = await store.events({}, 10)
-    await store.close()
-    sql(
-      file,
-      `${UNDO_THIRD} DROP TABLE ledger_ancestor; PRAGMA user_version = 1; DROP TRIGGER ledger_no_update;
-       UPDATE ledger SET leaf = x'ff' WHERE request_id = 'damaged'`,
+      ...Array.from({ length: BLOCK_ENTRIES }, () => intent({ agent: 'many' })),
+    ]
+    const db = legacyFile(file, 1)
+    const insert = db.prepare(
+      'INSERT INTO ledger (seq, time_us, peak_us, kind, leaf) VALUES (?, ?, ?, ?, ?)',
     )
+    const leaves = entries.map((entry, seq) =>
+      entry === undefined ? Buffer.of(0xff) : serializeEntry(entry, 1_000_000 + seq),
+    )
+    for (const [seq, leaf] of leaves.entries()) insert.run(seq, 1_000_000 + seq, 0, 'intent', leaf)
+    db.close()
     const upgraded = await open(file)
     const found = async (ancestor: string): Promise<readonly number[]> =>
       (await upgraded.events({ ancestor }, 10)).map(({ seq }) => seq)
     expect(await found(`unregistered/${'a'.repeat(13)}/sh`)).to.deep.equal([0])
     expect(await found('unregistered/no-container/unknown')).to.deep.equal([0])
     expect(await found(`unregistered/${'a'.repeat(13)}/odd`)).to.deep.equal([5])
-    expect(await upgraded.events({ agent: '/usr/bin/kubectl' }, 1)).to.deep.equal(
-      before.filter(({ seq }) => seq === 5),
+    const stored = await upgraded.leaves(0, 9999)
+    expect(stored.map(({ bytes }) => Buffer.from(bytes))).to.deep.equal(
+      leaves.map((leaf) => Buffer.from(leaf)),
     )
-    expect(await upgraded.append([intent({ chain: ['planner'] })])).to.equal(6)
-    expect(await found('planner')).to.deep.equal([6])
+    expect(stored.map(({ timeUs }) => timeUs)).to.deep.equal(leaves.map((_, i) => 1_000_000 + i))
+    const { size, root } = await upgraded.head()
+    expect(size).to.equal(leaves.length)
+    expect(sameHash(root, rangeRoot(appendHashes(EMPTY_RANGE, leaves.map(leafHash))))).to.equal(
+      true,
+    )
+    expect(await upgraded.append([intent({ chain: ['planner'] })])).to.equal(leaves.length)
+    expect(await found('planner')).to.deep.equal([leaves.length])
     await upgraded.close()
     await (await open(file)).close()
   })
@@ -202,9 +202,7 @@ describe('the SQLite file', () => {
       ...{ namespace: 'shop', name: '\u0000\ud83d\ude00', subject: 'system:sa', agent: 'a' },
       ...{ tag: { odd: ['\u0000'] }, rules: ['r'], bodySha256: '0', bodyBytes: 12 },
     }
-    await (await open(file)).close()
-    sql(file, `${UNDO_THIRD} PRAGMA user_version = 2`)
-    const db = new DatabaseSync(file)
+    const db = legacyFile(file, 2)
     const insert = db.prepare(
       `INSERT INTO approvals (id, version, state, created_at, expires_at, facts)
        VALUES (?, 3, 'PENDING', '2026-01-01T00:00:00.000Z', '2126-01-01T00:00:00.000Z', ?)`,
@@ -233,7 +231,9 @@ describe('the SQLite file', () => {
 
   it('finds repeats of a request straight from an index', async () => {
     await (await open(file)).close()
-    const plan = planOf(file, SAME, ['x', 'y', 'z'])
+    const asked = { foldKey: 'x', grantedSince: 'y', deniedSince: 'z' }
+    const { sql: text, parameters } = sameStatement(SQLITE.db, asked).compile()
+    const plan = planOf(file, text, parameters as readonly string[])
     expect(plan).to.contain('USING INDEX approvals_fold').and.not.contain('TEMP B-TREE')
   })
 

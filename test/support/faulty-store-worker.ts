@@ -6,12 +6,12 @@
  *   die-before    the thread ends before it writes
  *   die-after     the thread ends after the commit, before it answers
  */
-import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import type { DatabaseSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
-import type { Order, WorkerSettings, WriteCall } from '../../broker/store/sqlite/messages.ts'
+import type { QuickCall, WriteCall } from '../../broker/store/calls.ts'
+import { openForWriting } from '../../broker/store/sqlite/database.ts'
+import type { Order, WorkerSettings } from '../../broker/store/sqlite/orders.ts'
 import { acquireOwnership } from '../../broker/store/sqlite/ownership.ts'
-import { createReader } from '../../broker/store/sqlite/reader.ts'
-import { openForReading, openForWriting } from '../../broker/store/sqlite/schema.ts'
 import { createWriter } from '../../broker/store/sqlite/writer.ts'
 
 const { role, file } = workerData as WorkerSettings
@@ -20,10 +20,11 @@ let fault = ''
 function faulty(db: DatabaseSync): DatabaseSync {
   return new Proxy(db, {
     get(target, key) {
-      if (key === 'prepare')
+      if (key === 'exec')
         return (sql: string) => {
-          const statement = target.prepare(sql)
-          return sql === 'COMMIT' ? faultyCommit(statement) : statement
+          if (sql === 'COMMIT' && fault === 'commit-lost') throw new Error('disk I/O error')
+          target.exec(sql)
+          if (sql === 'COMMIT' && fault === 'commit-kept') throw new Error('disk I/O error')
         }
       const value: unknown = Reflect.get(target, key, target)
       return typeof value === 'function' ? (value.bind(target) as unknown) : value
@@ -31,33 +32,14 @@ function faulty(db: DatabaseSync): DatabaseSync {
   })
 }
 
-function faultyCommit(statement: StatementSync): object {
-  return {
-    run(): void {
-      if (fault === 'commit-lost') throw new Error('disk I/O error')
-      statement.run()
-      if (fault === 'commit-kept') throw new Error('disk I/O error')
-    },
-  }
-}
-
 const port = parentPort!
-if (role === 'read') {
-  const db = openForReading(file)
-  const reader = createReader(db)
-  port.on('message', (order: Order<never>) => {
-    if (order.order === 'run')
-      port.postMessage({ report: 'done', results: reader.run(order.calls) })
-    else {
-      db.close()
-      port.close()
-    }
-  })
+if (role !== 'write') {
+  await import('../../broker/store/sqlite/worker.ts')
 } else {
   const release = acquireOwnership(file)
   const db = openForWriting(file)
   const writer = createWriter(faulty(db))
-  port.on('message', (order: Order<WriteCall>) => {
+  port.on('message', (order: Order<WriteCall | QuickCall>) => {
     if (order.order === 'close') {
       db.close()
       release()
@@ -72,12 +54,14 @@ if (role === 'read') {
     if (fault === 'die-after') process.exit(1)
     port.postMessage({ report: 'done', results })
   })
+  port.postMessage({ report: 'ready' })
 }
-port.postMessage({ report: 'ready' })
 
-function faultOf(call: WriteCall): string {
-  if (call.op === 'approval' || call.op === 'same') return ''
-  const ids = call.leaves.map(({ columns }) => columns.requestId ?? '')
+function faultOf(call: WriteCall | QuickCall): string {
+  if (!('evidence' in call)) return ''
+  const ids = call.evidence.leaves.flatMap(({ terms }) =>
+    terms.filter(([field]) => field === 'requestId').map(([, id]) => id),
+  )
   const names = ['full', 'commit-lost', 'commit-kept', 'die-before', 'die-after']
   return names.find((name) => ids.includes(name)) ?? ''
 }

@@ -4,7 +4,8 @@
  */
 import { Worker } from 'node:worker_threads'
 import { Fault, messageOf } from '../../../shared/errors.ts'
-import type { CallResult, Order, Report, WorkerSettings } from './messages.ts'
+import type { CallResult } from '../calls.ts'
+import type { Order, Report, WorkerSettings } from './orders.ts'
 
 /** Calls in one batch at most: larger ones raise the wait of each call more than they save (research: 256 was the best). */
 export const MAX_BATCH = 256

@@ -1,84 +1,48 @@
 /**
  * The writing side of the database, used by one thread. All calls of a batch that write go into one
  * transaction: one sync to disk for all of them. If it fails, none of them was written as far as this side
- * knows, and each is told so; a commit that failed after the disk took it shows at the next read of the head.
+ * knows, and each is told so; a commit that failed after the disk took it shows at the next read of the end.
  */
-import type { DatabaseSync, StatementSync } from 'node:sqlite'
-import { Fault, messageOf } from '../../../shared/errors.ts'
-import type { CallResult, Change, Leaf, NewApproval, WriteCall } from './messages.ts'
-import { numberIn } from './schema.ts'
+import type { DatabaseSync } from 'node:sqlite'
+import { messageOf } from '../../../shared/errors.ts'
+import type { CallResult, QuickCall, WriteCall } from '../calls.ts'
+import { lockEnd, seenOf } from '../logic/end.ts'
+import type { LedgerEnd, SeenEnd } from '../logic/end.ts'
+import { checkEnd, readQuick } from '../logic/read.ts'
+import { writeBatch } from '../logic/write.ts'
+import { SQLITE } from '../steps.ts'
+import { createExecute } from './execute.ts'
 
 /** Runs batches of calls. */
 export interface Writer {
   /** One result per call, in order. Never throws. */
-  run(calls: readonly WriteCall[]): readonly CallResult[]
+  run(calls: readonly (WriteCall | QuickCall)[]): readonly CallResult[]
 }
-
-/** Where the ledger ends. */
-interface Head {
-  /** Sequence number of the next entry. */
-  next: number
-  /** Highest time so far. */
-  peakUs: number
-}
-
-const INSERT_LEAF = `INSERT INTO ledger (seq, time_us, peak_us, kind, request_id, cluster, subject, agent,
-  pod_uid, exe, verb, resource, namespace, name, effect, reviewer, status, leaf)
-  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
-const INSERT_RULE = 'INSERT INTO ledger_rule (rule, seq) VALUES (?, ?)'
-const INSERT_ANCESTOR = 'INSERT INTO ledger_ancestor (agent, seq) VALUES (?, ?)'
-const PUT_CLUSTER = `INSERT INTO clusters (name, settings) VALUES (?, ?)
-  ON CONFLICT (name) DO UPDATE SET settings = excluded.settings`
-const INSERT_APPROVAL = `INSERT INTO approvals
-  (id, version, state, created_at, expires_at, cluster, fold_key, review, progress, facts)
-  VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`
-const COMPARE_AND_SET = `UPDATE approvals SET version = version + 1, state = ?,
-  reviewer = coalesce(?, reviewer), reason = coalesce(?, reason),
-  decided_at = coalesce(?, decided_at), expires_at = coalesce(?, expires_at),
-  granted_at = coalesce(?, granted_at), review = coalesce(?, review),
-  progress = coalesce(?, progress)
-  WHERE id = ? AND version = ? RETURNING *`
-/** Repeats of a request: fold key, granted since, denied since. */
-export const SAME = `SELECT * FROM approvals WHERE fold_key = ? AND (state IN ('PENDING', 'APPROVED')
-  OR granted_at > ? OR (state = 'DENIED' AND decided_at > ?))
-  ORDER BY created_at DESC, id DESC LIMIT 100`
 
 /**
- * Prepares to write.
+ * Prepares to write, once the end of the ledger was found to be what its last checkpoint says.
  *
  * @param db - from `openForWriting`; nobody else may write to it
+ * @throws Fault `ledger_rolled_back`
  */
 export function createWriter(db: DatabaseSync): Writer {
-  const statements = {
-    leaf: db.prepare(INSERT_LEAF),
-    rule: db.prepare(INSERT_RULE),
-    ancestor: db.prepare(INSERT_ANCESTOR),
-    hold: db.prepare(INSERT_APPROVAL),
-    set: db.prepare(COMPARE_AND_SET),
-    get: db.prepare('SELECT * FROM approvals WHERE id = ?'),
-    same: db.prepare(SAME),
-    putCluster: db.prepare(PUT_CLUSTER),
-    removeCluster: db.prepare('DELETE FROM clusters WHERE name = ?'),
-    begin: db.prepare('BEGIN IMMEDIATE'),
-    commit: db.prepare('COMMIT'),
-    rollback: db.prepare('ROLLBACK'),
-  }
+  const execute = createExecute(db)
+  execute(checkEnd(SQLITE))
   // Undefined after a failure: what the disk holds is then to be read, not assumed.
-  let head: Head | undefined = readHead(db)
+  let known: LedgerEnd | undefined = execute(lockEnd(SQLITE, undefined, undefined))
+  let seen: SeenEnd = seenOf(known)
 
   function transaction(calls: readonly WriteCall[]): readonly CallResult[] {
-    let current: Head | undefined
     try {
-      current = { ...(head ?? readHead(db)) }
-      statements.begin.run()
-      const at = current
-      const results = calls.map((call) => write(statements, call, at))
-      statements.commit.run()
-      head = current
+      db.exec('BEGIN IMMEDIATE')
+      const { results, end } = execute(writeBatch(SQLITE, calls, known, seen))
+      db.exec('COMMIT')
+      known = end
+      seen = seenOf(end)
       return results
     } catch (error) {
-      head = undefined
-      rollBack(db, statements.rollback)
+      known = undefined
+      rollBack(db)
       const message = messageOf(error)
       return calls.map(() => ({ ok: false, message }))
     }
@@ -86,15 +50,11 @@ export function createWriter(db: DatabaseSync): Writer {
 
   return {
     run(calls) {
-      const writes = calls.filter((call) => call.op !== 'approval' && call.op !== 'same')
+      const writes = calls.filter(isWrite)
       const written = writes.length === 0 ? [] : transaction(writes)
       let index = 0
       return calls.map((call) => {
-        if (call.op === 'approval') return attempt(() => statements.get.get(call.id))
-        if (call.op === 'same') {
-          const { foldKey, grantedSince, deniedSince } = call.query
-          return attempt(() => statements.same.all(foldKey, grantedSince, deniedSince))
-        }
+        if (!isWrite(call)) return attempt(() => execute(readQuick(SQLITE, call)))
         const result = written[index]
         index += 1
         return result ?? { ok: false, message: 'no result' }
@@ -103,94 +63,30 @@ export function createWriter(db: DatabaseSync): Writer {
   }
 }
 
-interface Statements {
-  readonly leaf: StatementSync
-  readonly rule: StatementSync
-  readonly ancestor: StatementSync
-  readonly hold: StatementSync
-  readonly set: StatementSync
-  readonly get: StatementSync
-  readonly putCluster: StatementSync
-  readonly removeCluster: StatementSync
-}
+const QUICK: ReadonlySet<string> = new Set<QuickCall['op']>([
+  'approval',
+  'same',
+  'record',
+  'pseudonyms',
+])
 
-function write(statements: Statements, call: WriteCall, head: Head): CallResult {
-  switch (call.op) {
-    case 'append':
-      return { ok: true, value: insertLeaves(statements, call.leaves, head) }
-    case 'hold':
-      // Decided before any of its entries is written: a used id must not spoil the batch of others.
-      if (!insertApproval(statements, call.approval)) {
-        return statements.get.get(call.approval.id) === undefined
-          ? { ok: true, value: false }
-          : { ok: false, message: 'a held request with this id is stored already' }
-      }
-      insertLeaves(statements, call.leaves, head)
-      return { ok: true, value: true }
-    case 'transition': {
-      const row = compareAndSet(statements, call.change)
-      if (row !== undefined) insertLeaves(statements, call.leaves, head)
-      return { ok: true, value: row }
-    }
-    case 'cluster': {
-      const { name, settings } = call
-      if (settings === null) statements.removeCluster.run(name)
-      else statements.putCluster.run(name, settings)
-      return { ok: true, value: insertLeaves(statements, call.leaves, head) }
-    }
-    case 'approval':
-    case 'same':
-      throw new Fault('store_failed', 'a read is no part of a transaction')
-  }
-}
-
-function insertApproval(statements: Statements, row: NewApproval): boolean {
-  const { id, version, state, createdAt, expiresAt, cluster, foldKey } = row
-  const { review, progress, facts } = row
-  const place = [id, version, state, createdAt, expiresAt, cluster, foldKey]
-  return statements.hold.run(...place, review, progress, facts).changes === 1
-}
-
-function compareAndSet(statements: Statements, change: Change): unknown {
-  const { to, reviewer, reason, decidedAt, expiresAt, grantedAt, review, progress } = change
-  const values = [to, reviewer, reason, decidedAt, expiresAt, grantedAt, review, progress]
-  return statements.set.get(...values, change.id, change.version)
-}
-
-/** Returns the sequence number of the first; moves the head on. */
-function insertLeaves(statements: Statements, leaves: readonly Leaf[], head: Head): number {
-  const first = head.next
-  for (const { timeUs, kind, columns: c, bytes } of leaves) {
-    const seq = head.next
-    head.next += 1
-    head.peakUs = Math.max(head.peakUs, timeUs)
-    statements.leaf.run(
-      ...[seq, timeUs, head.peakUs, kind, c.requestId, c.cluster, c.subject, c.agent, c.podUid],
-      ...[c.exe, c.verb, c.resource, c.namespace, c.name, c.effect, c.reviewer, c.status, bytes],
-    )
-    for (const rule of c.rules) statements.rule.run(rule, seq)
-    for (const agent of c.ancestors) statements.ancestor.run(agent, seq)
-  }
-  return first
-}
-
-function readHead(db: DatabaseSync): Head {
-  const row = db.prepare('SELECT seq, peak_us FROM ledger ORDER BY seq DESC LIMIT 1').get()
-  if (row === undefined) return { next: 0, peakUs: 0 }
-  return { next: numberIn(row, 'seq') + 1, peakUs: numberIn(row, 'peak_us') }
+/** Whether a call is part of a transaction. */
+export function isWrite(call: WriteCall | QuickCall): call is WriteCall {
+  return !QUICK.has(call.op)
 }
 
 /** Some errors have ended the transaction already. */
-function rollBack(db: DatabaseSync, rollback: StatementSync): void {
+function rollBack(db: DatabaseSync): void {
   if (!db.isTransaction) return
   try {
-    rollback.run()
+    db.exec('ROLLBACK')
   } catch {
     // The next BEGIN fails and says so to its callers.
   }
 }
 
-function attempt(read: () => unknown): CallResult {
+/** A read that fails is told to its caller alone. */
+export function attempt(read: () => unknown): CallResult {
   try {
     return { ok: true, value: read() }
   } catch (error) {

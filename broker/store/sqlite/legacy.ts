@@ -1,16 +1,18 @@
 /**
- * The SQLite database: its tables, its migrations and how a connection to it is opened. Migrations go
- * forward only; a file of a newer program or of another one is refused rather than guessed at.
- *
- * Triggers forbid to change or delete a ledger row. They stop mistakes, not somebody who owns the file.
+ * Files of brokers before the tree: versions 1 to 4 were SQLite's own tables. Such a file is brought to version 4 by the
+ * statements of its time, and from there into the tables of schema.ts: the entries keep their bytes, numbers and times,
+ * and become the first leaves of the tree.
  */
-import { DatabaseSync } from 'node:sqlite'
-import { Fault, messageOf } from '../../../shared/errors.ts'
+import type { DatabaseSync } from 'node:sqlite'
+import { Fault } from '../../../shared/errors.ts'
+import { Growth, lockEnd, storedTerms } from '../logic/end.ts'
+import { bytesOf, numberOf, SQLITE } from '../steps.ts'
+import { createStatements, LEGACY_VERSION } from '../schema.ts'
+import { createExecute } from './execute.ts'
+import type { Execute } from './execute.ts'
 
-/** `application_id` of our files: "NSTG". */
-const APPLICATION_ID = 0x4e535447
-/** WAL size at which it is copied into the database file, in pages of 4 KiB: rarely enough not to slow every few commits. */
-const CHECKPOINT_PAGES = 4000
+/** Entries that are copied at once. */
+const COPIED_AT_ONCE = 4096
 
 /**
  * `peak_us` is the highest `time_us` up to and including the row: it never falls, even where the clock was
@@ -19,8 +21,7 @@ const CHECKPOINT_PAGES = 4000
  *
  * Every index is paid by every request (measured: indexing all that can be asked for cut appends to a third),
  * so the selective columns have one, and of `kind`, `effect`, `verb` and `status` the rare values; frequent
- * ones are found at once by walking back from the newest row. events-query.ts repeats the conditions of
- * these partial indexes word by word, as SQLite demands.
+ * ones are found at once by walking back from the newest row. (These indexes are gone since version 5.)
  */
 const FIRST = `
 CREATE TABLE ledger (
@@ -132,78 +133,70 @@ CREATE TABLE clusters (
 ) STRICT;
 `
 
-/** Each brings the database from the version that is its index to the next. */
-const MIGRATIONS: readonly string[] = [FIRST, SECOND, THIRD, FOURTH]
+/** Each brings the file from the version that is its index to the next. */
+const STEPS: readonly string[] = [FIRST, SECOND, THIRD, FOURTH]
+
+/** Takes out of the way what has a name of a new table, index or trigger. */
+const SET_ASIDE = `
+DROP TRIGGER ledger_no_update;
+DROP TRIGGER ledger_no_delete;
+DROP TRIGGER ledger_no_replace;
+DROP TABLE ledger_rule;
+DROP TABLE ledger_ancestor;
+DROP INDEX approvals_created;
+DROP INDEX approvals_state;
+DROP INDEX approvals_pending_fold;
+DROP INDEX approvals_fold;
+DROP INDEX approvals_review;
+ALTER TABLE ledger RENAME TO legacy_ledger;
+ALTER TABLE approvals RENAME TO legacy_approvals;
+ALTER TABLE clusters RENAME TO legacy_clusters;
+`
+const APPROVAL_COLUMNS = `id, version, state, created_at, expires_at, decided_at, granted_at, cluster, fold_key,
+  review, reviewer, reason, progress, facts`
+const MOVE_REST = `
+INSERT INTO approvals (${APPROVAL_COLUMNS}) SELECT ${APPROVAL_COLUMNS} FROM legacy_approvals;
+INSERT INTO records (kind, id, version, body) SELECT 'cluster', name, 1, settings FROM legacy_clusters;
+DROP TABLE legacy_ledger;
+DROP TABLE legacy_approvals;
+DROP TABLE legacy_clusters;
+`
+
+/** The statements that bring a file of an earlier version to {@link LEGACY_VERSION}, for tests as well. */
+export function legacyStatements(version: number): readonly string[] {
+  return STEPS.slice(version, LEGACY_VERSION)
+}
 
 /**
- * Opens the file for writing, creating and migrating it as needed. The caller must own the file (see
- * `acquireOwnership`). Every commit is synced to disk before it returns.
+ * Brings a file of version 1 to 4 into the new tables, in the transaction that the caller has begun.
  *
- * @throws {@link Fault} `store_failed` for a file that is not ours, newer than this program, or unusable
+ * @throws {@link Fault} `store_failed` where its entries are not numbered from 0 without gaps
  */
-export function openForWriting(file: string): DatabaseSync {
-  return opened(file, () => new DatabaseSync(file, { timeout: 0 }), prepareForWriting)
+export function convertLegacy(db: DatabaseSync, version: number): void {
+  for (const step of legacyStatements(version)) db.exec(step)
+  db.exec(SET_ASIDE)
+  for (const statement of createStatements(SQLITE)) db.exec(statement)
+  const execute = createExecute(db)
+  copyEntries(db, execute)
+  db.exec(MOVE_REST)
 }
 
-/** Opens the file for reading; {@link openForWriting} must have succeeded before. */
-export function openForReading(file: string): DatabaseSync {
-  return opened(
-    file,
-    () => new DatabaseSync(file, { readOnly: true, timeout: 0 }),
-    () => undefined,
+function copyEntries(db: DatabaseSync, execute: Execute): void {
+  const select = db.prepare(
+    'SELECT seq, time_us, leaf FROM legacy_ledger WHERE seq >= ? ORDER BY seq LIMIT ?',
   )
-}
-
-/** A whole number out of a one-column row; faults where the database holds something else. */
-export function numberIn(row: Record<string, unknown> | undefined, column: string): number {
-  const value = row?.[column]
-  if (typeof value !== 'number') throw new Fault('store_failed', `no number in column ${column}`)
-  return value
-}
-
-function opened(
-  file: string,
-  open: () => DatabaseSync,
-  prepare: (db: DatabaseSync) => void,
-): DatabaseSync {
-  let db: DatabaseSync | undefined
-  try {
-    db = open()
-    prepare(db)
-    return db
-  } catch (error) {
-    db?.close()
-    if (error instanceof Fault) throw error
-    throw new Fault('store_failed', `cannot open ${file}: ${messageOf(error)}`, { cause: error })
+  let end = execute(lockEnd(SQLITE, undefined, undefined))
+  for (;;) {
+    const rows = select.all(end.size, COPIED_AT_ONCE)
+    if (rows.length === 0) return
+    const growth = new Growth(end)
+    for (const row of rows) {
+      if (numberOf(row, 'seq') !== growth.end.size)
+        throw new Fault('store_failed', `entry ${growth.end.size} of the old ledger is missing`)
+      const bytes = bytesOf(row, 'leaf')
+      growth.add([{ timeUs: numberOf(row, 'time_us'), bytes, terms: storedTerms(bytes) }])
+    }
+    execute(growth.flush(SQLITE))
+    ;({ end } = growth)
   }
-}
-
-function prepareForWriting(db: DatabaseSync): void {
-  // Looked at before anything is written, so that somebody else's file stays as it is.
-  const version = versionOf(db)
-  const mode = db.prepare('PRAGMA journal_mode = WAL').get()?.['journal_mode']
-  if (mode !== 'wal')
-    throw new Fault('store_failed', 'the file system cannot hold a write-ahead log')
-  db.exec(`PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-    PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES}`)
-  for (let next = version; next < MIGRATIONS.length; next += 1) {
-    db.exec(`BEGIN IMMEDIATE; ${MIGRATIONS[next] ?? ''};
-      PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${next + 1}; COMMIT`)
-  }
-}
-
-function versionOf(db: DatabaseSync): number {
-  const owner = numberIn(db.prepare('PRAGMA application_id').get(), 'application_id')
-  const version = numberIn(db.prepare('PRAGMA user_version').get(), 'user_version')
-  const objects = numberIn(db.prepare('SELECT count(*) AS n FROM sqlite_schema').get(), 'n')
-  if (objects === 0 && owner === 0) return 0
-  if (owner !== APPLICATION_ID)
-    throw new Fault('store_failed', 'the file is another program’s database')
-  if (version > MIGRATIONS.length) {
-    throw new Fault(
-      'store_failed',
-      `the database has version ${version}, this program knows up to ${MIGRATIONS.length}`,
-    )
-  }
-  return version
 }

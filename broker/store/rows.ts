@@ -3,15 +3,25 @@
  * tampered with, or half restored, becomes a fault and not a strange object.
  */
 import { z } from 'zod'
-import { isRecord } from '../../../shared/config.ts'
-import { Fault } from '../../../shared/errors.ts'
-import { approvalSchema, givenReviewSchema } from '../../../shared/wire.ts'
-import type { AuditEvent } from '../../../shared/wire.ts'
-import type { Entry } from '../../ledger/entry.ts'
-import { indexColumns } from '../../ledger/index-columns.ts'
-import { formatMicros, serializeEntry } from '../../ledger/serialize.ts'
-import type { SameRequest, StoredApproval, Transition } from '../store.ts'
-import type { Change, Leaf, NewApproval, SameQuery } from './messages.ts'
+import { isRecord } from '../../shared/config.ts'
+import { Fault } from '../../shared/errors.ts'
+import { approvalSchema, givenReviewSchema } from '../../shared/wire.ts'
+import type { AuditEvent } from '../../shared/wire.ts'
+import type { Entry } from '../ledger/entry.ts'
+import { termsOf } from '../ledger/terms.ts'
+import { formatMicros, serializeEntry } from '../ledger/serialize.ts'
+import type {
+  RecordChange,
+  SameRequest,
+  StoredApproval,
+  StoredCheckpoint,
+  StoredLeaf,
+  StoredRecord,
+  Transition,
+  TreeHead,
+} from './store.ts'
+import { decodeRange, rangeRoot } from '../../shared/transparency/tree.ts'
+import type { Change, Leaf, NewApproval, NewRecord, SameQuery } from './calls.ts'
 
 /** All of a held request that its row's columns do not hold. */
 const factsSchema = approvalSchema
@@ -45,23 +55,31 @@ const approvalRowSchema = z.object({
   facts: z.string(),
 })
 
-const eventRowSchema = z.object({
-  seq: z.number(),
+const bytes = z.instanceof(Uint8Array)
+const leafRowSchema = z.object({ seq: z.number(), time_us: z.number(), leaf: bytes })
+const recordRowSchema = z.object({ id: z.string(), version: z.number(), body: z.string() })
+const headRowSchema = z.object({ size: z.number(), edge: bytes, first_seq: z.number() })
+const checkpointRowSchema = z.object({
+  size: z.number(),
   time_us: z.number(),
-  kind: z.string(),
-  request_id: z.string().nullable(),
-  leaf: z.instanceof(Uint8Array),
+  root: bytes,
+  note: z.string(),
 })
 
 const textDecoder = new TextDecoder('utf-8', { fatal: true })
 
 /** An entry as it is stored. @param timeUs - whole microseconds since the epoch */
 export function toLeaf(entry: Entry, timeUs: number): Leaf {
+  const bytes = serializeEntry(entry, timeUs)
+  // of what is stored, not of what was meant: what was cut is not found
+  return { timeUs, bytes, terms: termsOf(decodeEntry(bytes)) }
+}
+
+/** A change of a document as it is stored. */
+export function toNewRecord({ kind, id, version, body }: RecordChange): NewRecord {
   return {
-    timeUs,
-    kind: entry.kind,
-    columns: indexColumns(entry),
-    bytes: serializeEntry(entry, timeUs),
+    ...{ kind, id, version: version ?? null },
+    body: body === undefined ? null : JSON.stringify(body),
   }
 }
 
@@ -138,23 +156,56 @@ export function fromApprovalRow(value: unknown): StoredApproval {
   }
 }
 
-/** Decodes a row of clusters. @throws {@link Fault} `store_failed` */
-export function fromClusterRow(value: unknown): unknown {
-  return parseJson(decode(z.object({ settings: z.string() }), value).settings)
+/** Decodes a row of records. @throws {@link Fault} `store_failed` */
+export function fromRecordRow(value: unknown): StoredRecord {
+  const { id, version, body } = decode(recordRowSchema, value)
+  return { id, version, body: parseJson(body) }
 }
 
 /** Decodes a row of the ledger. @throws {@link Fault} `store_failed` */
-export function fromEventRow(value: unknown): AuditEvent {
-  const row = decode(eventRowSchema, value)
-  const entry = parseJson(textOf(row.leaf))
-  if (!isRecord(entry)) throw new Fault('store_failed', `ledger entry ${row.seq} is not an object`)
+export function fromLeafRow(value: unknown): StoredLeaf {
+  const { seq, time_us: timeUs, leaf } = decode(leafRowSchema, value)
+  return { seq, timeUs, bytes: leaf }
+}
+
+/** Decodes the row of the ledger's head. @throws {@link Fault} `store_failed` */
+export function fromHeadRow(value: unknown): TreeHead & { readonly firstSeq: number } {
+  const { size, edge, first_seq: firstSeq } = decode(headRowSchema, value)
+  const range = decodeRange(size, edge)
+  if (range === undefined)
+    throw new Fault('store_failed', 'the head of the ledger is not as expected')
+  return { size, root: rangeRoot(range), firstSeq }
+}
+
+/** Decodes a row of checkpoints. @throws {@link Fault} `store_failed` */
+export function fromCheckpointRow(value: unknown): StoredCheckpoint {
+  const { time_us: timeUs, ...rest } = decode(checkpointRowSchema, value)
+  return { ...rest, timeUs }
+}
+
+/** Decodes the content of a payload. @throws {@link Fault} `store_failed` */
+export function fromPayloadRow(value: unknown): Uint8Array {
+  return decode(z.object({ content: bytes }), value).content
+}
+
+/** An entry as people read it. @throws {@link Fault} `store_failed` */
+export function toEvent({ seq, timeUs, bytes: leaf }: StoredLeaf): AuditEvent {
+  const entry = decodeEntry(leaf)
+  const { kind, requestId } = entry
   return {
-    seq: row.seq,
-    time: formatMicros(row.time_us),
-    kind: row.kind,
-    ...(row.request_id === null ? {} : { requestId: row.request_id }),
+    seq,
+    time: formatMicros(timeUs),
+    kind: typeof kind === 'string' ? kind : 'unknown',
+    ...(typeof requestId === 'string' ? { requestId } : {}),
     entry,
   }
+}
+
+/** The JSON of an entry. @throws {@link Fault} `store_failed` */
+function decodeEntry(leaf: Uint8Array): Readonly<Record<string, unknown>> {
+  const entry = parseJson(textOf(leaf))
+  if (!isRecord(entry)) throw new Fault('store_failed', 'a ledger entry is not an object')
+  return entry
 }
 
 /** Decodes a list of rows. @throws {@link Fault} `store_failed` */
@@ -163,7 +214,8 @@ export function fromRows<T>(value: unknown, fromRow: (row: unknown) => T): reado
   return value.map((row) => fromRow(row))
 }
 
-function decode<T>(schema: z.ZodType<T>, value: unknown): T {
+/** A value of an answer of the database. @throws {@link Fault} `store_failed` */
+export function decode<T>(schema: z.ZodType<T>, value: unknown): T {
   const result = schema.safeParse(value)
   if (result.success) return result.data
   const where = result.error.issues.map((issue) => issue.path.join('.')).join(', ')
