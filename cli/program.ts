@@ -16,8 +16,22 @@ import { addCredential } from './credential.ts'
 import { addDoctor } from './doctor.ts'
 import { addIssuer } from './issuer.ts'
 import { addKubeconfig } from './kubeconfig-command.ts'
+import { addLedger } from './ledger.ts'
 import { addPolicy } from './policy.ts'
 import { addToken } from './token.ts'
+import { addVerify } from './verify.ts'
+
+/** Commands that need nothing else of the process. */
+const COMMANDS = [
+  addPolicy,
+  addClusters,
+  addConnect,
+  addDoctor,
+  addIssuer,
+  addToken,
+  addLedger,
+  addVerify,
+]
 
 /** Everything went well. */
 export const EXIT_OK = 0
@@ -122,12 +136,7 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
   addLogin(program, runner, login)
   addCredential(program, runner, login)
   addKubeconfig(program, runner, { env: deps.env, globals })
-  addPolicy(program, runner)
-  addClusters(program, runner)
-  addConnect(program, runner)
-  addDoctor(program, runner)
-  addIssuer(program, runner)
-  addToken(program, runner)
+  for (const add of COMMANDS) add(program, runner)
   return program
 }
 

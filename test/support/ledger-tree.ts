@@ -62,9 +62,9 @@ export interface TestLedger {
   readonly signer: NoteSigner
   readonly leaves: readonly Buffer[]
   readonly hashes: readonly Uint8Array[]
-  rootAt(size: number): Uint8Array
-  reader(size: number): HashReader
-  checkpoint(size: number): Promise<string>
+  readonly rootAt: (size: number) => Uint8Array
+  readonly reader: (size: number) => HashReader
+  readonly checkpoint: (size: number) => Promise<string>
 }
 
 export function testLedger(entries: number, origin = 'ledger.example/nestgate'): TestLedger {
