@@ -4,7 +4,7 @@ import { open } from 'node:fs/promises'
 
 /** Longest line that is read, bytes; an entry has at most 64 KiB, a third more as base 64. */
 export const MAX_LINE_BYTES = 1024 * 1024
-const READ_BYTES = 1024 * 1024
+const READ_BYTES = 128 * 1024
 const HEAD_BYTES = 4096
 const NEWLINE = 0x0a
 
