@@ -17,6 +17,7 @@ import { addDoctor } from './doctor.ts'
 import { addIssuer } from './issuer.ts'
 import { addKubeconfig } from './kubeconfig-command.ts'
 import { addPolicy } from './policy.ts'
+import { addReconcile } from './reconcile-command.ts'
 import { addToken } from './token.ts'
 
 /** Everything went well. */
@@ -126,8 +127,7 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
   addClusters(program, runner)
   addConnect(program, runner)
   addDoctor(program, runner)
-  addIssuer(program, runner)
-  addToken(program, runner)
+  for (const add of [addIssuer, addReconcile, addToken]) add(program, runner)
   return program
 }
 

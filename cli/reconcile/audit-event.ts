@@ -1,7 +1,7 @@
 /** An event of a cluster's audit log (audit.k8s.io/v1) as a {@link Call}. */
 import { z } from 'zod'
 import { microsOf, pathOf } from './facts.ts'
-import type { Call } from './facts.ts'
+import type { Call, CalledFacts } from './facts.ts'
 
 /** First part of every name that mode `issuer` makes (broker/credentials/tokens.ts); the broker itself is one of them. */
 const ISSUED = 'nestgate:'
@@ -11,12 +11,19 @@ const REQUEST_EXTRA = 'nestgate.dev/request-id'
 const REQUEST_GROUP = 'nestgate:request:'
 const LAST_STAGES: ReadonlySet<string> = new Set(['ResponseComplete', 'Panic'])
 
-const text = z.string().nullish()
+/** What is left out is empty. */
+const text = z
+  .string()
+  .nullish()
+  .transform((value) => value ?? '')
 const userSchema = z.object({
   username: text,
   groups: z.array(z.string()).nullish(),
   extra: z.record(z.string(), z.array(z.string())).nullish(),
 })
+const refFields = {
+  ...{ resource: text, namespace: text, name: text, apiGroup: text, subresource: text },
+}
 const eventSchema = z.object({
   auditID: z.string(),
   stage: z.string(),
@@ -24,11 +31,7 @@ const eventSchema = z.object({
   verb: text,
   user: userSchema.nullish(),
   impersonatedUser: userSchema.nullish(),
-  objectRef: z
-    .object({
-      ...{ resource: text, namespace: text, name: text, apiGroup: text, subresource: text },
-    })
-    .nullish(),
+  objectRef: z.object(refFields).nullish(),
   responseStatus: z.object({ code: z.number().nullish() }).nullish(),
   requestReceivedTimestamp: z.string(),
   stageTimestamp: z.string(),
@@ -43,7 +46,13 @@ export type IsBroker = (username: string) => boolean
 export function brokerNames(patterns: readonly string[]): IsBroker {
   const expressions = patterns.map(
     (pattern) =>
-      new RegExp(`^${pattern.split('*').map((part) => RegExp.escape(part)).join('.*')}$`, 'su'),
+      new RegExp(
+        `^${pattern
+          .split('*')
+          .map((part) => RegExp.escape(part))
+          .join('.*')}$`,
+        'su',
+      ),
   )
   return (username) => expressions.some((expression) => expression.test(username))
 }
@@ -56,9 +65,8 @@ export function readCall(value: unknown, isBroker: IsBroker): Call | undefined {
   const receivedUs = microsOf(event.requestReceivedTimestamp)
   const atUs = microsOf(event.stageTimestamp)
   if (receivedUs === undefined || atUs === undefined) return undefined
-  const { objectRef, requestURI, responseStatus, stage, auditID: auditId } = event
+  const { requestURI: uri, stage, auditID: auditId } = event
   const { who, actor } = whoOf(event, isBroker)
-  const uri = requestURI ?? ''
   return {
     who,
     id: who === 'ours' ? (saidId(actor) ?? auditId) : auditId,
@@ -67,19 +75,18 @@ export function readCall(value: unknown, isBroker: IsBroker): Call | undefined {
     atUs,
     isLast: LAST_STAGES.has(stage),
     stage,
-    facts: {
-      verb: event.verb ?? '',
-      apiGroup: objectRef?.apiGroup ?? '',
-      resource: objectRef?.resource ?? '',
-      subresource: objectRef?.subresource ?? '',
-      namespace: objectRef?.namespace ?? '',
-      name: objectRef?.name ?? '',
-      path: pathOf(uri),
-      user: actor?.username ?? '',
-    },
-    status: responseStatus?.code ?? undefined,
+    facts: factsOf(event, actor),
+    status: event.responseStatus?.code ?? undefined,
     uri,
   }
+}
+
+const NO_OBJECT = { resource: '', namespace: '', name: '', apiGroup: '', subresource: '' }
+
+function factsOf({ verb, objectRef, requestURI }: Event, actor: User | undefined): CalledFacts {
+  const { resource, namespace, name, apiGroup, subresource } = objectRef ?? NO_OBJECT
+  const object = { resource, namespace, name, apiGroup, subresource }
+  return { verb, ...object, path: pathOf(requestURI), user: actor?.username ?? '' }
 }
 
 function whoOf(

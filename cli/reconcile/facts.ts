@@ -49,6 +49,8 @@ export interface Intent {
   /** Name of the object by path or body; ends with `*` where the API server makes the rest. */
   readonly objectName: string
   readonly isResource: boolean
+  /** Whose call the cluster's audit policy sees; in mode `impersonation` it is the broker's own account, which no entry names. */
+  readonly auditUser: string | undefined
   /** Path with query, for people. */
   readonly uri: string
 }

@@ -77,7 +77,7 @@ export interface JoinOptions {
   /** How far the clocks of broker and cluster may differ, microseconds. */
   readonly skewUs: number
   /** Whether the cluster's audit policy writes the last stage of such a call down. */
-  readonly isAudited: (facts: Intent['facts']) => boolean
+  readonly isAudited: (intent: Intent) => boolean
 }
 
 /** What came of it. */
@@ -262,7 +262,7 @@ export class Join {
     if (reason !== undefined && reason !== 'client_left' && !SENT.has(reason)) return 'notSent'
     // the log is written when a request ends
     if (!isWithin(outcome.atUs, log, this.#options.skewUs)) return 'outsideLog'
-    return this.#options.isAudited(intent.facts) ? undefined : 'notAudited'
+    return this.#options.isAudited(intent) ? undefined : 'notAudited'
   }
 
   #unknown(id: string, call: Call, ledger: Period): void {

@@ -22,7 +22,7 @@ const entrySchema = z.discriminatedUnion('kind', [
     kind: z.literal('intent'),
     requestId: z.string(),
     request: requestSchema,
-    credential: z.object({ user: z.string() }).optional(),
+    credential: z.object({ mode: z.string(), user: z.string() }).optional(),
   }),
   z.object({
     ...timed,
@@ -47,8 +47,18 @@ const previewSchema = z.object({
 
 /** What an entry says; `time` where it says nothing that is joined, but that the ledger goes as far as this. */
 export type LedgerFact =
-  | { readonly is: 'intent'; readonly atUs: number; readonly intent: Intent; readonly outcome?: Outcome }
-  | { readonly is: 'outcome'; readonly atUs: number; readonly id: string; readonly outcome: Outcome }
+  | {
+      readonly is: 'intent'
+      readonly atUs: number
+      readonly intent: Intent
+      readonly outcome?: Outcome
+    }
+  | {
+      readonly is: 'outcome'
+      readonly atUs: number
+      readonly id: string
+      readonly outcome: Outcome
+    }
   /** Somebody had the cluster checked: the broker tried what must be refused. */
   | { readonly is: 'checked'; readonly atUs: number }
   | { readonly is: 'time'; readonly atUs: number }
@@ -68,16 +78,24 @@ export function readFact(value: unknown, seq: number, cluster: string): LedgerFa
   const entry = parsed.data
   if (entry.kind === 'system') return systemFact(entry, seq, cluster, atUs)
   if (entry.cluster !== cluster) return { is: 'time', atUs }
-  if (entry.kind === 'outcome') {
-    const { status, reason, requestId: id } = entry
-    return { is: 'outcome', atUs, id, outcome: { atUs, status, reason } }
-  }
-  if (entry.credential === undefined) return { is: 'time', atUs }
-  const { requestId: id, request, credential } = entry
+  if (entry.kind === 'intent') return intentFact(entry, seq, atUs)
+  const { status, reason, requestId: id } = entry
+  return { is: 'outcome', atUs, id, outcome: { atUs, status, reason } }
+}
+
+type Entry = z.infer<typeof entrySchema>
+
+function intentFact(
+  { requestId: id, request, credential }: Extract<Entry, { kind: 'intent' }>,
+  seq: number,
+  atUs: number,
+): LedgerFact {
+  if (credential === undefined) return { is: 'time', atUs }
   const { isResourceRequest: isResource, attributes, query, ...facts } = request
   const intent: Intent = {
     ...{ kind: 'intent', id, seq, atUs, isResource },
     facts: { ...facts, user: credential.user },
+    auditUser: credential.mode === 'issuer' ? credential.user : undefined,
     objectName: attributes?.objectName ?? request.name,
     uri: query === '' ? request.path : `${request.path}?${query}`,
   }
@@ -85,7 +103,7 @@ export function readFact(value: unknown, seq: number, cluster: string): LedgerFa
 }
 
 function systemFact(
-  { event, detail }: Extract<z.infer<typeof entrySchema>, { kind: 'system' }>,
+  { event, detail }: Extract<Entry, { kind: 'system' }>,
   seq: number,
   cluster: string,
   atUs: number,
@@ -100,6 +118,7 @@ function systemFact(
     ...{ kind: 'preview', id, seq, atUs, uri, objectName: '' },
     // of a preview, the path is what is known of the call
     isResource: false,
+    auditUser: undefined,
     facts: { path: pathOf(uri) },
   }
   return { is: 'intent', atUs, intent, outcome: { atUs, status, reason: undefined } }
