@@ -14,7 +14,7 @@ import type { Call } from './reconcile/facts.ts'
 import { Join } from './reconcile/join.ts'
 import type { JoinOptions, Period } from './reconcile/join.ts'
 import { brokerFacts } from './reconcile/ledger-broker.ts'
-import type { LedgerFact } from './reconcile/ledger-entry.ts'
+import type { Clusters, LedgerFact } from './reconcile/ledger-entry.ts'
 import { exportFacts } from './reconcile/ledger-files.ts'
 import type { ExportRange } from './reconcile/ledger-files.ts'
 import { byTime } from './reconcile/lines.ts'
@@ -31,7 +31,7 @@ const SKEW = /^\d{1,5}(\.\d{1,3})?$/
 interface ReconcileOptions {
   readonly auditLog: string[]
   readonly export?: string
-  readonly cluster: string
+  readonly cluster: string[]
   readonly user: string[]
   readonly auditPolicy?: string
   readonly since?: string
@@ -51,7 +51,10 @@ export function addReconcile(program: Command, runner: Runner): void {
       '--audit-log <file...>',
       'files of the log: JSON lines or EventLists, also gzip, in any order',
     )
-    .requiredOption('--cluster <name>', 'name of the cluster in the ledger')
+    .requiredOption(
+      '--cluster <name...>',
+      'name of the cluster in the ledger; all where it has had several',
+    )
     .option('--export <file>', 'the ledger as nestgate export wrote it; else the broker is asked')
     .option('--since <time>', 'from this time on (RFC 3339); needed where the broker is asked')
     .option('--until <time>', 'before this time')
@@ -101,20 +104,20 @@ async function makeReport(options: ReconcileOptions, runner: Runner): Promise<Re
   const isBroker = brokerNames(options.user)
   const calls = byTime(options.auditLog.map((file) => auditCalls(file, isBroker, ofLog)))
   const join = joinOptions(options)
-  const { cluster } = options
+  const clusters = new Set(options.cluster)
   if (options.export !== undefined) {
     const range: ExportRange = { isFromStart: false }
-    const facts = exportFacts(options.export, cluster, ofLedger, range)
-    return joined({ cluster, facts, calls, join, times, range, ofLog, ofLedger })
+    const facts = exportFacts(options.export, clusters, ofLedger, range)
+    return joined({ clusters, facts, calls, join, times, range, ofLog, ofLedger })
   }
   const { sinceUs, untilUs = runner.now() * US_PER_MS } = times
   if (sinceUs === undefined) throw new UsageError('--since is needed where the broker is asked')
   const period = { sinceMs: sinceUs / US_PER_MS, untilMs: untilUs / US_PER_MS }
   let report: Report | undefined
   await runner.follow(async (client) => {
-    const facts = brokerFacts(client, cluster, period, ofLedger)
+    const facts = brokerFacts(client, clusters, period, ofLedger)
     const asked = { sinceUs, untilUs }
-    report = await joined({ cluster, facts, calls, join, times: asked, ofLog, ofLedger })
+    report = await joined({ clusters, facts, calls, join, times: asked, ofLog, ofLedger })
   })
   if (report === undefined) throw new UsageError('the broker was not asked')
   return report
@@ -140,7 +143,7 @@ function timeOf(options: ReconcileOptions, name: 'since' | 'until'): number | un
 
 /** Reads whichever side is behind, to the end of both. */
 async function joined(work: {
-  readonly cluster: string
+  readonly clusters: Clusters
   readonly facts: AsyncGenerator<LedgerFact>
   readonly calls: AsyncGenerator<Call>
   readonly join: JoinOptions
@@ -149,7 +152,7 @@ async function joined(work: {
   readonly ofLog: Reading
   readonly ofLedger: Reading
 }): Promise<Report> {
-  const { cluster, facts, calls, times, range, ofLog, ofLedger } = work
+  const { clusters, facts, calls, times, range, ofLog, ofLedger } = work
   const join = new Join(work.join)
   const [ledger, log] = [new Reach(), new Reach()]
   const both = byTime<{ readonly atUs: number; readonly take: () => void }>([
@@ -171,7 +174,7 @@ async function joined(work: {
   const ofTheLedger: Period = { fromUs: sinceUs, toUs: untilUs }
   return {
     ...join.finish(ofTheLedger, log),
-    cluster,
+    clusters: [...clusters],
     ledger: { ...ofTheLedger, entries: ledger.count },
     log: { fromUs: log.fromUs, toUs: log.toUs, events: log.count, halfLines: ofLog.halfLines },
     unreadable: {

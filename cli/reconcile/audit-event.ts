@@ -118,9 +118,8 @@ const REVIEWS: ReadonlySet<string> = new Set([
  * Whether it is one of the questions that the broker asks for itself: what a cluster serves, who somebody is and may do, a pod's description,
  * and its own token. What its account does beyond that is not the broker's doing.
  */
-export function isOwnQuestion({ facts, status }: Call): boolean {
+export function isOwnQuestion({ facts }: Call): boolean {
   const { verb, apiGroup, resource, subresource } = facts
-  if (status === 401 || status === 403) return true
   if (resource === '') return verb === 'get'
   if (verb === 'create') return REVIEWS.has(`${apiGroup}/${resource}/${subresource}`)
   return verb === 'get' && apiGroup === '' && resource === 'pods' && subresource === ''

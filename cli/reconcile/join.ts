@@ -109,6 +109,8 @@ export class Join {
   readonly #open = new Map<string, Open>()
   readonly #recent = new Map<string, Call>()
   readonly #checks: number[] = []
+  /** Calls of the broker's own account that it does not make, unless it was checking the cluster. */
+  readonly #suspects: Call[] = []
   readonly #findings: Finding[] = []
   readonly #found = new Map<FindingKind, number>()
   #clockUs: Joined['clockUs']
@@ -161,6 +163,10 @@ export class Join {
   finish(ledger: Period, log: Period): Joined {
     for (const [id, open] of this.#open) this.#conclude(id, open, ledger, log)
     this.#open.clear()
+    for (const call of this.#suspects) {
+      if (this.#isProbe(call)) this.#counts.probes += 1
+      else this.#find({ kind: 'own_account', id: call.id, call, differences: [] })
+    }
     return {
       counts: this.#counts,
       findings: this.#findings,
@@ -184,7 +190,7 @@ export class Join {
   #ownCall(call: Call): void {
     if (!call.isLast) return
     if (isOwnQuestion(call)) this.#counts.own += 1
-    else this.#find({ kind: 'own_account', id: call.id, call, differences: [] })
+    else this.#suspects.push(call)
   }
 
   /** Whoever asks may choose the Audit-ID. It does not stand for the call that has it. */

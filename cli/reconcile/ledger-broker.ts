@@ -5,7 +5,7 @@ import type { BrokerClient } from '../client.ts'
 import { noteUnreadable } from './audit-files.ts'
 import type { Reading } from './audit-files.ts'
 import { readFact } from './ledger-entry.ts'
-import type { LedgerFact } from './ledger-entry.ts'
+import type { Clusters, LedgerFact } from './ledger-entry.ts'
 
 /** Entries of one page; the broker's limit. */
 const PAGE = 1000
@@ -25,7 +25,7 @@ export interface AskedPeriod {
 /** The entries of a period. Rejects with a CallError. */
 export async function* brokerFacts(
   client: Pick<BrokerClient, 'get'>,
-  cluster: string,
+  clusters: Clusters,
   { sinceMs, untilMs }: AskedPeriod,
   reading: Reading,
 ): AsyncGenerator<LedgerFact> {
@@ -33,13 +33,13 @@ export async function* brokerFacts(
   while (from < untilMs) {
     const to = Math.min(from + span, untilMs)
     const most = span <= LEAST_MS ? Infinity : MAX_SLICE
-    const events = await slice(client, cluster, { sinceMs: from, untilMs: to }, most)
+    const events = await slice(client, clusters, { sinceMs: from, untilMs: to }, most)
     if (events === undefined) {
       span = Math.max(LEAST_MS, span / 2)
       continue
     }
     for (const { seq, entry } of events.reverse()) {
-      const fact = readFact(entry, seq, cluster)
+      const fact = readFact(entry, seq, clusters)
       if (fact === undefined) noteUnreadable(reading, `entry ${seq}`)
       else yield fact
     }
@@ -51,16 +51,17 @@ export async function* brokerFacts(
 /** @returns undefined where there are more than `most` */
 async function slice(
   client: Pick<BrokerClient, 'get'>,
-  cluster: string,
+  clusters: Clusters,
   { sinceMs, untilMs }: AskedPeriod,
   most: number,
 ): Promise<AuditEvent[] | undefined> {
   const query = new URLSearchParams({
-    cluster,
     since: new Date(sinceMs).toISOString(),
     until: new Date(untilMs).toISOString(),
     limit: String(PAGE),
   })
+  const [cluster = ''] = clusters
+  if (clusters.size === 1) query.set('cluster', cluster)
   const events: AuditEvent[] = []
   for (;;) {
     const { items, next } = await client.get(auditPageSchema, 'v1/audit/events', query)

@@ -45,6 +45,9 @@ const previewSchema = z.object({
   status: z.number(),
 })
 
+/** Names of one cluster in the ledger: it may have been registered anew, or twice. */
+export type Clusters = ReadonlySet<string>
+
 /** What an entry says; `time` where it says nothing that is joined, but that the ledger goes as far as this. */
 export type LedgerFact =
   | {
@@ -68,7 +71,7 @@ const timeSchema = z.object({ time: z.string(), kind: z.string() })
 const KNOWN: ReadonlySet<string> = new Set(['intent', 'outcome', 'system'])
 
 /** @returns undefined for what is no entry of a ledger */
-export function readFact(value: unknown, seq: number, cluster: string): LedgerFact | undefined {
+export function readFact(value: unknown, seq: number, clusters: Clusters): LedgerFact | undefined {
   const timed = timeSchema.safeParse(value)
   const atUs = timed.success ? microsOf(timed.data.time) : undefined
   if (!timed.success || atUs === undefined) return undefined
@@ -76,8 +79,8 @@ export function readFact(value: unknown, seq: number, cluster: string): LedgerFa
   const parsed = entrySchema.safeParse(value)
   if (!parsed.success) return undefined
   const entry = parsed.data
-  if (entry.kind === 'system') return systemFact(entry, seq, cluster, atUs)
-  if (entry.cluster !== cluster) return { is: 'time', atUs }
+  if (entry.kind === 'system') return systemFact(entry, seq, clusters, atUs)
+  if (!clusters.has(entry.cluster)) return { is: 'time', atUs }
   if (entry.kind === 'intent') return intentFact(entry, seq, atUs)
   const { status, reason, requestId: id } = entry
   return { is: 'outcome', atUs, id, outcome: { atUs, status, reason } }
@@ -105,10 +108,10 @@ function intentFact(
 function systemFact(
   { event, detail }: Extract<Entry, { kind: 'system' }>,
   seq: number,
-  cluster: string,
+  clusters: Clusters,
   atUs: number,
 ): LedgerFact | undefined {
-  if (detail['cluster'] !== cluster) return { is: 'time', atUs }
+  if (!clusters.has(String(detail['cluster']))) return { is: 'time', atUs }
   if (event === 'cluster_checked') return { is: 'checked', atUs }
   if (event !== 'approval_preview') return { is: 'time', atUs }
   const parsed = previewSchema.safeParse(detail)

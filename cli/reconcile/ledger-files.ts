@@ -7,7 +7,7 @@ import { leafHash } from '../../shared/transparency/tree.ts'
 import { noteUnreadable } from './audit-files.ts'
 import type { Reading } from './audit-files.ts'
 import { readFact } from './ledger-entry.ts'
-import type { LedgerFact } from './ledger-entry.ts'
+import type { Clusters, LedgerFact } from './ledger-entry.ts'
 import { parseJson, readLines } from './lines.ts'
 
 /** Version of the format that is read. */
@@ -41,7 +41,7 @@ export interface ExportRange {
 /** The entries of an export, as they come. @throws {@link ExportError}, or the system's error */
 export async function* exportFacts(
   file: string,
-  cluster: string,
+  clusters: Clusters,
   reading: Reading,
   range: ExportRange,
 ): AsyncGenerator<LedgerFact> {
@@ -51,7 +51,7 @@ export async function* exportFacts(
     const value = parseJson(text)
     if (isWhole) throw new ExportError(`${file}: something follows the last line`)
     if (manifest === undefined) {
-      manifest = usableManifest(value, cluster, file)
+      manifest = usableManifest(value, clusters, file)
       next = manifest.from
     } else if (endSchema.safeParse(value).success) isWhole = true
     else if (!checkpointSchema.safeParse(value).success) {
@@ -60,7 +60,7 @@ export async function* exportFacts(
       next += 1
       if (leaf === undefined) continue
       if (seq === 0) range.isFromStart = true
-      const fact = readFact(parseJson(leaf.toString('utf8')), seq, cluster)
+      const fact = readFact(parseJson(leaf.toString('utf8')), seq, clusters)
       if (fact === undefined) noteUnreadable(reading, place)
       else yield fact
     }
@@ -68,13 +68,14 @@ export async function* exportFacts(
   if (!isWhole || next !== manifest?.to) throw new ExportError(`${file}: the export is not whole`)
 }
 
-function usableManifest(value: unknown, cluster: string, file: string): Manifest {
+function usableManifest(value: unknown, clusters: Clusters, file: string): Manifest {
   const parsed = manifestSchema.safeParse(value)
   if (!parsed.success) throw new ExportError(`${file}: not an export of a ledger`)
   const { filter = {} } = parsed.data
   const others = Object.keys(filter).filter((name) => !HARMLESS.has(name))
-  const other = filter['cluster'] ?? cluster
-  if (others.length > 0 || other !== cluster)
+  const only = filter['cluster']
+  const isAll = only === undefined || [...clusters].every((name) => name === only)
+  if (others.length > 0 || !isAll)
     throw new ExportError(`${file}: the export leaves entries out; it must have all of the cluster`)
   return parsed.data
 }

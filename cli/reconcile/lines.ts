@@ -44,8 +44,9 @@ export async function* readLines(file: string): AsyncGenerator<Line> {
 }
 
 async function chunks(file: string): Promise<AsyncIterable<Buffer>> {
+  const isPacked = await isCompressed(file)
   const stream = createReadStream(file)
-  if (!(await isCompressed(file))) return stream
+  if (!isPacked) return stream
   // an error of either ends the iteration
   return pipeline(stream, createGunzip(), () => undefined)
 }

@@ -11,7 +11,7 @@ export type ReportFormat = (typeof REPORT_FORMATS)[number]
 
 /** A report. */
 export interface Report extends Joined {
-  readonly cluster: string
+  readonly clusters: readonly string[]
   readonly ledger: Period & { readonly entries: number }
   readonly log: Period & { readonly events: number; readonly halfLines: number }
   readonly unreadable: { readonly count: number; readonly places: readonly string[] }
@@ -56,7 +56,7 @@ function tableOf(report: Report): string {
   const { ledger, log, counts, found, findings, clockUs, unreadable } = report
   const parts = [
     toDetails([
-      ['cluster', report.cluster],
+      ['cluster', report.clusters.join(', ')],
       ['ledger', `${ledger.entries} entries, ${periodText(ledger)}`],
       ['log', `${log.events} events, ${periodText(log)}`],
       ...counted(counts, COUNTED),
@@ -147,9 +147,9 @@ function kindText({ apiGroup, resource, subresource, path }: CalledFacts): strin
 }
 
 function jsonOf(report: Report): object {
-  const { cluster, ledger, log, counts, found, findings, clockUs, unreadable } = report
+  const { clusters, ledger, log, counts, found, findings, clockUs, unreadable } = report
   return {
-    cluster,
+    clusters,
     fits: fits(report) && unreadable.count === 0,
     ledger: { entries: ledger.entries, ...period(ledger) },
     log: { events: log.events, halfLines: log.halfLines, ...period(log) },

@@ -26,9 +26,9 @@ const KILLS = Number(process.env['NESTGATE_KILLS'] ?? '200')
 const SEED = Number(process.env['NESTGATE_KILL_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
 const CLIENTS = 12
 /** A broker lives so long after it is ready, in milliseconds; */
-const LIFE_MS = { least: 50, most: 700 }
+const LIFE_MS = { least: 50, most: 500 }
 /** one of so many is killed while it starts, within this time. */
-const KILLED_AT_START = 10
+const KILLED_AT_START = 5
 const START_MS = 900
 /** The API server's log is complete when it has not grown for this time, in milliseconds; it is waited for no longer than the other. */
 const QUIET_MS = 2_000
