@@ -20,6 +20,7 @@ import { addKubeconfig } from './kubeconfig-command.ts'
 import { addLedger } from './ledger.ts'
 import { addPayload } from './payload.ts'
 import { addPolicy } from './policy.ts'
+import { addReconcile } from './reconcile-command.ts'
 import { addReview } from './review.ts'
 import { addToken } from './token.ts'
 import { addVerify } from './verify.ts'
@@ -31,6 +32,7 @@ const COMMANDS = [
   addConnect,
   addDoctor,
   addIssuer,
+  addReconcile,
   addReview,
   addToken,
   addAudit,
