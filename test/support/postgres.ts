@@ -2,7 +2,16 @@
 import { execFileSync, spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { chownSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -14,6 +23,8 @@ import { freePort } from './free-port.ts'
 import { SILENT } from './sqlite-store.ts'
 
 const DEBIAN = '/usr/lib/postgresql'
+/** A role by this name, if a test makes it, must give its password. */
+export const WITH_PASSWORD = 'secretive'
 /** `nobody`: the server refuses to run as root. */
 const NOBODY = 65_534
 const START_LIMIT_MS = 20_000
@@ -51,6 +62,9 @@ export async function makeServer(): Promise<Server> {
   const folder = join(base, 'data')
   const initdb = ['-D', folder, '-U', 'nestgate', '-A', 'trust', '--no-sync', '-E', 'UTF8']
   execFileSync(program('initdb'), [...initdb, '--locale=C'], { ...AS, cwd: base, stdio: 'pipe' })
+  const hba = join(folder, 'pg_hba.conf')
+  const rules = readFileSync(hba, 'utf8')
+  writeFileSync(hba, `host all ${WITH_PASSWORD} 127.0.0.1/32 scram-sha-256\n${rules}`)
   const port = await freePort()
   let child: ChildProcess | undefined
   const end = async (signal: 'SIGKILL' | 'SIGINT'): Promise<void> => {
@@ -170,4 +184,10 @@ export async function newDatabase(server?: Server): Promise<string> {
 
 export function openPostgres(url: string, change: Partial<PostgresStoreDeps> = {}): Promise<Store> {
   return openPostgresStore({ url, log: SILENT, now: Date.now, ...change })
+}
+
+/** Makes a copied data folder the server's own again. */
+export function ownFolder(folder: string): void {
+  chmodSync(folder, 0o700)
+  if (isRoot) execFileSync('chown', ['-R', `${NOBODY}:${NOBODY}`, folder])
 }

@@ -8,6 +8,7 @@ import { createStatements, SCHEMA_VERSION } from '../schema.ts'
 import { numberOf, POSTGRES, queryOne, textOf } from '../steps.ts'
 import type { Row, Work } from '../steps.ts'
 import type { Session } from './execute.ts'
+import { LOCK_TIMEOUT_MS } from './limits.ts'
 
 /** PostgreSQL 13, as the server writes its version. */
 const MIN_SERVER_VERSION = 130_000
@@ -15,6 +16,9 @@ const MIN_SERVER_VERSION = 130_000
 const TABLES_LOCK = 0x4e535447
 /** How long a broker waits for another one that makes them, in milliseconds. */
 const TABLES_LOCK_MS = 30_000
+
+const VERSION_TABLE =
+  'create table nestgate_schema (id bigint primary key check (id = 1), version bigint not null)'
 
 /** Without one of these, what is acknowledged may be gone after a crash. */
 const DURABLE = ['fsync', 'full_page_writes', 'synchronous_commit'] as const
@@ -49,15 +53,14 @@ function* settings(): Work<Row | undefined> {
  */
 export async function makeTables(session: Session): Promise<void> {
   if ((await session.run(versionOf())) === SCHEMA_VERSION) return
+  // of the session: a transaction that began before it would not see the tables that another one made meanwhile
+  await session.command(`set lock_timeout = ${TABLES_LOCK_MS}`)
+  await session.command(`select pg_advisory_lock(${TABLES_LOCK})`)
   await session.command('begin')
   try {
-    await session.command(`set local lock_timeout = ${TABLES_LOCK_MS}`)
-    await session.command(`select pg_advisory_xact_lock(${TABLES_LOCK})`)
     const version = await session.run(versionOf())
     if (version === undefined) {
-      await session.command(
-        'create table nestgate_schema (id bigint primary key check (id = 1), version bigint not null)',
-      )
+      await session.command(VERSION_TABLE)
       for (const statement of createStatements(POSTGRES)) await session.command(statement)
       await session.command(`insert into nestgate_schema values (1, ${SCHEMA_VERSION})`)
     } else if (version !== SCHEMA_VERSION) {
@@ -68,9 +71,12 @@ export async function makeTables(session: Session): Promise<void> {
     }
     await session.command('commit')
   } catch (error) {
+    // the lock ends with the session: a broker that cannot make the tables does not start
     await session.command('rollback')
     throw error
   }
+  await session.command(`select pg_advisory_unlock(${TABLES_LOCK})`)
+  await session.command(`set lock_timeout = ${LOCK_TIMEOUT_MS}`)
 }
 
 /** Undefined where there are no tables of ours. */
