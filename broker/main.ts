@@ -1,5 +1,4 @@
 /** The broker: reads its configuration and its policy, opens the store and the ways to the clusters, listens. Only wiring. */
-import { join } from 'node:path'
 import { messageOf } from '../shared/errors.ts'
 import { commandLine } from '../shared/config.ts'
 import { createLog } from '../shared/log.ts'
@@ -34,12 +33,15 @@ import { createOidc } from './identity/oidc.ts'
 import { createPeople } from './identity/people.ts'
 import { createMatcher, createOwners } from './identity/registrations.ts'
 import { createSidecars } from './identity/sidecars.ts'
+import { sweepSidecarKeys } from './identity/sidecar-keys.ts'
 import { createNotifications } from './notifications/notifications.ts'
 import type { Notifications } from './notifications/notifications.ts'
 import { openPolicy } from './policy/source.ts'
 import type { LivePolicy, PolicySummary } from './policy/source.ts'
+import { brokerName, openPresence, presentAlone } from './presence.ts'
+import type { Presence, PresenceDeps } from './presence.ts'
 import { startServer } from './server.ts'
-import { openSqliteStore } from './store/sqlite/client.ts'
+import { openStore } from './store/open.ts'
 import type { Store } from './store/store.ts'
 
 /** Version of the software, as package.json has it. */
@@ -61,18 +63,21 @@ async function main(): Promise<void> {
   const policy = await startPolicy(config, clusters, log, (entry) => {
     record(entry)
   })
-  const store = await openSqliteStore({ file: join(config.dataDir, 'nestgate.db'), log, now })
+  const store = await openStore(config, log, now)
   record = recorder(store, log)
-  const approvals = createApprovals({ store, log, now })
+  const broker = brokerName()
+  const approvals = createApprovals({ store, broker, log, now })
   const notifications = createNotifications(config.notifications, { log, now })
   approvals.subscribe((event) => {
-    notifications.tell(event)
+    if (event.elsewhere !== true) notifications.tell(event)
   })
-  await approvals.recover()
-  await announceOpen(approvals, notifications)
+  const left = { approvals, notifications }
+  const presence = await openPresent(config, left, { id: broker, store, log, now })
+  await takeOver(left, (name) => !presence.isThere(name))
   await openClusters(config, store, clusters, log)
   const sidecars = createSidecars({
     verifiers: { get: (name) => usable(clusters, name)?.verifier },
+    stored: async (name) => (await store.record('sidecar_key', name))?.body,
     now,
   })
   const direct = createDirectClients(createOidc(config.oidc, { log, now }))
@@ -88,6 +93,7 @@ async function main(): Promise<void> {
     ...{ clusters, clusterSecretsDir: config.clusterSecretsDir, issuers: config.oidc },
     ...{ credentials, log, now },
   })
+  forgetOldKeys(store, log)
   await store.append([startedEntry(config, policy, credentials)])
   const server = await startServer({ config, gateway, api, log })
   const names = clusters.list().map(({ name }) => name)
@@ -98,6 +104,7 @@ async function main(): Promise<void> {
       credentials.close()
     },
     (): Promise<void> => store.close(),
+    (): Promise<void> => presence.close(),
     // what the listener cut still writes its outcome
     (): Promise<void> => running.close(),
     (): Promise<void> => server.close(),
@@ -169,10 +176,40 @@ function namingOf({ agents }: BrokerConfig, clusters: Clusters, log: Logger): Na
   return createNaming({ matcher: createMatcher(agents), containers, now })
 }
 
-/** What waited when the last broker ended, and may not have been told. */
-async function announceOpen(approvals: Approvals, notifications: Notifications): Promise<void> {
-  notifications.announce(await approvals.list({ states: ['PENDING'] }, MAX_ANNOUNCED))
-  notifications.announce(await approvals.list({ review: 'open' }, MAX_ANNOUNCED))
+/** Nothing waits for it. */
+function forgetOldKeys(store: Store, log: Logger): void {
+  sweepSidecarKeys(store, now()).catch((error: unknown) => {
+    log.error({ error: messageOf(error) }, 'old keys of sidecars could not be removed')
+  })
+}
+
+/** Held requests, and who tells people of them. */
+interface Held {
+  readonly approvals: Approvals
+  readonly notifications: Notifications
+}
+
+/** Says to other brokers that this one is there, where there may be others. */
+function openPresent(
+  { store: { postgres } }: BrokerConfig,
+  held: Held,
+  deps: Omit<PresenceDeps, 'onGone'>,
+): Promise<Presence> {
+  if (postgres === undefined) return Promise.resolve(presentAlone(deps.id))
+  const onGone = (gone: string): Promise<void> => takeOver(held, (name) => name === gone)
+  return openPresence({ ...deps, onGone })
+}
+
+/** What brokers that have ended left behind: what ran, and what waits and may not have been told. */
+async function takeOver(
+  { approvals, notifications }: Held,
+  gone: (broker: string | undefined) => boolean,
+): Promise<void> {
+  await approvals.recover(gone)
+  for (const filter of [{ states: ['PENDING'] }, { review: 'open' }] as const) {
+    const open = await approvals.list(filter, MAX_ANNOUNCED)
+    notifications.announce(open.filter(({ progress }) => gone(progress.broker)))
+  }
 }
 
 function policyOptions(

@@ -241,7 +241,7 @@ describe('a PostgreSQL store whose database fails', () => {
   const faults: readonly {
     what: string
     kept: boolean
-    arrange: (url: string, proxy: Proxy) => Promise<unknown> | void
+    arrange: (url: string, proxy: Proxy) => unknown
     limitMs?: number
   }[] = [
     {
