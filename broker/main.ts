@@ -7,8 +7,7 @@ import type { DeciderOptions } from '../shared/policy/decide.ts'
 import { DEFAULT_TERMS } from '../shared/policy/terms.ts'
 import { closeOnSignal } from '../shared/shutdown.ts'
 import { createApi } from './api/api.ts'
-import { createApprovals } from './approvals/approvals.ts'
-import type { Approvals } from './approvals/approvals.ts'
+import type { ApiDeps } from './api/api.ts'
 import { createPreviews } from './approvals/preview.ts'
 import { createTargets } from './approvals/target.ts'
 import { readBrokerConfig } from './config.ts'
@@ -24,7 +23,9 @@ import type { Kinds } from './discovery/kinds.ts'
 import { createBodies, MAX_BODIES_BYTES } from './gateway/body.ts'
 import { createRunning } from './gateway/running.ts'
 import { createGateway } from './gateway/serve.ts'
+import { openHeldRequests } from './held-requests.ts'
 import type { Entry } from './ledger/entry.ts'
+import { openLedger } from './ledger/parts.ts'
 import { createContainers } from './identity/containers.ts'
 import { createDirectClients } from './identity/direct.ts'
 import { createNaming } from './identity/naming.ts'
@@ -33,21 +34,16 @@ import { createOidc } from './identity/oidc.ts'
 import { createPeople } from './identity/people.ts'
 import { createMatcher, createOwners } from './identity/registrations.ts'
 import { createSidecars } from './identity/sidecars.ts'
+import type { Sidecars } from './identity/sidecars.ts'
 import { sweepSidecarKeys } from './identity/sidecar-keys.ts'
-import { createNotifications } from './notifications/notifications.ts'
-import type { Notifications } from './notifications/notifications.ts'
 import { openPolicy } from './policy/source.ts'
 import type { LivePolicy, PolicySummary } from './policy/source.ts'
-import { brokerName, openPresence, presentAlone } from './presence.ts'
-import type { Presence, PresenceDeps } from './presence.ts'
 import { startServer } from './server.ts'
 import { openStore } from './store/open.ts'
 import type { Store } from './store/store.ts'
 
 /** Version of the software, as package.json has it. */
 const VERSION = '0.1.0'
-/** Held requests that are announced at start, at most; the newest. */
-const MAX_ANNOUNCED = 1_000
 const now = Date.now
 
 async function main(): Promise<void> {
@@ -65,21 +61,11 @@ async function main(): Promise<void> {
   })
   const store = await openStore(config, log, now)
   record = recorder(store, log)
-  const broker = brokerName()
-  const approvals = createApprovals({ store, broker, log, now })
-  const notifications = createNotifications(config.notifications, { log, now })
-  approvals.subscribe((event) => {
-    if (event.elsewhere !== true) notifications.tell(event)
-  })
-  const left = { approvals, notifications }
-  const presence = await openPresent(config, left, { id: broker, store, log, now })
-  await takeOver(left, (name) => !presence.isThere(name))
+  const ledger = await openLedger(config.ledger, { store, dataDir: config.dataDir, log, now })
+  const held = await openHeldRequests(config, { store, log, now })
+  const { approvals } = held
   await openClusters(config, store, clusters, log)
-  const sidecars = createSidecars({
-    verifiers: { get: (name) => usable(clusters, name)?.verifier },
-    stored: async (name) => (await store.record('sidecar_key', name))?.body,
-    now,
-  })
+  const sidecars = sidecarsOf(clusters, store, log)
   const direct = createDirectClients(createOidc(config.oidc, { log, now }))
   const running = createRunning()
   const gateway = createGateway({
@@ -91,20 +77,21 @@ async function main(): Promise<void> {
   const api = createApi({
     ...{ approvals, store, sidecars, people: createPeople(config.people, direct), policy },
     ...{ clusters, clusterSecretsDir: config.clusterSecretsDir, issuers: config.oidc },
-    ...{ credentials, log, now },
+    ...{ credentials, checkpoints: ledger.checkpoints, log, now },
+    accessReview: reviewsOf(config, policy, clusters),
   })
-  forgetOldKeys(store, log)
   await store.append([startedEntry(config, policy, credentials)])
   const server = await startServer({ config, gateway, api, log })
   const names = clusters.list().map(({ name }) => name)
   log.info({ port: server.port, clusters: names, rules: policy.status().rules }, 'listening')
   closeOnSignal(log, [
     (): Promise<void> => clusters.close(),
-    (): void => {
+    () => {
       credentials.close()
     },
     (): Promise<void> => store.close(),
-    (): Promise<void> => presence.close(),
+    (): Promise<void> => held.presence.close(),
+    ledger.close,
     // what the listener cut still writes its outcome
     (): Promise<void> => running.close(),
     (): Promise<void> => server.close(),
@@ -113,7 +100,7 @@ async function main(): Promise<void> {
       approvals.close()
     },
     (): Promise<void> => policy.close(),
-    (): Promise<void> => notifications.close(),
+    (): Promise<void> => held.notifications.close(),
   ])
 }
 
@@ -176,40 +163,25 @@ function namingOf({ agents }: BrokerConfig, clusters: Clusters, log: Logger): Na
   return createNaming({ matcher: createMatcher(agents), containers, now })
 }
 
-/** Nothing waits for it. */
-function forgetOldKeys(store: Store, log: Logger): void {
+/** Their keys are of any broker; old ones go, and nothing waits for that. */
+function sidecarsOf(clusters: Clusters, store: Store, log: Logger): Sidecars {
   sweepSidecarKeys(store, now()).catch((error: unknown) => {
     log.error({ error: messageOf(error) }, 'old keys of sidecars could not be removed')
   })
+  const verifiers = { get: (name: string) => usable(clusters, name)?.verifier }
+  const stored = async (name: string): Promise<unknown> =>
+    (await store.record('sidecar_key', name))?.body
+  return createSidecars({ verifiers, stored, now })
 }
 
-/** Held requests, and who tells people of them. */
-interface Held {
-  readonly approvals: Approvals
-  readonly notifications: Notifications
-}
-
-/** Says to other brokers that this one is there, where there may be others. */
-function openPresent(
-  { store: { postgres } }: BrokerConfig,
-  held: Held,
-  deps: Omit<PresenceDeps, 'onGone'>,
-): Promise<Presence> {
-  if (postgres === undefined) return Promise.resolve(presentAlone(deps.id))
-  const onGone = (gone: string): Promise<void> => takeOver(held, (name) => name === gone)
-  return openPresence({ ...deps, onGone })
-}
-
-/** What brokers that have ended left behind: what ran, and what waits and may not have been told. */
-async function takeOver(
-  { approvals, notifications }: Held,
-  gone: (broker: string | undefined) => boolean,
-): Promise<void> {
-  await approvals.recover(gone)
-  for (const filter of [{ states: ['PENDING'] }, { review: 'open' }] as const) {
-    const open = await approvals.list(filter, MAX_ANNOUNCED)
-    notifications.announce(open.filter(({ progress }) => gone(progress.broker)))
-  }
+/** What access reviews are made of, beside the ledger. */
+function reviewsOf(
+  config: BrokerConfig,
+  policy: LivePolicy,
+  clusters: Clusters,
+): NonNullable<ApiDeps['accessReview']> {
+  const { scopes, acceptVerdicts } = policyOptions(config, clusters)
+  return { policy: () => policy.policy(), scopes, acceptVerdicts, registrations: config.agents }
 }
 
 function policyOptions(

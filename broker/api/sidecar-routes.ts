@@ -48,7 +48,8 @@ export interface SidecarRoutesDeps {
   readonly now: () => number
 }
 
-const waitSchema = z.strictObject({
+/** Query of `GET /v1/requests/{id}`. */
+export const waitSchema = z.strictObject({
   /** Seconds. */
   wait: z
     .string()

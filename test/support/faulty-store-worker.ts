@@ -33,7 +33,7 @@ function faulty(db: DatabaseSync): DatabaseSync {
 }
 
 const port = parentPort!
-if (role === 'read') {
+if (role !== 'write') {
   await import('../../broker/store/sqlite/worker.ts')
 } else {
   const release = acquireOwnership(file)

@@ -12,7 +12,9 @@ import type { Logger } from '../../../shared/log.ts'
 import type { QuickCall, ReadCall, WriteCall } from '../calls.ts'
 import { createStore } from '../client.ts'
 import type { Store } from '../store.ts'
+import type { WorkerSettings } from './orders.ts'
 import { startWorker } from './worker-link.ts'
+import type { WorkerLink } from './worker-link.ts'
 
 /** What the store needs. */
 export interface SqliteStoreDeps {
@@ -27,6 +29,7 @@ export interface SqliteStoreDeps {
 
 /** The worker beside this file, in source and in the build alike. */
 const WORKER_URL = new URL(`./worker${extname(import.meta.url)}`, import.meta.url)
+const CHECKPOINTER_URL = new URL(`./checkpoint-worker${extname(import.meta.url)}`, import.meta.url)
 
 /**
  * Opens the store, creating or migrating its file.
@@ -40,21 +43,33 @@ export async function openSqliteStore(deps: SqliteStoreDeps): Promise<Store> {
   const onDeath = (why: string): void => {
     log.fatal({ why }, 'the store is gone, every call to it fails from now on')
   }
-  const writer = await startWorker<WriteCall | QuickCall>(worker, { role: 'write', file }, onDeath)
+  const opened: Pick<WorkerLink<never>, 'close'>[] = []
+  const start = async <Call>(role: WorkerSettings['role']): Promise<WorkerLink<Call>> => {
+    const url = role === 'checkpoint' ? CHECKPOINTER_URL : worker
+    const link = await startWorker<Call>(url, { role, file }, onDeath)
+    opened.unshift(link)
+    return link
+  }
+  // The last connection to close copies the write-ahead log into the file: it must be the writing one.
+  const close = async (): Promise<void> => {
+    for (const link of opened) await link.close()
+  }
   try {
-    const reader = await startWorker<ReadCall>(worker, { role: 'read', file }, onDeath)
-    const database = {
-      write: (call: WriteCall): Promise<unknown> => writer.call(call),
-      quick: (call: QuickCall): Promise<unknown> => writer.call(call),
-      read: (call: ReadCall): Promise<unknown> => reader.call(call),
-      // nobody else changes anything
-      onChange: () => (): void => undefined,
-      // The last connection to close copies the write-ahead log into the file: it must be the writing one.
-      close: (): Promise<void> => reader.close().then(() => writer.close()),
-    }
-    return createStore(database, deps.now)
+    const writer = await start<WriteCall | QuickCall>('write')
+    const [reader] = await Promise.all([start<ReadCall>('read'), start<never>('checkpoint')])
+    return createStore(
+      {
+        write: (call) => writer.call(call),
+        quick: (call) => writer.call(call),
+        read: (call) => reader.call(call),
+        // nobody else changes anything
+        onChange: () => (): void => undefined,
+        close,
+      },
+      deps.now,
+    )
   } catch (error) {
-    await writer.close()
+    await close()
     throw error
   }
 }

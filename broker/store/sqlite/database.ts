@@ -10,8 +10,10 @@ import { convertLegacy } from './legacy.ts'
 
 /** `application_id` of our files: "NSTG". */
 const APPLICATION_ID = 0x4e535447
-/** WAL size at which it is copied into the database file, in pages of 4 KiB: rarely enough not to slow every few commits. */
-const CHECKPOINT_PAGES = 4000
+/** WAL size at which the writer itself copies it into the database file, in pages of 4 KiB: only where checkpointer.ts does not. */
+const CHECKPOINT_PAGES = 262_144
+/** How long a commit waits for the end of a checkpoint, in milliseconds. */
+const BUSY_MS = 10_000
 /** Memory for pages, in KiB; the newest postings of frequent terms stay in it. */
 const CACHE_KIB = 32_768
 
@@ -22,7 +24,7 @@ const CACHE_KIB = 32_768
  * @throws {@link Fault} `store_failed` for a file that is not ours, newer than this program, or unusable
  */
 export function openForWriting(file: string): DatabaseSync {
-  return opened(file, () => new DatabaseSync(file, { timeout: 0 }), prepareForWriting)
+  return opened(file, () => new DatabaseSync(file, { timeout: BUSY_MS }), prepareForWriting)
 }
 
 /** Opens the file for reading; {@link openForWriting} must have succeeded before. */

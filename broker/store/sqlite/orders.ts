@@ -3,7 +3,7 @@ import type { CallResult } from '../calls.ts'
 
 /** What a worker is started with. */
 export interface WorkerSettings {
-  readonly role: 'write' | 'read'
+  readonly role: 'write' | 'read' | 'checkpoint'
   readonly file: string
 }
 
