@@ -35,12 +35,10 @@ const VERIFIED_ENTRIES = 1_000_000
 const log = createLog('bench', 'silent')
 const now = Date.now
 
-let made = 0
 const pick = (count: number): number => Math.floor(Math.random() * count)
 
 /** Requests as a busy cluster has them: few agents, many objects, rare refusals. */
 function requestEntry(): IntentEntry {
-  made += 1
   const agent = `team-${pick(20)}/worker-${pick(4)}`
   const isRare = pick(5000) === 0
   return intent({
