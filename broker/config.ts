@@ -18,6 +18,12 @@ const DEFAULT_PENDING_S = 900
 /** Host, and a path that a router takes for itself; the broker's other addresses stay what they are. */
 const ISSUER_URL =
   /^https:\/\/[^/?#@]+\/(?!(?:v1|clusters|return|healthz|readyz)(?:\/|$))[A-Za-z0-9_-]+(?:\/[A-Za-z0-9_-]+)*$/
+/** Longest time between two checkpoints, in seconds. */
+const MAX_CHECKPOINT_S = 3600
+/** Longest time that entries' text may be kept, in days: a hundred years. */
+const MAX_RETAIN_DAYS = 36_500
+/** A key name of a signed note: no spaces, no plus. */
+const LEDGER_ORIGIN = /^[^\s+:]+(?::\d+)?(?:\/[^\s+]*)?$/
 /** Longest life of a signing key, in days. */
 const MAX_ROTATE_DAYS = 365
 
@@ -32,13 +38,29 @@ const personSchema = z.strictObject({
   tokenSha256: z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hex digits'),
 })
 
+const postgresSchema = z.strictObject({
+  /** With `sslmode`, without password. */
+  url: z
+    .url({ protocol: /^postgres(?:ql)?$/, error: 'expected a postgres URL' })
+    .refine((url) => !hasPassword(url), 'expected no password: it belongs in passwordFile'),
+  /** Private file; read again for each connection. */
+  passwordFile: text.optional(),
+})
+
+function hasPassword(url: string): boolean {
+  const { password, searchParams } = new URL(url)
+  return password !== '' || searchParams.has('password')
+}
+
 /** The broker's settings. */
 export const brokerSchema = z.strictObject({
   listen: z.strictObject({ host: text.default('0.0.0.0'), port: port.default(8443) }).prefault({}),
   /** Certificate chain and key of the broker's own address, PEM. Both are read again when they change. */
   tls: z.strictObject({ certFile: text, keyFile: text }),
-  /** Folder of the ledger and the held requests; must exist, and belong to one broker alone. */
+  /** Folder of what the broker keeps: must exist, and belong to one broker alone. */
   dataDir: text,
+  /** Where the ledger and the held requests are: in `dataDir`, or in a database that several brokers share. */
+  store: z.strictObject({ postgres: postgresSchema.optional() }).prefault({}),
   /** A file, or a folder of `*.yaml`; read again when it changes. */
   policyFile: text,
   /** More can be registered by the API; those here cannot be changed by it. */
@@ -76,6 +98,21 @@ export const brokerSchema = z.strictObject({
   acceptVerdicts: z.array(z.enum(VERDICTS)).default(['exclusive']),
   /** Who is told that something waits. */
   notifications: notificationsSchema.default([]),
+  ledger: z
+    .strictObject({
+      /** Its name in checkpoints: a URL without scheme. Made up at the first start when left out, and then never another. */
+      origin: z
+        .string()
+        .regex(LEDGER_ORIGIN, 'expected a URL without scheme and spaces')
+        .optional(),
+      /** Folder of the keys that sign checkpoints; `ledger-keys` in `dataDir` when left out. */
+      keysDir: text.optional(),
+      /** How often checkpoints are signed where entries came, in seconds. */
+      checkpointSeconds: integer(1, MAX_CHECKPOINT_S).default(1),
+      /** How long the text of entries is kept, in days; for ever when left out. Proofs stay good without it. */
+      retainDays: integer(1, MAX_RETAIN_DAYS).optional(),
+    })
+    .prefault({}),
   approvals: z
     .strictObject({ pendingSeconds: integer(1, MAX_PENDING_S).default(DEFAULT_PENDING_S) })
     .prefault({}),

@@ -14,10 +14,14 @@ import { addCertificates } from './certificates-command.ts'
 import { addConnect } from './connect-command.ts'
 import { addCredential } from './credential.ts'
 import { addDoctor } from './doctor.ts'
+import { addErase } from './erase.ts'
 import { addIssuer } from './issuer.ts'
 import { addKubeconfig } from './kubeconfig-command.ts'
 import { addLedger } from './ledger.ts'
+import { addPayload } from './payload.ts'
 import { addPolicy } from './policy.ts'
+import { addReconcile } from './reconcile-command.ts'
+import { addReview } from './review.ts'
 import { addToken } from './token.ts'
 import { addVerify } from './verify.ts'
 
@@ -28,7 +32,12 @@ const COMMANDS = [
   addConnect,
   addDoctor,
   addIssuer,
+  addReconcile,
+  addReview,
   addToken,
+  addAudit,
+  addPayload,
+  addErase,
   addLedger,
   addVerify,
 ]
@@ -130,7 +139,6 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
     },
   }
   addApprovals(program, runner)
-  addAudit(program, runner)
   addCertificates(program, runner)
   const login = { ...deps, settings: () => brokerSettings(globals(), deps.env) }
   addLogin(program, runner, login)

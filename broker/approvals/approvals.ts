@@ -11,11 +11,12 @@ import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import type { ApprovalState } from '../../shared/wire.ts'
 import type { Entry } from '../ledger/entry.ts'
-import type { ApprovalFilter, StoredApproval } from '../store/store.ts'
+import type { ApprovalFilter, Payload, StoredApproval } from '../store/store.ts'
 import { createClients } from './clients.ts'
 import { createExecuting } from './executing.ts'
 import { createOneByOne } from '../one-by-one.ts'
 import { BROKER_ACTOR, entryOf, LOOK_AGAIN_MS, Records } from './records.ts'
+import type { Written } from './records.ts'
 import { answerOf, DENIED_AGAIN_MS, isReusable } from './repeats.ts'
 import { isInvolved, judge, missingQuorums } from './reviewers.ts'
 import type { Review } from './reviewers.ts'
@@ -55,14 +56,17 @@ class HeldRequests implements Approvals {
   readonly #oneByOne = createOneByOne()
   readonly #closing = new AbortController()
   readonly #timer: NodeJS.Timeout
+  readonly #unsubscribe: () => void
   #looking = false
 
   constructor(deps: ApprovalsDeps) {
     this.#deps = deps
     this.#records = new Records(deps)
-    this.#records.subscribe(({ approval: { id, state } }) => {
+    this.#records.subscribe(({ approval: { id, state }, elsewhere }) => {
       if (state !== 'PENDING' && state !== 'APPROVED') this.#clients.forget(id)
+      if (elsewhere === true && state === 'REVOKED') this.#executing.cut(id)
     })
+    this.#unsubscribe = deps.store.onChange((id) => void this.#records.learn(id))
     this.#timer = setInterval(() => void this.#look(), LOOK_AGAIN_MS)
     this.#timer.unref()
   }
@@ -71,11 +75,15 @@ class HeldRequests implements Approvals {
     return this.#closing.signal
   }
 
-  ask(facts: HoldFacts, entries: readonly Entry[]): Promise<Asked | Refusal> {
+  ask(
+    facts: HoldFacts,
+    entries: readonly Entry[],
+    payloads?: readonly Payload[],
+  ): Promise<Asked | Refusal> {
     // Two of the same that come together must not ask people twice; the store's index guards against other brokers.
     return this.#oneByOne(`${facts.digest} ${facts.callerKey}`, async () => {
       for (;;) {
-        const asked = await this.#tryAsk(facts, entries)
+        const asked = await this.#tryAsk(facts, { entries, payloads })
         if (asked !== undefined) return asked
       }
     })
@@ -86,7 +94,7 @@ class HeldRequests implements Approvals {
       ...this.#recordOf(facts, facts.terms.approvedSeconds),
       ...{ state: 'EXECUTING', breakGlass: true, review: 'open' },
     }
-    await this.#records.create(approval, 'break-glass: goes ahead, to be reviewed', entries)
+    await this.#records.create(approval, 'break-glass: goes ahead, to be reviewed', { entries })
     return this.#run(approval)
   }
 
@@ -120,7 +128,9 @@ class HeldRequests implements Approvals {
       const ended = await this.#endedReuse(approval)
       if (ended !== undefined) return ended
       const actor = approval.subject
-      const claimed = await this.#records.move(approval, 'EXECUTING', { actor, why: 'claimed' })
+      const progress = { ...approval.progress, ...this.#here() }
+      const change = { actor, why: 'claimed', progress }
+      const claimed = await this.#records.move(approval, 'EXECUTING', change)
       if (claimed !== undefined) return this.#run(claimed)
     }
   }
@@ -238,35 +248,39 @@ class HeldRequests implements Approvals {
     return this.#records.subscribe(listener)
   }
 
-  async recover(): Promise<void> {
+  async recover(gone: (broker: string | undefined) => boolean = () => true): Promise<void> {
     const { store } = this.#deps
+    const isLost = ({ progress: { broker } }: StoredApproval): boolean => gone(broker)
     for (;;) {
-      const left = await store.approvals({ states: ['EXECUTING'] }, RECOVERY_PAGE)
-      for (const approval of left) await this.#giveUp(approval)
-      if (left.length < RECOVERY_PAGE) break
+      const running = await store.approvals({ states: ['EXECUTING'] }, RECOVERY_PAGE)
+      const lost = running.filter(isLost)
+      for (const approval of lost) await this.#giveUp(approval)
+      if (running.length < RECOVERY_PAGE || lost.length === 0) break
     }
     const open = await store.approvals({ states: ['PENDING', 'APPROVED'] }, RECOVERY_PAGE)
     for (const approval of open) {
       this.#records.note(approval)
-      if (approval.podUid === undefined) await this.#lostClient(approval)
+      this.#records.known(approval)
+      if (approval.podUid === undefined && isLost(approval)) await this.#lostClient(approval)
     }
   }
 
   close(): void {
+    this.#unsubscribe()
     clearInterval(this.#timer)
     this.#closing.abort()
     this.#records.waiters.wakeAll()
   }
 
   /** Undefined when another broker was asked the same at the same time. */
-  async #tryAsk(facts: HoldFacts, entries: readonly Entry[]): Promise<Asked | Refusal | undefined> {
+  async #tryAsk(facts: HoldFacts, written: Written): Promise<Asked | Refusal | undefined> {
     const nowMs = this.#deps.now()
     const { digest, callerKey, terms } = facts
     const grantedSinceMs = nowMs - Math.max(terms.reuseSeconds, terms.approvedSeconds) * 1000
     const since = { grantedSinceMs, deniedSinceMs: nowMs - DENIED_AGAIN_MS }
     const same = await this.#deps.store.same({ digest, callerKey, ...since })
     const answer = answerOf(facts, await this.#records.expireAll(same), nowMs)
-    if (answer.way === 'join') return this.#join(answer.approval, facts, entries)
+    if (answer.way === 'join') return this.#join(answer.approval, facts, written)
     if (answer.way === 'again') {
       // first, so that of two only one passes; a broker that ends in between has people asked again
       const progress = { ...answer.original.progress, neverBegan: false }
@@ -281,13 +295,13 @@ class HeldRequests implements Approvals {
         ...{ state: 'APPROVED', reusedFrom: id, ...(reviewer === undefined ? {} : { reviewer }) },
         ...(reason === undefined ? {} : { reason }),
       }
-      const stored = await this.#records.create(reused, `passes on the approval of ${id}`, entries)
+      const stored = await this.#records.create(reused, `passes on the approval of ${id}`, written)
       return stored ? { approval: reused, folded: false } : undefined
     }
     const full = this.#records.full(facts)
     if (full !== undefined) return full
     const approval = this.#recordOf(facts, terms.pendingSeconds)
-    const stored = await this.#records.create(approval, 'policy holds the request', entries)
+    const stored = await this.#records.create(approval, 'policy holds the request', written)
     if (!stored) return undefined
     if (facts.clientWaits) this.#clients.add(approval.id, false)
     return { approval, folded: false }
@@ -296,11 +310,11 @@ class HeldRequests implements Approvals {
   async #join(
     approval: StoredApproval,
     facts: HoldFacts,
-    entries: readonly Entry[],
+    { entries, payloads }: Written,
   ): Promise<Asked> {
     const why = `joins ${approval.id}`
     const joins = entryOf(approval, 'RECEIVED', 'FOLDED', facts.subject, why)
-    await this.#deps.store.append([...entries, { ...joins, requestId: facts.id }])
+    await this.#deps.store.append([...entries, { ...joins, requestId: facts.id }], payloads)
     const { state, progress, instanceId } = approval
     if (state === 'PENDING' && progress.clientWaits && facts.clientWaits) {
       this.#clients.add(approval.id, instanceId !== facts.instanceId)
@@ -319,8 +333,14 @@ class HeldRequests implements Approvals {
       breakGlass: false,
       createdAt: new Date(nowMs).toISOString(),
       expiresAt: new Date(nowMs + seconds * 1000).toISOString(),
-      progress: { reviews: [], clientWaits },
+      progress: { reviews: [], clientWaits, ...this.#here() },
     }
+  }
+
+  /** This broker, as a request's progress names it. */
+  #here(): { broker?: string } {
+    const { broker } = this.#deps
+    return broker === undefined ? {} : { broker }
   }
 
   /** Nobody can have revoked it before this: a revocation first reads that it runs. */

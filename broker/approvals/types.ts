@@ -4,7 +4,7 @@ import type { Logger } from '../../shared/log.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import type { ReviewVerdict } from '../../shared/wire.ts'
 import type { Entry } from '../ledger/entry.ts'
-import type { ApprovalFilter, StoredApproval, Store } from '../store/store.ts'
+import type { ApprovalFilter, Payload, StoredApproval, Store } from '../store/store.ts'
 import type { Review, Reviewer } from './reviewers.ts'
 
 /** A request to be held; `id` is its request id, the one its ledger entries carry. */
@@ -64,19 +64,25 @@ export interface ApprovalEvent {
   /** State before; `RECEIVED` for a new one, and the same as now where only a review or the client's waiting changed. */
   readonly from: string
   readonly approval: StoredApproval
+  /** Another broker made the change: it is that one's to tell people of it. */
+  readonly elsewhere?: boolean
 }
 
-/** Told of changes that this process made; whatever it throws is logged and goes no further. */
+/** Told of changes that any broker made; whatever it throws is logged and goes no further. */
 export type ApprovalListener = (event: ApprovalEvent) => void
 
 /** The held requests. Every method rejects with a `Fault` when the store fails. */
 export interface Approvals {
   /**
-   * Asks for a request. `entries`, its intent, are written in any case but a refusal. In this order: it joins one
+   * Asks for a request. `entries`, its intent, are written in any case but a refusal, with their payloads. In this order: it joins one
    * that is PENDING, or APPROVED and left by its client, or DENIED to the same process a moment ago; it passes as
    * APPROVED on an approval that may be reused; it is stored as PENDING, or refused with `approvals_full`.
    */
-  ask(facts: HoldFacts, entries: readonly Entry[]): Promise<Asked | Refusal>
+  ask(
+    facts: HoldFacts,
+    entries: readonly Entry[],
+    payloads?: readonly Payload[],
+  ): Promise<Asked | Refusal>
   /** Break-glass: EXECUTING at once, with a review to be made afterwards. Call {@link Approvals.finish} at its end. */
   open(facts: HoldFacts, entries: readonly Entry[]): Promise<Claimed>
   /** An own request: at once when it is not PENDING, else when that changes, `waitMs` have passed, or `signal` aborts. */
@@ -112,8 +118,13 @@ export interface Approvals {
   list(filter: ApprovalFilter, limit: number): Promise<readonly StoredApproval[]>
   /** Tells of every change from now on. @returns ends it */
   subscribe(listener: ApprovalListener): () => void
-  /** To be called once, before any other method: what was EXECUTING when the last broker ended becomes UNKNOWN, with an outcome entry, and no direct client waits any more. */
-  recover(): Promise<void>
+  /**
+   * To be called before any other method, and when a broker has ended: what was EXECUTING there becomes UNKNOWN, with an
+   * outcome entry, and no direct client waits there any more.
+   *
+   * @param gone - whether this broker, or one before there were names, has ended; each has when left out
+   */
+  recover(gone?: (broker: string | undefined) => boolean): Promise<void>
   /** Aborted by {@link Approvals.close}. */
   readonly closed: AbortSignal
   /** Stops the timer and wakes all who wait. */
@@ -123,6 +134,8 @@ export interface Approvals {
 /** What held requests need. */
 export interface ApprovalsDeps {
   readonly store: Store
+  /** Name of this broker, where there may be others. */
+  readonly broker?: string
   readonly log: Logger
   /** Milliseconds since the epoch. */
   readonly now: () => number

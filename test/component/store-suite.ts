@@ -1,8 +1,21 @@
 /** What every store must do, whatever database is behind it. */
 import { expect } from 'chai'
 import { afterEach, beforeEach, describe, it } from 'mocha'
+import type { IntentEntry } from '../../broker/ledger/entry.ts'
+import { BLOCK_ENTRIES } from '../../broker/store/logic/postings.ts'
+import { RANGE_ENTRIES } from '../../broker/store/logic/prune.ts'
 import type { ApprovalFilter, EventFilter, Store } from '../../broker/store/store.ts'
 import { Fault } from '../../shared/errors.ts'
+import { tileHashReader } from '../../shared/transparency/tiles.ts'
+import {
+  appendHashes,
+  EMPTY_RANGE,
+  leafHash,
+  makeInclusionProof,
+  rangeRoot,
+  sameHash,
+  verifyInclusion,
+} from '../../shared/transparency/tree.ts'
 import { newRequestId } from '../../shared/request-id.ts'
 import { intent, outcome, pending } from '../support/entries.ts'
 
@@ -11,6 +24,20 @@ export interface Database {
   /** @param now - milliseconds since the epoch */
   open(now?: () => number): Promise<Store>
   remove(): Promise<void> | void
+}
+
+/** An entry that is quickly made and small. */
+const SMALL = { kind: 'system', event: 'broker_started', actor: 'broker', detail: {} } as const
+
+/** Numbers from 0 to 1, the same for the same seed (mulberry32). */
+function seeded(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
+  }
 }
 
 const approvalEntry = (requestId: string, to: string) =>
@@ -338,6 +365,180 @@ export function storeSuite(name: string, create: () => Database): void {
       expect(await same(nowMs - 1, nowMs)).to.have.members([open.id, approved, spent])
       expect(await same(nowMs, nowMs - 1)).to.have.members([open.id, approved, denied])
     })
+
+    it('finds by any conditions in many blocks what looking at each entry finds', async () => {
+      const draw = (count: number): number => Math.floor(random() * count)
+      const random = seeded(20261126)
+      const made: { seq: number; timeMs: number; entry: IntentEntry }[] = []
+      const base = nowMs
+      while (made.length < 3 * BLOCK_ENTRIES + 100) {
+        nowMs = base + made.length * 10 - (draw(20) === 0 ? 9000 : 0)
+        const entries = Array.from({ length: 1 + draw(40) }, () =>
+          intent({
+            agent: `agent-${draw(3)}`,
+            chain: draw(3) === 0 ? [] : [`agent-${draw(3)}`, 'root'],
+            cluster: draw(40) === 0 ? 'rare' : 'main',
+            request: { name: `pod-${draw(500)}`, namespace: draw(2) === 0 ? 'shop' : 'bank' },
+            decision: { effect: draw(9) === 0 ? 'deny' : 'allow', rules: [`rule-${draw(4)}`] },
+          }),
+        )
+        const first = await store.append(entries)
+        for (const [i, entry] of entries.entries())
+          made.push({ seq: first + i, timeMs: nowMs, entry })
+      }
+      const matches = (filter: EventFilter, { timeMs, entry }: (typeof made)[number]): boolean =>
+        (filter.sinceMs === undefined || timeMs >= filter.sinceMs) &&
+        (filter.untilMs === undefined || timeMs < filter.untilMs) &&
+        (filter.agent === undefined || entry.agent === filter.agent) &&
+        (filter.process === undefined ||
+          [entry.agent, ...(entry.chain ?? [])].includes(filter.process)) &&
+        (filter.cluster === undefined || entry.cluster === filter.cluster) &&
+        (filter.name === undefined || entry.request.name === filter.name) &&
+        (filter.namespace === undefined || entry.request.namespace === filter.namespace) &&
+        (filter.effect === undefined || entry.decision.effect === filter.effect) &&
+        (filter.rule === undefined || entry.decision.rules.includes(filter.rule))
+      let found = 0
+      for (let round = 0; round < 150; round += 1) {
+        const maybe = (key: string, value: unknown, one = 3): object =>
+          draw(one) === 0 ? { [key]: value } : {}
+        const filter: EventFilter = {
+          ...{ ...maybe('agent', `agent-${draw(4)}`), ...maybe('process', `agent-${draw(3)}`) },
+          ...{ ...maybe('cluster', 'rare', 5), ...maybe('name', `pod-${draw(500)}`, 6) },
+          ...{
+            ...maybe('namespace', 'bank'),
+            ...maybe('effect', 'deny'),
+            ...maybe('rule', 'rule-1'),
+          },
+          ...{ ...maybe('sinceMs', base + draw(30_000)), ...maybe('untilMs', base + draw(30_000)) },
+        }
+        const before = draw(2) === 0 ? undefined : draw(made.length)
+        const limit = 1 + draw(300)
+        const expected = made
+          .filter((one) => (before === undefined || one.seq < before) && matches(filter, one))
+          .map(({ seq }) => seq)
+          .reverse()
+          .slice(0, limit)
+        const events = await store.events(filter, limit, before)
+        expect(
+          events.map(({ seq }) => seq),
+          JSON.stringify({ filter, limit, before }),
+        ).to.deep.equal(expected)
+        found += expected.length
+      }
+      expect(found).to.be.greaterThan(1000)
+    }).timeout(60_000)
+
+    it('grows the tree that RFC 6962 makes of its entries, and serves its tiles', async () => {
+      for (const count of [1, 255, 1, 300, 1200]) {
+        await store.append(Array.from({ length: count }, () => intent()))
+        const hashes = (await store.leaves(0, 9999)).map(({ bytes }) => leafHash(bytes))
+        const { size, root } = await store.head()
+        expect(size).to.equal(hashes.length)
+        expect(sameHash(root, rangeRoot(appendHashes(EMPTY_RANGE, hashes)))).to.equal(true)
+      }
+      const { size, root } = await store.head()
+      const read = tileHashReader(size, async (level, index, width) => {
+        const bytes = await store.tile(level, index, width)
+        return bytes ?? new Uint8Array()
+      })
+      for (const { seq, bytes } of await store.leaves(size - 300, 300)) {
+        const proof = await makeInclusionProof(seq, size, read)
+        expect(verifyInclusion(seq, size, leafHash(bytes), proof, root), `entry ${seq}`).to.equal(
+          true,
+        )
+      }
+      expect(await store.tile(0, Math.floor(size / 256), 256)).to.equal(undefined)
+      expect(await store.tile(1, 0, Math.floor(size / 256) + 1)).to.equal(undefined)
+      expect(await store.tile(3, 0, 1)).to.equal(undefined)
+    })
+
+    it('keeps checkpoints, one of a size, and gives the largest up to a size', async () => {
+      await store.append([intent(), intent(), intent()])
+      const { root } = await store.head()
+      const of = (size: number, note: string) => ({ size, root, timeUs: 1, note })
+      await store.putCheckpoint(of(1, 'one'))
+      await store.putCheckpoint(of(3, 'three'))
+      await store.putCheckpoint(of(3, 'another'))
+      expect((await store.checkpoint())?.note).to.equal('three')
+      expect((await store.checkpoint(2))?.note).to.equal('one')
+      expect(await store.checkpoint(0)).to.equal(undefined)
+      expect((await store.checkpoints(1, 9)).map(({ size }) => size)).to.deep.equal([3])
+      expect(await faultOf(store.putCheckpoint(of(4, 'of what is not there')))).to.be.instanceOf(
+        Fault,
+      )
+    })
+
+    it('changes documents together with their entries, or none of them', async () => {
+      const put = (id: string, version: number | undefined, body: object | undefined) => ({
+        ...{ kind: 'campaign' as const, id, body },
+        ...(version === undefined ? {} : { version }),
+      })
+      expect(await store.put([put('a', 0, { n: 1 }), put('b', 0, { n: 2 })], [intent()])).to.equal(
+        true,
+      )
+      expect(await store.put([put('a', 1, { n: 3 }), put('b', 0, { n: 4 })], [intent()])).to.equal(
+        false,
+      )
+      expect(await store.record('campaign', 'a')).to.deep.equal({
+        id: 'a',
+        version: 1,
+        body: { n: 1 },
+      })
+      expect(await store.put([put('a', 1, { n: 5 })], [])).to.equal(true)
+      expect(await store.put([put('b', undefined, undefined)], [])).to.equal(true)
+      expect(
+        await store.put([put('a/2', 0, {}), put('a/1', 0, {}), put('b/1', 0, {})], []),
+      ).to.equal(true)
+      const ids = async (filter: { prefix?: string; after?: string }): Promise<string[]> =>
+        (await store.records('campaign', filter, 9)).map(({ id }) => id)
+      expect(await ids({})).to.deep.equal(['a', 'a/1', 'a/2', 'b/1'])
+      expect(await ids({ prefix: 'a/' })).to.deep.equal(['a/1', 'a/2'])
+      expect(await ids({ prefix: 'a/', after: 'a/1' })).to.deep.equal(['a/2'])
+      expect(await store.record('cluster', 'a')).to.equal(undefined)
+      expect((await store.head()).size).to.equal(1)
+      expect((await store.record('campaign', 'a'))?.version).to.equal(2)
+    })
+
+    it('keeps a payload beside its entry', async () => {
+      const content = Buffer.from('{"a":1}')
+      await store.append([intent()], [{ sha256: 'ab', content }])
+      expect(Buffer.from((await store.payload('ab')) ?? [])).to.deep.equal(content)
+      expect(await store.payload('cd')).to.equal(undefined)
+    })
+
+    it('removes the oldest entries in whole ranges, and every proof stays what it was', async () => {
+      const many = 2 * RANGE_ENTRIES + 3000
+      const content = Buffer.from('x')
+      await store.append([intent({ agent: 'early' })], [{ sha256: 'early', content }])
+      while ((await store.head()).size < many)
+        await Promise.all(
+          Array.from({ length: 32 }, () => store.append(Array.from({ length: 128 }, () => SMALL))),
+        )
+      const before = await store.head()
+      const entry = ({ from, to }: { from: number; to: number }) =>
+        ({ kind: 'system', event: 'ledger_pruned', actor: 'broker', detail: { from, to } }) as const
+      expect(await store.prune(RANGE_ENTRIES - 1, entry)).to.equal(0)
+      expect(await store.prune(2 * RANGE_ENTRIES - 1, entry)).to.equal(RANGE_ENTRIES)
+      const { size, firstSeq } = await store.head()
+      expect([size, firstSeq]).to.deep.equal([before.size + 1, RANGE_ENTRIES])
+      expect((await store.leaves(0, 1)).map(({ seq }) => seq)).to.deep.equal([RANGE_ENTRIES])
+      expect(await store.events({ agent: 'early' }, 9)).to.deep.equal([])
+      expect(await store.payload('early')).to.equal(undefined)
+      const [pruned] = await store.events({ event: 'ledger_pruned' }, 9)
+      expect(pruned?.entry['detail']).to.deep.equal({ from: 0, to: RANGE_ENTRIES })
+      const read = tileHashReader(before.size, async (level, index, width) => {
+        const bytes = await store.tile(level, index, width)
+        return bytes ?? new Uint8Array()
+      })
+      for (const seq of [0, 77, RANGE_ENTRIES - 1, RANGE_ENTRIES, before.size - 1]) {
+        const proof = await makeInclusionProof(seq, before.size, read)
+        const leaf = await read(0, seq)
+        expect(verifyInclusion(seq, before.size, leaf, proof, before.root)).to.equal(true)
+      }
+      await store.close()
+      store = await database.open(() => nowMs)
+      expect(await store.append([intent()])).to.equal(size)
+    }).timeout(120_000)
 
     it('finishes what it accepted before it closes, and refuses what comes later', async () => {
       const accepted = Array.from({ length: 600 }, () => store.append([intent()]))

@@ -323,7 +323,7 @@ function* groupsOf(db: Dialect['db'], filter: EventFilter): Work<readonly AnyOf[
         ['ancestor', value],
       ])
     } else if (field === 'subject' || field === 'reviewer') {
-      const names = [value, ...(yield* pseudonymsOf(db, value))]
+      const names = [value, ...(yield* pseudonymsOf(db, value.toWellFormed()))]
       groups.push(names.map((name): Term => [field, name]))
     } else groups.push([[field, value]])
   }
@@ -339,5 +339,5 @@ export function* pseudonymsOf(db: Dialect['db'], value: string): Work<readonly s
 }
 
 function keyOf(term: Term): string {
-  return term.join(' ')
+  return term.join(' ').toWellFormed()
 }
