@@ -369,6 +369,9 @@ for (const [name, verify] of Object.entries(VERIFIERS)) {
         [true, 'consistency'],
       ])
       expect(good.code).to.equal(0)
+      const answer = ['old 123', ...hashes.map(base64), '', await ledger.checkpoint(TO)].join('\n')
+      const answered = ['--consistency', write('answer', answer)]
+      expect((await verify([...key, ...answered, ...files])).code).to.equal(0)
       const wrong = write('old', await ledger.checkpoint(FROM - 1))
       const bad = await verify([...key, ...proof, files[0]!, wrong])
       expect(bad.findings.at(-1)!.problem?.code).to.equal('root_differs')
