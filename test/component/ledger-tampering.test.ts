@@ -389,6 +389,13 @@ for (const [name, verify] of Object.entries(VERIFIERS)) {
       const { code, findings } = await verify([...keys, '--quorum', '1', cosigned, alone])
       expect(findings.map(({ ok }) => ok)).to.deep.equal([true, false])
       expect(code).to.equal(1)
+      // of an export's checkpoints only the last must be witnessed
+      const lines = await exportOf(ledger, { to: TO })
+      const unseen = write('unseen', exportText(lines))
+      lines.at(-1)!['checkpoint'] = note + witness.cosign(text, 1_700_000_000)
+      const seen = write('seen', exportText(lines))
+      const exports = await verify([...keys, '--quorum', '1', seen, unseen])
+      expect(exports.findings.map(({ ok }) => ok)).to.deep.equal([true, false])
     })
 
     it('verifies files by the hashes that are their names', async () => {
