@@ -187,6 +187,15 @@ export const auditEventSchema = z.object({
 /** See {@link auditEventSchema}. */
 export type AuditEvent = z.infer<typeof auditEventSchema>
 
+/** Answer of `GET /v1/audit/events/{seq}`; `proof` is the address of its `.tlog-proof`. */
+export const auditEntrySchema = auditEventSchema.extend({ proof: z.string() })
+
+/** See {@link auditEntrySchema}. */
+export type AuditEntry = z.infer<typeof auditEntrySchema>
+
+/** First event of `GET /v1/audit/watch`; each other one is an {@link auditEventSchema}. */
+export const watchStartSchema = z.object({ after: z.number() })
+
 /** Answer of `GET /v1/audit/events`, newest first; `next` continues where it ended. */
 export const auditPageSchema = z.object({
   items: z.array(auditEventSchema),

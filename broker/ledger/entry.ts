@@ -145,7 +145,7 @@ export interface ApprovalEntry {
 }
 
 /**
- * Something about the broker itself: it started, a sidecar registered its key, somebody read the audit, policy changed
+ * Something about the broker itself: it started, a sidecar registered its key, somebody signed in, read or exported the audit, policy changed
  * or could not, clusters changed, and what the broker read in a caller's name for a reviewer.
  */
 export interface SystemEntry {
@@ -154,6 +154,8 @@ export interface SystemEntry {
     | 'broker_started'
     | 'sidecar_registered'
     | 'audit_read'
+    | 'audit_exported'
+    | 'login'
     | 'policy_loaded'
     | 'policy_rejected'
     | 'cluster_registered'

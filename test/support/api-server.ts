@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { createApi } from '../../broker/api/api.ts'
 import type { ApiDeps } from '../../broker/api/api.ts'
 import type { SidecarAuthenticator } from '../../broker/api/sidecar-routes.ts'
+import type { CheckpointSource } from '../../broker/audit/export/range.ts'
 import { openCredentialParts } from '../../broker/credentials/parts.ts'
 import type {
   CredentialParts,
@@ -83,6 +84,26 @@ export interface ApiExtras {
   readonly issuer?: Pick<OwnIssuer, 'url' | 'signer'>
   /** What access reviews need beside the store. */
   readonly accessReview?: NonNullable<ApiDeps['accessReview']>
+  /** Who signs checkpoints. */
+  readonly checkpoints?: CheckpointSource | undefined
+}
+
+/** What a test's own source signs, and all else as it is. */
+function over(own: Checkpoints, source: CheckpointSource): Checkpoints {
+  return {
+    ...{ origin: source.origin, keys: own.keys },
+    vkeys: () => source.vkeys(),
+    current: () => source.current(),
+    published: () => own.published(),
+    inclusion: (...args) => own.inclusion(...args),
+    consistency: (...args) => own.consistency(...args),
+    subscribe: (tell) => {
+      own.subscribe(tell)
+    },
+    close: () => {
+      own.close()
+    },
+  }
 }
 
 /**
@@ -103,6 +124,7 @@ export async function startApi(
     policy: inForce = {},
     issuer,
     accessReview,
+    checkpoints: source,
   }: ApiExtras = {},
 ): Promise<ApiServer> {
   const { file, remove } = newFile()
@@ -130,7 +152,8 @@ export async function startApi(
   const parts = credentials.issuer === undefined ? {} : { issuer: credentials.issuer.parts }
   const clusters = createClusters({ ...connectionDeps(), tickets: credentials.tickets, ...parts })
   for (const cluster of fixed) await clusters.put(cluster, 'file')
-  const checkpoints = await signed(store)
+  const own = await signed(store)
+  const checkpoints = source === undefined ? own : over(own, source)
   const api = createApi({
     policy,
     checkpoints,

@@ -1,157 +1,148 @@
-/** A store in memory with the few calls that an access review makes; names of people stand as pseudonyms in leaves. */
+/** A ledger in memory, with all that a search, a watch and an export ask of a store; and checkpoints that nobody signed. For tests of what is made of entries. */
 import { createHash } from 'node:crypto'
-import { serializeEntry } from '../../broker/ledger/serialize.ts'
+import type { CheckpointSource } from '../../broker/audit/export/range.ts'
 import type { Entry } from '../../broker/ledger/entry.ts'
-import type {
-  EventFilter,
-  RecordChange,
-  RecordKind,
-  Store,
-  StoredCheckpoint,
-  StoredLeaf,
-  StoredRecord,
-} from '../../broker/store/store.ts'
+import { formatMicros, serializeEntry } from '../../broker/ledger/serialize.ts'
+import { termsOf } from '../../broker/ledger/terms.ts'
+import type { EventFilter, Store, StoredCheckpoint } from '../../broker/store/store.ts'
+import type { AuditEvent } from '../../shared/wire.ts'
 
-/** What of a store is there. */
-export type ReviewStore = Pick<
-  Store,
-  'append' | 'put' | 'record' | 'records' | 'events' | 'leaves' | 'head'
->
-
-/** See the head of the file. */
-export interface MemoryLedger extends ReviewStore {
-  /** All entries, with names. */
-  readonly entries: readonly Entry[]
-  /** Writes an entry at a time, in milliseconds since the epoch. */
-  write(entry: Entry, atMs: number): void
-  /** Writes bytes that no broker of ours has written. */
-  writeBytes(bytes: Uint8Array, atMs: number): void
-  prune(seq: number): void
-  readonly checkpoints: { readonly origin: string; current(): Promise<StoredCheckpoint> }
-  /** Awaited before each put. */
-  beforePut: (() => Promise<void>) | undefined
+interface Row {
+  readonly event: AuditEvent
+  readonly timeUs: number
+  readonly bytes: Uint8Array
+  readonly entry: Entry
 }
 
-interface Row extends StoredLeaf {
-  readonly entry: Entry | undefined
-}
-
-/** @param people - names that are pseudonyms in the leaves */
-export function memoryLedger(
-  people: readonly string[] = [],
-  now: () => number = Date.now,
-): MemoryLedger {
-  const rows: Row[] = []
-  const entries: Entry[] = []
-  const records = new Map<string, StoredRecord>()
-  let firstSeq = 0
-  const add = (entry: Entry | undefined, bytes: Uint8Array, atMs: number): void => {
-    if (entry !== undefined) entries.push(entry)
-    rows.push({ seq: rows.length, timeUs: atMs * 1000, bytes, entry })
-  }
-  const write = (entry: Entry, atMs: number): void => {
-    let text = Buffer.from(serializeEntry(entry, atMs * 1000)).toString('utf8')
-    for (const name of people)
-      text = text.replaceAll(JSON.stringify(name), JSON.stringify(pseudonym(name)))
-    add(entry, Buffer.from(text), atMs)
-  }
-  const shown = ({ bytes }: Row): Record<string, unknown> => {
-    let text = Buffer.from(bytes).toString('utf8')
-    for (const name of people)
-      text = text.replaceAll(JSON.stringify(pseudonym(name)), JSON.stringify(name))
-    return JSON.parse(text) as Record<string, unknown>
-  }
-  const keyOf = (kind: RecordKind, id: string): string => `${kind} ${id}`
-  const change = ({ kind, id, body }: RecordChange): void => {
-    const key = keyOf(kind, id)
-    const version = (records.get(key)?.version ?? 0) + 1
-    if (body === undefined) records.delete(key)
-    else records.set(key, { id, version, body: JSON.parse(JSON.stringify(body)) as unknown })
-  }
-  const ledger: MemoryLedger = {
-    entries,
-    write,
-    writeBytes(bytes, atMs) {
-      add(undefined, bytes, atMs)
-    },
-    prune(seq) {
-      firstSeq = seq
-    },
-    beforePut: undefined,
-    append(more) {
-      const first = rows.length
-      for (const entry of more) write(entry, now())
-      return Promise.resolve(first)
-    },
-    async put(changes, more) {
-      await ledger.beforePut?.()
-      const fits = changes.every(
-        ({ kind, id, version }) =>
-          version === undefined || (records.get(keyOf(kind, id))?.version ?? 0) === version,
-      )
-      if (!fits) return false
-      for (const one of changes) change(one)
-      for (const entry of more) write(entry, now())
-      return true
-    },
-    record: (kind, id) => Promise.resolve(records.get(keyOf(kind, id))),
-    records: (kind, { prefix = '', after }, limit) =>
-      Promise.resolve(
-        [...records]
-          .filter(([key, { id }]) => key === keyOf(kind, id) && id.startsWith(prefix))
-          .map(([, record]) => record)
-          .sort((a, b) => (a.id < b.id ? -1 : 1))
-          .filter(({ id }) => after === undefined || id > after)
-          .slice(0, limit),
-      ),
-    events: (filter, limit, before = Infinity) =>
-      Promise.resolve(
-        rows
-          .filter((row) => row.seq >= firstSeq && row.seq < before && matches(row, filter))
-          .reverse()
-          .slice(0, limit)
-          .map((row) => {
-            const entry = shown(row)
-            return {
-              ...{ seq: row.seq, kind: String(entry['kind']), entry },
-              time: new Date(row.timeUs / 1000).toISOString(),
-            }
-          }),
-      ),
-    leaves: (from, limit) =>
-      Promise.resolve(rows.filter(({ seq }) => seq >= Math.max(from, firstSeq)).slice(0, limit)),
-    head: () => Promise.resolve({ size: rows.length, root: rootOf(rows), firstSeq }),
-    checkpoints: {
-      origin: 'nestgate.test/ledger',
-      current() {
-        const [size, root] = [rows.length, rootOf(rows)]
-        const note = `nestgate.test/ledger\n${size}\n${Buffer.from(root).toString('base64')}\n`
-        return Promise.resolve({ size, root, note, timeUs: now() * 1000 })
-      },
-    },
-  }
-  return ledger
-}
-
-function pseudonym(name: string): string {
-  return `personal:${createHash('sha256').update(name).digest('base64url')}`
-}
-
-function rootOf(rows: readonly Row[]): Uint8Array {
+export const sha256 = (...parts: readonly Uint8Array[]): Buffer => {
   const hash = createHash('sha256')
-  for (const { bytes } of rows) hash.update(bytes)
+  for (const part of parts) hash.update(part)
   return hash.digest()
 }
+export const leafHash = (bytes: Uint8Array): Buffer => sha256(Buffer.of(0), bytes)
+export const nodeHash = (left: Uint8Array, right: Uint8Array): Buffer =>
+  sha256(Buffer.of(1), left, right)
 
-function matches({ timeUs, entry }: Row, filter: EventFilter): boolean {
-  const { sinceMs = 0, untilMs = Infinity, kind, requestId, effect } = filter
-  const own = entry !== undefined && 'requestId' in entry ? entry.requestId : undefined
-  const decided = entry?.kind === 'intent' ? entry.decision.effect : undefined
-  return (
-    timeUs >= sinceMs * 1000 &&
-    timeUs < untilMs * 1000 &&
-    (kind === undefined || entry?.kind === kind) &&
-    (requestId === undefined || own === requestId) &&
-    (effect === undefined || decided === effect)
-  )
+/** RFC 6962, 2.1, as it is written there: slow, and made from nothing of ours. */
+export function treeHash(hashes: readonly Uint8Array[]): Uint8Array {
+  if (hashes.length === 0) return sha256()
+  const [first] = hashes
+  if (hashes.length === 1 && first !== undefined) return first
+  let split = 1
+  while (split * 2 < hashes.length) split *= 2
+  return nodeHash(treeHash(hashes.slice(0, split)), treeHash(hashes.slice(split)))
+}
+
+export class MemoryLedger {
+  readonly rows: Row[] = []
+  readonly made: StoredCheckpoint[] = []
+  /** Entries below it have no bytes any more. */
+  firstSeq = 0
+  /** How often was searched. */
+  searches = 0
+  nowUs = Date.UTC(2026, 0, 1) * 1000
+
+  /** As a store, with all that the rest asks of a real one. */
+  over(rest: Store): Store {
+    const own = ['append', 'events', 'leaves', 'head', 'tile', 'checkpoint', 'checkpoints']
+    return new Proxy(rest, {
+      get: (target, key) => {
+        const of = (typeof key === 'string' && own.includes(key) ? this : target) as object
+        const value = Reflect.get(of, key) as unknown
+        return typeof value === 'function' ? (value.bind(of) as unknown) : value
+      },
+    })
+  }
+
+  get hashes(): Buffer[] {
+    return this.rows.map(({ bytes }) => leafHash(bytes))
+  }
+
+  append(entries: readonly Entry[]): Promise<number> {
+    const first = this.rows.length
+    for (const entry of entries) {
+      this.nowUs += 1000
+      const bytes = serializeEntry(entry, this.nowUs)
+      const requestId = 'requestId' in entry ? { requestId: entry.requestId } : {}
+      const event: AuditEvent = {
+        ...{ seq: this.rows.length, time: formatMicros(this.nowUs), kind: entry.kind },
+        ...requestId,
+        entry: JSON.parse(Buffer.from(bytes).toString()) as Record<string, unknown>,
+      }
+      this.rows.push({ event, timeUs: this.nowUs, bytes, entry })
+    }
+    return Promise.resolve(first)
+  }
+
+  events(filter: EventFilter, limit: number, before = Infinity): Promise<readonly AuditEvent[]> {
+    this.searches += 1
+    const found: AuditEvent[] = []
+    for (let seq = Math.min(before, this.rows.length) - 1; seq >= this.firstSeq; seq -= 1) {
+      const row = this.rows[seq]
+      if (found.length >= limit) break
+      if (row !== undefined && matches(row, filter)) found.push(row.event)
+    }
+    return Promise.resolve(found)
+  }
+
+  leaves(from: number, limit: number) {
+    const start = Math.max(from, this.firstSeq)
+    const rows = this.rows.slice(start, start + limit)
+    return Promise.resolve(rows.map(({ timeUs, bytes }, i) => ({ seq: start + i, timeUs, bytes })))
+  }
+
+  head() {
+    const root = treeHash(this.rows.length > 5000 ? [] : this.hashes)
+    return Promise.resolve({ size: this.rows.length, root, firstSeq: this.firstSeq })
+  }
+
+  tile(level: number, index: number, width: number): Promise<Uint8Array | undefined> {
+    const span = 256 ** level
+    const parts: Uint8Array[] = []
+    for (let i = 0; i < width; i += 1) {
+      const start = (index * 256 + i) * span
+      const rows = this.rows.slice(start, start + span)
+      if (rows.length < span) return Promise.resolve(undefined)
+      parts.push(treeHash(rows.map(({ bytes }) => leafHash(bytes))))
+    }
+    return Promise.resolve(Buffer.concat(parts))
+  }
+
+  checkpoint(size = Infinity) {
+    return Promise.resolve(this.made.findLast((one) => one.size <= size))
+  }
+
+  checkpoints(above: number, limit: number) {
+    return Promise.resolve(this.made.filter(({ size }) => size > above).slice(0, limit))
+  }
+
+  /** Makes a checkpoint of the first so many entries. */
+  mark(size = this.rows.length): StoredCheckpoint {
+    const root = treeHash(this.hashes.slice(0, size))
+    const note = `test\n${size}\n${Buffer.from(root).toString('base64')}\n\n— test AAAA\n`
+    const checkpoint = { size, root, timeUs: this.nowUs, note }
+    if (!this.made.some((one) => one.size === size)) this.made.push(checkpoint)
+    this.made.sort((a, b) => a.size - b.size)
+    return checkpoint
+  }
+
+  get source(): CheckpointSource {
+    return {
+      origin: 'test',
+      vkeys: () => ['test+00000000+AAAA'],
+      current: () => Promise.resolve(this.mark()),
+    }
+  }
+}
+
+function matches({ event, timeUs }: Row, filter: EventFilter): boolean {
+  const terms = termsOf(event.entry)
+  const has = (field: string, value: unknown): boolean =>
+    terms.some(([name, text]) => name === field && text === String(value))
+  return Object.entries(filter).every(([key, value]) => {
+    if (key === 'sinceMs') return timeUs >= (value as number) * 1000
+    if (key === 'untilMs') return timeUs < (value as number) * 1000
+    if (key === 'process') return has('agent', value) || has('ancestor', value)
+    return has(key, value)
+  })
 }
