@@ -99,6 +99,39 @@ describe('access reviews over the API', () => {
     expect(read?.entry).to.have.nested.property('detail.returned', 3)
   })
 
+  it('can be counted again from an export that ends in the very same checkpoint', async () => {
+    const report = reportSchema.parse(
+      (await call('carol', 'GET', `/v1/access-review?${period}`)).body,
+    )
+    const { from, to, read, size, note } = report.population
+    const response = await request(
+      `${api.url}/v1/audit/export?format=jsonl&from=${from}&to=${size}`,
+      { dispatcher, headers: { authorization: 'Bearer token-carol' } },
+    )
+    const lines = (await response.body.text())
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { seq?: number; leaf?: string; checkpoint?: string })
+    expect(lines.at(-1)).to.include({ checkpoint: note, end: true })
+    const leaves = lines.filter(({ seq = -1 }) => seq >= from && seq < to)
+    expect(leaves).to.have.length(read)
+    interface Counted {
+      readonly kind: string
+      readonly decision: { readonly effect: string }
+      readonly credential?: object
+    }
+    const counts = { done: 0, held: 0, denied: 0 }
+    for (const { leaf = '' } of leaves) {
+      const entry = JSON.parse(Buffer.from(leaf, 'base64').toString()) as Counted
+      if (entry.kind !== 'intent') continue
+      if (entry.decision.effect === 'deny') counts.denied += 1
+      else if (entry.credential === undefined) counts.held += 1
+      else counts.done += 1
+    }
+    expect(report.summary.requests).to.deep.include(counts)
+    expect(counts).to.deep.equal({ done: 2, held: 0, denied: 1 })
+  })
+
   const refused: readonly [string, 'GET' | 'POST', string, unknown, Reason][] = [
     ['alice', 'GET', `/v1/access-review?${period}`, undefined, 'role_missing'],
     ['carol', 'GET', '/v1/access-review', undefined, 'query_invalid'],
