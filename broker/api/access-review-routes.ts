@@ -187,7 +187,7 @@ function report(
   const asked: ReportQuery = { sinceMs, untilMs, scope: conditions, by: person.name }
   return async () => {
     const made = await makeReport(accessReview, asked)
-    const question = { accessReview: conditions, since: made.since, until: made.until }
+    const question = { of: 'access-review', since: made.since, until: made.until, ...conditions }
     const detail = { query: JSON.stringify(question), returned: made.population.matched }
     await store.append([{ kind: 'system', event: 'audit_read', actor: person.name, detail }])
     return { ...made }

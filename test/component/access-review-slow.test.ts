@@ -14,8 +14,8 @@ import { createPeople } from '../../broker/identity/people.ts'
 import { createClient } from '../../cli/client.ts'
 import { slow, whole } from '../../cli/review.ts'
 import { campaignSchema, reportSchema } from '../../shared/access-review-wire.ts'
-import { reviewLedger } from '../support/review-ledger.ts'
-import type { ReviewLedger } from '../support/review-ledger.ts'
+import { memoryLedger } from '../support/memory-reviews.ts'
+import type { MemoryLedger } from '../support/memory-reviews.ts'
 import { policyOf } from '../support/policies.ts'
 import { SILENT } from '../support/sqlite-store.ts'
 
@@ -25,13 +25,13 @@ const PERIOD = 'since=2020-01-01T00:00:00Z&until=2030-01-01T00:00:00Z'
 describe('a report that takes long', () => {
   let server: Server
   let url: string
-  let ledger: ReviewLedger
+  let ledger: MemoryLedger
   /** What the checkpoint waits for. */
   let coming: Promise<void>
   let release: () => void
   let fail: (error: Error) => void
   beforeEach(async () => {
-    ledger = reviewLedger()
+    ledger = memoryLedger()
     coming = new Promise((resolve, reject) => {
       release = resolve
       fail = reject

@@ -13,7 +13,7 @@ import { REASONS } from '../../shared/reasons.ts'
 import type { Reason } from '../../shared/reasons.ts'
 import { startApi } from '../support/api-server.ts'
 import type { ApiServer } from '../support/api-server.ts'
-import { intent } from '../support/entries.ts'
+import { directIntent, intent } from '../support/entries.ts'
 import { policyOf } from '../support/policies.ts'
 
 const RULES = `
@@ -288,6 +288,22 @@ describe('access reviews over the API', () => {
     ).to.equal(200)
   })
 
+  it('names people whom the ledger hides, and hides whom a report was about', async () => {
+    const credential = { mode: 'issuer', user: 'x' } as const
+    const { size } = await api.store.head()
+    await api.store.append([directIntent('oidc:dave', { cluster: 'far', credential })])
+    const [leaf] = await api.store.leaves(size, 1)
+    expect(Buffer.from(leaf?.bytes ?? []).toString()).to.not.contain('dave')
+    const path = `/v1/access-review?${period}&subject=oidc:dave`
+    const { principals } = reportSchema.parse((await call('carol', 'GET', path)).body)
+    expect(principals.map(({ kind, name }) => [kind, name])).to.deep.equal([
+      ['subject', 'oidc:dave'],
+    ])
+    const [read] = await api.store.leaves(size + 1, 1)
+    const text = Buffer.from(read?.bytes ?? []).toString()
+    expect(text).to.contain('audit_read').and.not.contain('dave')
+  })
+
   it('opens the largest campaign in one transaction', async () => {
     const before = policy
     const rules = Array.from(
@@ -297,7 +313,8 @@ describe('access reviews over the API', () => {
     )
     policy = policyOf(rules.join(''))
     const { size } = await api.store.head()
-    const reply = await call('carol', 'POST', '/v1/campaigns', open)
+    const asked = { ...open, scope: { cluster: 'main' } }
+    const reply = await call('carol', 'POST', '/v1/campaigns', asked)
     policy = before
     expect(campaignSchema.parse(reply.body).counts.items).to.equal(MAX_CAMPAIGN_ITEMS)
     expect((await api.store.head()).size).to.equal(size + 1)

@@ -123,8 +123,8 @@ export async function startApi(
     clusters: fixed = [],
     policy: inForce = {},
     issuer,
-    accessReview,
     checkpoints: source,
+    accessReview,
   }: ApiExtras = {},
 ): Promise<ApiServer> {
   const { file, remove } = newFile()

@@ -10,8 +10,8 @@ import type { Campaign, CampaignItem, OpenCampaign } from '../../../../shared/ac
 import { isRefusal } from '../../../../shared/reasons.ts'
 import type { Reason, Refusal } from '../../../../shared/reasons.ts'
 import { directIntent, intent } from '../../../support/entries.ts'
-import { reviewLedger } from '../../../support/review-ledger.ts'
-import type { ReviewLedger } from '../../../support/review-ledger.ts'
+import { memoryLedger } from '../../../support/memory-reviews.ts'
+import type { MemoryLedger } from '../../../support/memory-reviews.ts'
 import { policyOf } from '../../../support/policies.ts'
 
 const NOW = Date.UTC(2026, 3, 1)
@@ -43,7 +43,7 @@ const ASKED: OpenCampaign = {
 }
 
 interface Setup {
-  readonly ledger: ReviewLedger
+  readonly ledger: MemoryLedger
   readonly campaigns: Campaigns
   usePolicy(rules: string): void
   /** What of the ledger is about campaigns. */
@@ -51,7 +51,7 @@ interface Setup {
 }
 
 function setUp(rules = SCAN + DELETE, change: Partial<CampaignsDeps> = {}): Setup {
-  const ledger = reviewLedger([], () => NOW)
+  const ledger = memoryLedger([], () => NOW)
   let policy = policyOf(rules)
   const campaigns = new Campaigns({
     store: ledger,

@@ -6,8 +6,8 @@ import type { ApprovalEntry, IntentEntry } from '../../../../broker/ledger/entry
 import type { AccessReport, Principal } from '../../../../shared/access-review-wire.ts'
 import { reportSchema } from '../../../../shared/access-review-wire.ts'
 import { directIntent, intent, TAG } from '../../../support/entries.ts'
-import { reviewLedger } from '../../../support/review-ledger.ts'
-import type { ReviewLedger } from '../../../support/review-ledger.ts'
+import { memoryLedger } from '../../../support/memory-reviews.ts'
+import type { MemoryLedger } from '../../../support/memory-reviews.ts'
 import { policyOf } from '../../../support/policies.ts'
 
 const DAY = 24 * 3600 * 1000
@@ -49,7 +49,7 @@ const held: Change = {
 }
 
 const deps = (
-  ledger: ReviewLedger,
+  ledger: MemoryLedger,
   rules = RULES,
   change: Partial<ReportDeps> = {},
 ): ReportDeps => ({
@@ -64,7 +64,7 @@ const deps = (
 })
 
 const report = async (
-  ledger: ReviewLedger,
+  ledger: MemoryLedger,
   query: Partial<ReportQuery> = {},
   using: ReportDeps = deps(ledger),
 ): Promise<AccessReport> =>
@@ -80,7 +80,7 @@ const of = ({ principals }: AccessReport, name: string): Principal => {
 
 describe('the access report', () => {
   it('tells of each agent what it could do, what it did, and what it never used', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     ledger.write(did('scanner', { decision: { rules: ['look-around'] } }), SINCE + DAY)
     ledger.write(did('scanner', { decision: { rules: ['look-around'] } }), SINCE + 2 * DAY)
     ledger.write(
@@ -124,7 +124,7 @@ describe('the access report', () => {
   })
 
   it('pins the population to a checkpoint, and counts what it read', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     for (const day of [-2, -1, 1, 2, 91]) ledger.write(did('scanner'), SINCE + day * DAY)
     const { population, since, until, policy } = await report(ledger)
     const { note, root, size } = await ledger.checkpoints.current()
@@ -137,7 +137,7 @@ describe('the access report', () => {
   })
 
   it('reads nothing that was written after its checkpoint', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     ledger.write(did('scanner'), SINCE + DAY)
     const checkpoint = await ledger.checkpoints.current()
     ledger.write(did('late'), SINCE + 2 * DAY)
@@ -152,7 +152,7 @@ describe('the access report', () => {
   })
 
   it('finds entries of the period whose clock was set back', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     // the search by halves looks at the middle, which is before the period
     for (const day of [-9, 1, 2, -5, -4, 3]) ledger.write(did('scanner'), SINCE + day * DAY)
     const { population } = await report(ledger)
@@ -160,7 +160,7 @@ describe('the access report', () => {
   })
 
   it('tells what was held, who approved it and why, and whose access that was', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     const asked = did('janitor', { ...held, requestId: 'r1' })
     delete (asked as { credential?: unknown }).credential
     ledger.write(asked, SINCE + DAY)
@@ -200,7 +200,7 @@ describe('the access report', () => {
   })
 
   it('counts break-glass and its open review', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     const oidc = { issuer: 'i', sub: 's', name: 'oidc:dave', groups: ['sre'] }
     const glass = (requestId: string): IntentEntry => {
       return directIntent('oidc:dave', {
@@ -232,7 +232,7 @@ describe('the access report', () => {
   })
 
   it('names an agent that appears only in denied entries, and what it could do nevertheless', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     ledger.write(
       intent({
         agent: 'intruder',
@@ -249,7 +249,7 @@ describe('the access report', () => {
   })
 
   it('counts what could not be read, for the pod', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     const subject = { type: 'serviceAccount', name: 'system:serviceaccount:shop:agents' } as const
     ledger.write(
       {
@@ -269,7 +269,7 @@ describe('the access report', () => {
   })
 
   it('lists registered agents and those that rules name, though they did nothing', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     const using = deps(ledger, RULES, {
       registrations: [{ name: 'janitor-night', owners: ['bob', 'group:night'] }, { name: 'idle' }],
     })
@@ -286,7 +286,7 @@ describe('the access report', () => {
   })
 
   it('lists rules that nobody used, and to how many they apply', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     ledger.write(did('scanner'), SINCE + DAY)
     const { unusedRules } = await report(ledger)
     expect(unusedRules.map(({ rule, principals }) => [rule, principals])).to.deep.equal([
@@ -297,7 +297,7 @@ describe('the access report', () => {
   })
 
   it('tells what a rule asks for that was not seen', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     ledger.write(did('scanner'), SINCE + DAY)
     const rules = `
   - id: other-program
@@ -318,7 +318,7 @@ describe('the access report', () => {
   })
 
   it('gives a direct client no rule that asks for a process', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     ledger.write(directIntent('oidc:dave', { decision: { rules: [] } }), SINCE + DAY)
     const rules = `
   - id: program
@@ -335,7 +335,7 @@ describe('the access report', () => {
   })
 
   it('gives nothing to processes whose identification the broker does not accept', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     ledger.write(did('relayed', { tag: { ...TAG, verdict: 'relay' } }), SINCE + DAY)
     expect(of(await report(ledger), 'relayed').access.map(({ rule }) => rule)).to.deep.equal([
       'look-around',
@@ -349,14 +349,14 @@ describe('the access report', () => {
   })
 
   it('leaves out policies that do not hold for a cluster', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     ledger.write(did('other', { decision: { rules: [] } }), SINCE + DAY)
     const using = deps(ledger, RULES, { scopes: { get: () => ['another-policy'] } })
     expect(of(await report(ledger, {}, using), 'other').access).to.deep.equal([])
   })
 
   it('tells of rules that decided in the period and that are gone, and that policy changed', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     ledger.write(
       did('scanner', { decision: { rules: ['old-rule'], policyDigest: 'e'.repeat(64) } }),
       SINCE + DAY,
@@ -373,7 +373,7 @@ describe('the access report', () => {
   })
 
   it('reads entries that were cut to fit, finds their rules, and says so', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     const long = 'r'.repeat(90)
     const rules = `
   - id: ${long}
@@ -404,7 +404,7 @@ describe('the access report', () => {
   })
 
   it('counts what it cannot read, and goes on', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     ledger.writeBytes(Buffer.from('{"kind":"intent"}'), SINCE + DAY)
     ledger.writeBytes(Buffer.from('no json'), SINCE + DAY)
     ledger.writeBytes(Buffer.from('{"kind":"from_the_future"}'), SINCE + DAY)
@@ -415,7 +415,7 @@ describe('the access report', () => {
   })
 
   it('says that a part of the period is not kept any more', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     for (const day of [1, 2, 3]) ledger.write(did('scanner'), SINCE + day * DAY)
     ledger.prune(2)
     const { population, notes } = await report(ledger)
@@ -424,7 +424,7 @@ describe('the access report', () => {
   })
 
   it('puts names of people in place of their pseudonyms', async () => {
-    const ledger = reviewLedger(['oidc:dave', 'alice'])
+    const ledger = memoryLedger(['oidc:dave', 'alice'])
     ledger.write(directIntent('oidc:dave', { credential: CREDENTIAL }), SINCE + DAY)
     const [leaf] = await ledger.leaves(0, 1)
     expect(Buffer.from(leaf?.bytes ?? []).toString()).to.not.contain('dave')
@@ -432,7 +432,7 @@ describe('the access report', () => {
   })
 
   it('keeps to its scope', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     ledger.write(did('scanner'), SINCE + DAY)
     ledger.write(did('janitor', { cluster: 'far' }), SINCE + DAY)
     ledger.write(did('walker', { request: { namespace: 'other' } }), SINCE + DAY)
@@ -458,7 +458,7 @@ describe('the access report', () => {
   })
 
   it('says that a scope has nobody', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     ledger.write(did('scanner'), SINCE + DAY)
     const made = await report(ledger, { scope: { agent: 'nobody' } })
     expect(made.principals).to.deep.equal([])
@@ -468,7 +468,7 @@ describe('the access report', () => {
   })
 
   it('keeps no text that is as long as its caller likes, and not too many of them', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     for (let at = 0; at < 12_000; at += 1) {
       const [namespace, path] = [`${at}`.padEnd(550, 'n'), `/${at}`.padEnd(550, 'p')]
       const request = { isResourceRequest: false, resource: '', namespace, path, verb: path }
@@ -487,7 +487,7 @@ describe('the access report', () => {
   }).timeout(20_000)
 
   it('says what its bounds cut', async () => {
-    const ledger = reviewLedger()
+    const ledger = memoryLedger()
     for (let at = 0; at < 600; at += 1)
       ledger.write(
         did('scanner', { request: { resource: `kind-${at}` }, agent: 'scanner' }),

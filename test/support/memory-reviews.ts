@@ -19,7 +19,7 @@ export type ReviewStore = Pick<
 >
 
 /** See the head of the file. */
-export interface ReviewLedger extends ReviewStore {
+export interface MemoryLedger extends ReviewStore {
   /** All entries, with names. */
   readonly entries: readonly Entry[]
   /** Writes an entry at a time, in milliseconds since the epoch. */
@@ -37,10 +37,10 @@ interface Row extends StoredLeaf {
 }
 
 /** @param people - names that are pseudonyms in the leaves */
-export function reviewLedger(
+export function memoryLedger(
   people: readonly string[] = [],
   now: () => number = Date.now,
-): ReviewLedger {
+): MemoryLedger {
   const rows: Row[] = []
   const entries: Entry[] = []
   const records = new Map<string, StoredRecord>()
@@ -68,7 +68,7 @@ export function reviewLedger(
     if (body === undefined) records.delete(key)
     else records.set(key, { id, version, body: JSON.parse(JSON.stringify(body)) as unknown })
   }
-  const ledger: ReviewLedger = {
+  const ledger: MemoryLedger = {
     entries,
     write,
     writeBytes(bytes, atMs) {
