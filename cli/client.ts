@@ -49,6 +49,11 @@ const problemSchema = z.object({
   requestId: z.string().optional(),
 })
 
+function withQuery(target: URL, query: URLSearchParams | undefined): URL {
+  if (query !== undefined) target.search = query.toString()
+  return target
+}
+
 /** Makes a client; nothing is connected yet. Its methods reject with {@link CallError}. */
 export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
   const dispatcher = agentFor(ca, MAX_ANSWER_BYTES)
@@ -94,11 +99,8 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
   }
 
   return {
-    get(schema, path, query) {
-      const target = new URL(path, base)
-      if (query !== undefined) target.search = query.toString()
-      return call(schema, target, { method: 'GET' })
-    },
+    get: (schema, path, query) =>
+      call(schema, withQuery(new URL(path, base), query), { method: 'GET' }),
     text: (path) => exchange(new URL(path, base), { method: 'GET', accept: 'text/plain' }),
     post: (schema, path, body) =>
       call(schema, new URL(path, base), { method: 'POST', body: JSON.stringify(body) }),
@@ -106,11 +108,8 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
       call(schema, new URL(path, base), { method: 'PUT', body: JSON.stringify(body) }),
     delete: (schema, path) => call(schema, new URL(path, base), { method: 'DELETE' }),
     events: (path) => follow(new URL(path, base), endless, headers),
-    download(path, query) {
-      const target = new URL(path, base)
-      target.search = query.toString()
-      return open(target, endless, { ...headers, accept: '*/*' })
-    },
+    download: (path, query) =>
+      open(withQuery(new URL(path, base), query), endless, { ...headers, accept: '*/*' }),
     async close() {
       // ends events that are still being read
       await Promise.all([dispatcher.close(), endless.destroy()])
