@@ -26,6 +26,7 @@ import { createBodies, MAX_BODIES_BYTES } from './gateway/body.ts'
 import { createRunning } from './gateway/running.ts'
 import { createGateway } from './gateway/serve.ts'
 import type { Entry } from './ledger/entry.ts'
+import { openLedger } from './ledger/parts.ts'
 import { createContainers } from './identity/containers.ts'
 import { createDirectClients } from './identity/direct.ts'
 import { createNaming } from './identity/naming.ts'
@@ -63,6 +64,7 @@ async function main(): Promise<void> {
   })
   const store = await openSqliteStore({ file: join(config.dataDir, 'nestgate.db'), log, now })
   record = recorder(store, log)
+  const ledger = await openLedger(config.ledger, { store, dataDir: config.dataDir, log, now })
   const approvals = createApprovals({ store, log, now })
   const notifications = createNotifications(config.notifications, { log, now })
   approvals.subscribe((event) => {
@@ -86,7 +88,7 @@ async function main(): Promise<void> {
   const api = createApi({
     ...{ approvals, store, sidecars, people: createPeople(config.people, direct), policy },
     ...{ clusters, clusterSecretsDir: config.clusterSecretsDir, issuers: config.oidc },
-    ...{ credentials, log, now },
+    ...{ credentials, checkpoints: ledger.checkpoints, log, now },
   })
   await store.append([startedEntry(config, policy, credentials)])
   const server = await startServer({ config, gateway, api, log })
@@ -94,10 +96,11 @@ async function main(): Promise<void> {
   log.info({ port: server.port, clusters: names, rules: policy.status().rules }, 'listening')
   closeOnSignal(log, [
     (): Promise<void> => clusters.close(),
-    (): void => {
+    () => {
       credentials.close()
     },
     (): Promise<void> => store.close(),
+    ledger.close,
     // what the listener cut still writes its outcome
     (): Promise<void> => running.close(),
     (): Promise<void> => server.close(),

@@ -266,11 +266,6 @@ export const REASONS = {
     sentence: 'there is no such request, or it is not yours',
     remedy: 'check the id',
   },
-  entry_unknown: {
-    status: 404,
-    sentence: 'the ledger has no such entry, or its text was removed when its time was over',
-    remedy: 'check the number; the ledger’s proofs stay good without the text',
-  },
   approvals_full: {
     status: 503,
     sentence: 'too many requests wait for approval already, so nothing was forwarded',
@@ -312,6 +307,17 @@ export const REASONS = {
     status: 503,
     sentence: 'the ledger cannot be written, so nothing was forwarded',
     remedy: 'check the broker’s disk; the request can be sent again',
+  },
+  ledger_smaller: {
+    status: 409,
+    sentence: 'the ledger is smaller than the caller knows it',
+    remedy:
+      'ask again in a second; if it stays so, the ledger was put back to an earlier state: see docs/evidence.md',
+  },
+  entry_unknown: {
+    status: 404,
+    sentence: 'the ledger has no such entry, or its text was removed when its time was over',
+    remedy: 'check the number; the ledger’s proofs stay good without the text',
   },
   identity_unavailable: {
     status: 503,

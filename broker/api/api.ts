@@ -13,7 +13,6 @@ import type { IssuerSettings } from '../identity/oidc-config.ts'
 import type { PeopleAuthenticator } from '../identity/people.ts'
 import type { Store } from '../store/store.ts'
 import { withLogins } from '../audit/logins.ts'
-import type { CheckpointSource } from '../audit/export/range.ts'
 import { answer, faultHandler } from './answers.ts'
 import { auditRoutes } from './audit-routes.ts'
 import type { Clusters } from '../clusters/registry.ts'
@@ -23,6 +22,8 @@ import { apiServerRoutes } from './api-server-routes.ts'
 import { liveness, readiness } from './health.ts'
 import { issuerKeyRoutes } from './issuer-key-routes.ts'
 import { issuerRoutes } from './issuer-routes.ts'
+import type { Checkpoints } from '../ledger/checkpoints.ts'
+import { ledgerRoutes } from './ledger-routes.ts'
 import { loginRoutes } from './login-routes.ts'
 import { openApiRoutes } from './openapi/routes.ts'
 import { peopleRoutes } from './people-routes.ts'
@@ -47,8 +48,8 @@ export interface ApiDeps {
   readonly clusters: Clusters
   readonly clusterSecretsDir: string | undefined
   readonly credentials: CredentialParts
-  /** Signs what exports end with. */
-  readonly checkpoints?: CheckpointSource
+  /** Signs what the ledger is. */
+  readonly checkpoints: Checkpoints
   readonly log: Logger
   /** Milliseconds since the epoch. */
   readonly now: () => number
@@ -87,7 +88,7 @@ export function createApp(deps: ApiDeps): express.Express {
   const known = { ...deps, people: withLogins(deps.people, deps.store) }
   app.use('/v1', sidecarRoutes(deps, json), peopleRoutes(known, json), policyRoutes(known))
   app.use('/v1', clusterRoutes({ ...known, issuer }, json), issuerKeyRoutes({ ...known, issuer }))
-  app.use('/v1', auditRoutes(known))
+  app.use('/v1', auditRoutes(known), ledgerRoutes(known))
   app.use((_request, response) => {
     answer(response, refuse('path_unknown'))
   })

@@ -42,7 +42,7 @@ const EXTENSIONS: Readonly<Record<ExportFormat, string>> = {
 /** What exporting needs. */
 export interface AuditExportDeps {
   readonly store: Store
-  readonly checkpoints?: CheckpointSource
+  readonly checkpoints: CheckpointSource
   readonly log: Logger
   /** Milliseconds since the epoch. */
   readonly now: () => number
@@ -93,8 +93,6 @@ async function prepare(
 ): Promise<Prepared | Refusal> {
   const { format, filter, asked } = query
   if (format === 'jsonl') {
-    if (checkpoints === undefined)
-      return refuse('ledger_unavailable', 'this broker signs no checkpoints')
     const range = await provedRange(store, checkpoints, query)
     if (isRefusal(range)) return range
     const time = new Date(now()).toISOString()

@@ -24,16 +24,16 @@ export interface AuditRoutesDeps {
   readonly approvals: Pick<Approvals, 'closed'>
   readonly store: Store
   readonly people: PeopleAuthenticator
-  /** Without it nothing that needs a signature is exported. */
-  readonly checkpoints?: CheckpointSource
+  /** Signs what exports end with. */
+  readonly checkpoints: CheckpointSource
   readonly log: Logger
   /** Milliseconds since the epoch. */
   readonly now: () => number
 }
 
-/** Address of the proof that an entry is in the ledger (C2SP tlog-proof). */
+/** Address of the proof that an entry is in the ledger (C2SP tlog-proof; broker/api/ledger-routes.ts). */
 export function proofPath(seq: number): string {
-  return `/v1/ledger/proofs/${seq}.tlog-proof`
+  return `/v1/ledger/proof/${seq}`
 }
 
 /** The routes under `/v1/audit`. */

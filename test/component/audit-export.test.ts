@@ -8,7 +8,6 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'mocha'
 import { MAX_EXPORTS } from '../../broker/api/audit-export.ts'
-import type { CheckpointSource } from '../../broker/audit/export/range.ts'
 import { Fault } from '../../shared/errors.ts'
 import { verifyConsistency } from '../../shared/transparency/tree.ts'
 import { startApi } from '../support/api-server.ts'
@@ -370,16 +369,7 @@ describe('exporting the ledger', () => {
   })
 
   it('is the same of the real store, whose roots are its own', async () => {
-    const source: CheckpointSource = {
-      ...{ origin: 'test', vkeys: () => [] },
-      async current() {
-        const { size, root } = await real.store.head()
-        const note = `test\n${size}\n${Buffer.from(root).toString('base64')}\n\n— test AAAA\n`
-        await real.store.putCheckpoint({ size, root, note, timeUs: Date.now() * 1000 })
-        return { size, root, note, timeUs: 0 }
-      },
-    }
-    const real = await startApi(undefined, {}, { checkpoints: source })
+    const real = await startApi()
     const export_ = async (query: string): Promise<Response> =>
       fetch(`${real.url}/v1/audit/export?${query}`, {
         headers: { authorization: 'Bearer token-carol' },
@@ -389,7 +379,7 @@ describe('exporting the ledger', () => {
       for (const agent of ['x', 'y']) {
         await real.store.append(ids.map((requestId) => intent({ requestId, agent })))
         await real.store.append(ids.map((requestId) => outcome(requestId)))
-        await source.current()
+        await real.checkpoints.current()
       }
       for (const [query, shown] of [
         ['', 2_801],

@@ -87,9 +87,18 @@ describe('the OpenAPI document', () => {
   })
 
   it('has every route of the broker, and no other', () => {
-    const { approvals, store, credentials, clusters } = api
+    const { approvals, store, credentials, clusters, checkpoints } = api
     const deps = {
-      ...{ approvals, store, credentials, clusters, log: SILENT, now: Date.now, issuers: [] },
+      ...{
+        approvals,
+        store,
+        credentials,
+        clusters,
+        checkpoints,
+        log: SILENT,
+        now: Date.now,
+        issuers: [],
+      },
       ...{ people: { authenticate: () => Promise.reject(new Error('not to be called')) } },
       ...{ sidecars: undefined, policy: undefined, clusterSecretsDir: undefined },
     } as unknown as ApiDeps
@@ -108,7 +117,7 @@ describe('the OpenAPI document', () => {
           return routesOf(layer.handle.stack ?? [], isBelow ? `${prefix}/v1` : prefix)
         }
         const { path, methods } = layer.route
-        const place = prefix + path.replaceAll(/:(\w+)/g, '{$1}')
+        const place = prefix + path.replaceAll(/[:*](\w+)/g, '{$1}')
         return Object.keys(methods).map((method) => `${method} ${place}`)
       })
     const stack = (createApp(deps) as unknown as { router: { stack: readonly Layer[] } }).router
@@ -182,6 +191,18 @@ describe('the OpenAPI document', () => {
     showEvent: () => ({ as: 'token-carol', path: { seq: '0' } }),
     watchEvents: () => ({ as: 'token-carol', query: 'after=0' }),
     exportEvents: () => ({ as: 'token-carol', query: 'format=ocsf&to=1' }),
+    showCheckpoint: () => ({}),
+    showLedgerKeys: () => ({}),
+    showConsistency: () => ({ query: 'from=0' }),
+    showProof: () => ({ as: 'token-carol', path: { seq: '0' } }),
+    showBundle: async () => {
+      await api.checkpoints.current()
+      return { as: 'token-carol', path: { path: '000.p/1' } }
+    },
+    showTile: async () => {
+      await api.checkpoints.current()
+      return { path: { path: '0/000.p/1' } }
+    },
     listClusters: () => ({ as: 'token-bob' }),
     registerCluster: () => ({ as: 'token-root', body: cluster('new') }),
     changeCluster: async () => {
@@ -288,7 +309,7 @@ describe('the OpenAPI document', () => {
       const as = wrongCaller(operation)
       const wrong = as === undefined ? { query: 'surprise=1', body: [] } : { as }
       const response = await send(method, path, {
-        ...{ path: { id: newRequestId(0), name: 'none', seq: '0' } },
+        ...{ path: { id: newRequestId(0), name: 'none', seq: '0', path: '0/000' } },
         ...(method === 'get' ? { ...wrong, body: undefined } : wrong),
         ...(as !== undefined && 'requestBody' in operation ? { body: {} } : {}),
       })
@@ -309,7 +330,7 @@ describe('the OpenAPI document', () => {
     ] as const) {
       if (caller.includes(role)) continue
       it(`says that ${id} is not for a ${role}`, async () => {
-        const place = { id: newRequestId(0), name: 'none', seq: '0' }
+        const place = { id: newRequestId(0), name: 'none', seq: '0', path: '000' }
         const body = method === 'get' || method === 'delete' ? {} : { body: {} }
         const response = await send(method, `/v1${path}`, { as: token, path: place, ...body })
         expect(await response.json()).to.include({ code: 'role_missing' })

@@ -30,6 +30,8 @@ import type { Store } from '../../broker/store/store.ts'
 import { bearerToken } from '../../shared/headers.ts'
 import { refuse } from '../../shared/reasons.ts'
 import { connectionDeps } from './connections.ts'
+import type { Checkpoints } from '../../broker/ledger/checkpoints.ts'
+import { signed } from './ledger.ts'
 import { newFile, open, SILENT } from './sqlite-store.ts'
 
 export interface ApiServer {
@@ -38,6 +40,7 @@ export interface ApiServer {
   readonly approvals: Approvals
   readonly credentials: CredentialParts
   readonly clusters: Clusters
+  readonly checkpoints: Checkpoints
   /** What was refused to API servers. */
   readonly refused: readonly Refused[]
   close(): Promise<void>
@@ -78,7 +81,7 @@ export interface ApiExtras {
   readonly policy?: Partial<PolicyStatus>
   /** The broker as issuer; its keys are in a folder of this API unless they are said to be in Vault. */
   readonly issuer?: Pick<OwnIssuer, 'url' | 'signer'>
-  /** Who signs checkpoints. */
+  /** Signs in place of the store's own. */
   readonly checkpoints?: CheckpointSource
 }
 
@@ -99,7 +102,7 @@ export async function startApi(
     clusters: fixed = [],
     policy: inForce = {},
     issuer,
-    checkpoints,
+    checkpoints: source,
   }: ApiExtras = {},
 ): Promise<ApiServer> {
   const { file, remove } = newFile()
@@ -127,8 +130,20 @@ export async function startApi(
   const parts = credentials.issuer === undefined ? {} : { issuer: credentials.issuer.parts }
   const clusters = createClusters({ ...connectionDeps(), tickets: credentials.tickets, ...parts })
   for (const cluster of fixed) await clusters.put(cluster, 'file')
+  const checkpoints = await signed(store)
+  const signing: Checkpoints =
+    source === undefined
+      ? checkpoints
+      : {
+          ...{ origin: source.origin, keys: source.keys, current: () => source.current() },
+          ...{ vkeys: () => [], published: () => checkpoints.published() },
+          inclusion: (...args) => checkpoints.inclusion(...args),
+          consistency: (...args) => checkpoints.consistency(...args),
+          ...{ subscribe: () => undefined, close: () => undefined },
+        }
   const api = createApi({
     policy,
+    checkpoints: signing,
     clusters,
     clusterSecretsDir,
     credentials,
@@ -137,7 +152,6 @@ export async function startApi(
     people,
     sidecars,
     issuers,
-    ...(checkpoints === undefined ? {} : { checkpoints }),
     log: SILENT,
     now: Date.now,
   })
@@ -147,7 +161,7 @@ export async function startApi(
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     store,
-    ...{ approvals, credentials, clusters, refused },
+    ...{ approvals, checkpoints, credentials, clusters, refused },
     async close() {
       approvals.close()
       server.close()

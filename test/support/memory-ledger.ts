@@ -129,7 +129,7 @@ export class MemoryLedger {
   get source(): CheckpointSource {
     return {
       origin: 'test',
-      vkeys: () => ['test+00000000+AAAA'],
+      keys: [{ vkey: 'test+00000000+AAAA', since: '2026-01-01T00:00:00Z' }],
       current: () => Promise.resolve(this.mark()),
     }
   }

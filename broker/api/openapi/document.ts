@@ -19,6 +19,10 @@ const PATH_PARAMETERS: Readonly<Record<string, { readonly text: string; readonly
   {
     id: { text: 'id of the request', schema: { type: 'string', format: 'uuid' } },
     name: { text: 'name of the cluster', schema: { type: 'string', maxLength: 63 } },
+    path: {
+      text: 'path of a tile or bundle, with its slashes: `0/x001/234`',
+      schema: { type: 'string' },
+    },
     seq: { text: 'number of the entry', schema: { type: 'integer', minimum: 0 } },
   }
 /** What query parameters are, beside the conditions on entries. */
@@ -32,6 +36,7 @@ const QUERY_TEXTS: ReadonlyMap<string, string> = new Map([
   ['to', 'the entry after the last one; of `jsonl` the checkpoint at or above it'],
   ['state', 'states, separated by commas'],
   ['review', 'only break-glass requests whose review is so'],
+  ['showConsistency.from', 'size of a tree that one knows'],
   ['wait', 'how long to wait for a change, in seconds'],
 ])
 
@@ -92,7 +97,7 @@ function operationObject(operation: Operation): Json {
   }
 }
 
-function parametersOf({ path, query, headers = {} }: Operation): readonly Json[] {
+function parametersOf({ id, path, query, headers = {} }: Operation): readonly Json[] {
   const names = [...path.matchAll(/\{(\w+)\}/g)].map(([, name = '']) => name)
   const inPath = names.map((name) => ({
     ...{ name, in: 'path', required: true },
@@ -100,7 +105,10 @@ function parametersOf({ path, query, headers = {} }: Operation): readonly Json[]
   }))
   const inQuery = Object.entries(query?.shape ?? {}).map(([name, schema]) => ({
     ...{ name, in: 'query', required: !z.safeParse(z.looseObject({ [name]: schema }), {}).success },
-    ...{ description: QUERY_TEXTS.get(name) ?? name, schema: schemaOf(schema, 'input') },
+    ...{
+      description: QUERY_TEXTS.get(`${id}.${name}`) ?? QUERY_TEXTS.get(name) ?? name,
+      schema: schemaOf(schema, 'input'),
+    },
   }))
   const inHeaders = Object.entries(headers).map(([name, description]) => ({
     ...{ name, in: 'header', required: false, description, schema: { type: 'string' } },

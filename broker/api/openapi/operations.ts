@@ -70,6 +70,14 @@ const admittedSchema = z.object({
   response: z.looseObject({ uid: z.string(), allowed: z.boolean() }),
 })
 
+/** Query of `GET /v1/ledger/consistency`. */
+const consistencySchema = z.strictObject({ from: z.string().regex(/^(0|[1-9]\d*)$/) })
+/** Answer of `GET /v1/ledger/keys`. */
+const ledgerKeysSchema = z.object({
+  origin: z.string(),
+  keys: z.array(z.object({ vkey: z.string(), since: z.string(), until: z.string().optional() })),
+})
+
 /** Schemas that the document names; all others stand where they are used. */
 export const NAMED = {
   Approval: wire.approvalSchema,
@@ -236,5 +244,44 @@ const others: readonly Operation[] = [
   })),
 ]
 
+const ledger: readonly Operation[] = [
+  {
+    ...{ method: 'get', path: '/ledger/checkpoint', id: 'showCheckpoint', tag: 'ledger' },
+    ...{ summary: 'The checkpoint that was signed last (C2SP tlog-checkpoint)' },
+    ...{ caller: 'anybody', answer: { texts: ['text/plain'] } },
+  },
+  {
+    ...{ method: 'get', path: '/ledger/keys', id: 'showLedgerKeys', tag: 'ledger' },
+    ...{ summary: 'Keys that sign, or signed, the ledger', caller: 'anybody' },
+    answer: { json: ledgerKeysSchema },
+  },
+  {
+    ...{ method: 'get', path: '/ledger/consistency', id: 'showConsistency', tag: 'ledger' },
+    ...{ summary: 'That the last checkpoint begins with an earlier size (C2SP tlog-witness)' },
+    ...{ caller: 'anybody', query: consistencySchema, answer: { texts: ['text/plain'] } },
+  },
+  {
+    ...{ method: 'get', path: '/ledger/proof/{seq}', id: 'showProof', tag: 'ledger' },
+    ...{ summary: 'That an entry is in the ledger (C2SP tlog-proof)', caller: ['auditor'] },
+    answer: { texts: ['text/plain'] },
+  },
+  {
+    ...{ method: 'get', path: '/ledger/tile/entries/{path}', id: 'showBundle', tag: 'ledger' },
+    ...{ summary: 'Entries as they are stored (C2SP tlog-tiles)', caller: ['auditor'] },
+    answer: { texts: ['application/octet-stream'] },
+  },
+  {
+    ...{ method: 'get', path: '/ledger/tile/{path}', id: 'showTile', tag: 'ledger' },
+    ...{ summary: 'Hashes of the tree (C2SP tlog-tiles)', caller: 'anybody' },
+    answer: { texts: ['application/octet-stream'] },
+  },
+]
+
 /** All of them. */
-export const OPERATIONS: readonly Operation[] = [...others, ...approvals, ...audit, ...clusters]
+export const OPERATIONS: readonly Operation[] = [
+  ...others,
+  ...approvals,
+  ...audit,
+  ...ledger,
+  ...clusters,
+]

@@ -36,7 +36,7 @@ export async function* jsonlLines(
   const isFiltered = Object.keys(asked).length > 0
   yield line({
     ...{ nestgate: 'ledger-export', version: EXPORT_VERSION },
-    ...{ origin: source.origin, vkeys: source.vkeys(), from, to },
+    ...{ origin: source.origin, vkeys: source.keys.map(({ vkey }) => vkey), from, to },
     ...(isFiltered ? { filter: asked } : {}),
     ...{ exporter, time },
   })
