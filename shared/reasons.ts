@@ -314,11 +314,6 @@ export const REASONS = {
     remedy:
       'ask again in a second; if it stays so, the ledger was put back to an earlier state: see docs/evidence.md',
   },
-  entry_unknown: {
-    status: 404,
-    sentence: 'the ledger has no such entry, or its text was removed when its time was over',
-    remedy: 'check the number; the ledger’s proofs stay good without the text',
-  },
   identity_unavailable: {
     status: 503,
     sentence: 'the token cannot be checked because the cluster does not answer',
