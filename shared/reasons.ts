@@ -266,6 +266,11 @@ export const REASONS = {
     sentence: 'there is no such request, or it is not yours',
     remedy: 'check the id',
   },
+  entry_unknown: {
+    status: 404,
+    sentence: 'the ledger has no such entry, or its text was removed when its time was over',
+    remedy: 'check the number; the ledger’s proofs stay good without the text',
+  },
   approvals_full: {
     status: 503,
     sentence: 'too many requests wait for approval already, so nothing was forwarded',

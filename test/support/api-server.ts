@@ -81,10 +81,6 @@ export interface ApiExtras {
   readonly policy?: Partial<PolicyStatus>
   /** The broker as issuer; its keys are in a folder of this API unless they are said to be in Vault. */
   readonly issuer?: Pick<OwnIssuer, 'url' | 'signer'>
-<<<<<<< HEAD
-  /** Signs in place of the store's own. */
-  readonly checkpoints?: CheckpointSource
-=======
   /** Who signs checkpoints. */
   readonly checkpoints?: CheckpointSource | undefined
 }
@@ -92,8 +88,8 @@ export interface ApiExtras {
 /** What a test's own source signs, and all else as it is. */
 function over(own: Checkpoints, source: CheckpointSource): Checkpoints {
   return {
-    ...{ origin: source.origin, keys: own.keys },
-    vkeys: () => source.vkeys(),
+    ...{ origin: source.origin, keys: source.keys },
+    vkeys: () => own.vkeys(),
     current: () => source.current(),
     published: () => own.published(),
     inclusion: (...args) => own.inclusion(...args),
@@ -105,7 +101,6 @@ function over(own: Checkpoints, source: CheckpointSource): Checkpoints {
       own.close()
     },
   }
->>>>>>> main
 }
 
 /**
@@ -153,25 +148,11 @@ export async function startApi(
   const parts = credentials.issuer === undefined ? {} : { issuer: credentials.issuer.parts }
   const clusters = createClusters({ ...connectionDeps(), tickets: credentials.tickets, ...parts })
   for (const cluster of fixed) await clusters.put(cluster, 'file')
-<<<<<<< HEAD
-  const checkpoints = await signed(store)
-  const signing: Checkpoints =
-    source === undefined
-      ? checkpoints
-      : {
-          ...{ origin: source.origin, keys: source.keys, current: () => source.current() },
-          ...{ vkeys: () => [], published: () => checkpoints.published() },
-          inclusion: (...args) => checkpoints.inclusion(...args),
-          consistency: (...args) => checkpoints.consistency(...args),
-          ...{ subscribe: () => undefined, close: () => undefined },
-        }
-=======
   const own = await signed(store)
   const checkpoints = source === undefined ? own : over(own, source)
->>>>>>> main
   const api = createApi({
     policy,
-    checkpoints: signing,
+    checkpoints,
     clusters,
     clusterSecretsDir,
     credentials,
