@@ -96,7 +96,7 @@ async function prepare(
     const range = await provedRange(store, checkpoints, query)
     if (isRefusal(range)) return range
     const time = new Date(now()).toISOString()
-    const manifest = { exporter: person.name, time, asked, filter }
+    const manifest = { exporter: person.name, time, asked, filter, after: query.after }
     return { range, texts: jsonlLines(store, checkpoints, range, manifest) }
   }
   const range = await plainRange(store, query)
@@ -140,14 +140,15 @@ async function* jsonTexts(
 async function record(
   store: Store,
   person: Person,
-  { format, asked }: ExportQuery,
+  { format, asked, after }: ExportQuery,
   { from, to }: Range,
 ): Promise<void> {
   const filter = JSON.stringify(asked)
+  const more = after === undefined ? {} : { after }
   await store.append([
     {
       ...{ kind: 'system', event: 'audit_exported', actor: person.name },
-      detail: { format, from, to, filter },
+      detail: { format, from, to, filter, ...more },
     },
   ])
 }

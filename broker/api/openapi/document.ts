@@ -36,6 +36,7 @@ const QUERY_TEXTS: ReadonlyMap<string, string> = new Map([
   ['to', 'the entry after the last one; of `jsonl` the checkpoint at or above it'],
   ['state', 'states, separated by commas'],
   ['review', 'only break-glass requests whose review is so'],
+  ['exportEvents.after', 'of a `jsonl` that broke off: the last entry that came'],
   ['showConsistency.from', 'size of a tree that one knows'],
   ['wait', 'how long to wait for a change, in seconds'],
 ])
