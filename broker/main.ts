@@ -8,6 +8,7 @@ import type { DeciderOptions } from '../shared/policy/decide.ts'
 import { DEFAULT_TERMS } from '../shared/policy/terms.ts'
 import { closeOnSignal } from '../shared/shutdown.ts'
 import { createApi } from './api/api.ts'
+import type { ApiDeps } from './api/api.ts'
 import { createApprovals } from './approvals/approvals.ts'
 import type { Approvals } from './approvals/approvals.ts'
 import { createPreviews } from './approvals/preview.ts'
@@ -73,10 +74,8 @@ async function main(): Promise<void> {
   await approvals.recover()
   await announceOpen(approvals, notifications)
   await openClusters(config, store, clusters, log)
-  const sidecars = createSidecars({
-    verifiers: { get: (name) => usable(clusters, name)?.verifier },
-    now,
-  })
+  const verifiers = { get: (name: string) => usable(clusters, name)?.verifier }
+  const sidecars = createSidecars({ verifiers, now })
   const direct = createDirectClients(createOidc(config.oidc, { log, now }))
   const running = createRunning()
   const gateway = createGateway({
@@ -89,6 +88,7 @@ async function main(): Promise<void> {
     ...{ approvals, store, sidecars, people: createPeople(config.people, direct), policy },
     ...{ clusters, clusterSecretsDir: config.clusterSecretsDir, issuers: config.oidc },
     ...{ credentials, checkpoints: ledger.checkpoints, log, now },
+    accessReview: reviewsOf(config, policy, clusters),
   })
   await store.append([startedEntry(config, policy, credentials)])
   const server = await startServer({ config, gateway, api, log })
@@ -170,6 +170,16 @@ function namingOf({ agents }: BrokerConfig, clusters: Clusters, log: Logger): Na
   const connections = { get: (name: string) => usable(clusters, name)?.connection }
   const containers = createContainers({ connections, log, now })
   return createNaming({ matcher: createMatcher(agents), containers, now })
+}
+
+/** What access reviews are made of, beside the ledger. */
+function reviewsOf(
+  config: BrokerConfig,
+  policy: LivePolicy,
+  clusters: Clusters,
+): NonNullable<ApiDeps['accessReview']> {
+  const { scopes, acceptVerdicts } = policyOptions(config, clusters)
+  return { policy: () => policy.policy(), scopes, acceptVerdicts, registrations: config.agents }
 }
 
 /** What waited when the last broker ended, and may not have been told. */

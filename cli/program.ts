@@ -14,9 +14,12 @@ import { addCertificates } from './certificates-command.ts'
 import { addConnect } from './connect-command.ts'
 import { addCredential } from './credential.ts'
 import { addDoctor } from './doctor.ts'
+import { addErase } from './erase.ts'
 import { addIssuer } from './issuer.ts'
 import { addKubeconfig } from './kubeconfig-command.ts'
+import { addPayload } from './payload.ts'
 import { addPolicy } from './policy.ts'
+import { addReview } from './review.ts'
 import { addToken } from './token.ts'
 
 /** Everything went well. */
@@ -116,19 +119,23 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
     },
   }
   addApprovals(program, runner)
-  addAudit(program, runner)
+  addLedger(program, runner)
   addCertificates(program, runner)
   const login = { ...deps, settings: () => brokerSettings(globals(), deps.env) }
   addLogin(program, runner, login)
   addCredential(program, runner, login)
   addKubeconfig(program, runner, { env: deps.env, globals })
   addPolicy(program, runner)
-  addClusters(program, runner)
-  addConnect(program, runner)
-  addDoctor(program, runner)
-  addIssuer(program, runner)
-  addToken(program, runner)
+  for (const add of [addClusters, addConnect, addDoctor, addIssuer, addReview, addToken])
+    add(program, runner)
   return program
+}
+
+/** What is asked of the ledger, and done to it. */
+function addLedger(program: Command, runner: Runner): void {
+  addAudit(program, runner)
+  addPayload(program, runner)
+  addErase(program, runner)
 }
 
 /** commander's own messages repeat arguments. */

@@ -15,10 +15,13 @@ import type { Store } from '../store/store.ts'
 import { withLogins } from '../audit/logins.ts'
 import { answer, faultHandler } from './answers.ts'
 import { auditRoutes } from './audit-routes.ts'
+import type { CampaignsDeps } from '../access-review/campaigns.ts'
 import type { Clusters } from '../clusters/registry.ts'
 import type { CredentialParts } from '../credentials/parts.ts'
 import { clusterRoutes } from './cluster-routes.ts'
+import { accessReviewRoutes } from './access-review-routes.ts'
 import { apiServerRoutes } from './api-server-routes.ts'
+import { erasureRoutes } from './erasure-routes.ts'
 import { liveness, readiness } from './health.ts'
 import { issuerKeyRoutes } from './issuer-key-routes.ts'
 import { issuerRoutes } from './issuer-routes.ts'
@@ -26,6 +29,7 @@ import type { Checkpoints } from '../ledger/checkpoints.ts'
 import { ledgerRoutes } from './ledger-routes.ts'
 import { loginRoutes } from './login-routes.ts'
 import { openApiRoutes } from './openapi/routes.ts'
+import { payloadRoutes } from './payload-routes.ts'
 import { peopleRoutes } from './people-routes.ts'
 import { policyRoutes } from './policy-routes.ts'
 import type { PolicySource } from './policy-routes.ts'
@@ -48,6 +52,8 @@ export interface ApiDeps {
   readonly clusters: Clusters
   readonly clusterSecretsDir: string | undefined
   readonly credentials: CredentialParts
+  /** What access reviews are made of; without it there are none. */
+  readonly accessReview?: Omit<CampaignsDeps, 'store' | 'checkpoints' | 'now'>
   /** Signs what the ledger is. */
   readonly checkpoints: Checkpoints
   readonly log: Logger
@@ -89,6 +95,11 @@ export function createApp(deps: ApiDeps): express.Express {
   app.use('/v1', sidecarRoutes(deps, json), peopleRoutes(known, json), policyRoutes(known))
   app.use('/v1', clusterRoutes({ ...known, issuer }, json), issuerKeyRoutes({ ...known, issuer }))
   app.use('/v1', auditRoutes(known), ledgerRoutes(known))
+  app.use('/v1', payloadRoutes(known), erasureRoutes(known, json))
+  if (deps.accessReview !== undefined) {
+    const accessReview = { ...deps, ...deps.accessReview }
+    app.use('/v1', accessReviewRoutes({ ...known, accessReview }, json))
+  }
   app.use((_request, response) => {
     answer(response, refuse('path_unknown'))
   })

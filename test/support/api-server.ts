@@ -7,6 +7,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createApi } from '../../broker/api/api.ts'
+import type { ApiDeps } from '../../broker/api/api.ts'
 import type { SidecarAuthenticator } from '../../broker/api/sidecar-routes.ts'
 import type { CheckpointSource } from '../../broker/audit/export/range.ts'
 import { openCredentialParts } from '../../broker/credentials/parts.ts'
@@ -81,6 +82,8 @@ export interface ApiExtras {
   readonly policy?: Partial<PolicyStatus>
   /** The broker as issuer; its keys are in a folder of this API unless they are said to be in Vault. */
   readonly issuer?: Pick<OwnIssuer, 'url' | 'signer'>
+  /** What access reviews need beside the store. */
+  readonly accessReview?: NonNullable<ApiDeps['accessReview']>
   /** Who signs checkpoints. */
   readonly checkpoints?: CheckpointSource | undefined
 }
@@ -121,6 +124,7 @@ export async function startApi(
     policy: inForce = {},
     issuer,
     checkpoints: source,
+    accessReview,
   }: ApiExtras = {},
 ): Promise<ApiServer> {
   const { file, remove } = newFile()
@@ -163,6 +167,7 @@ export async function startApi(
     issuers,
     log: SILENT,
     now: Date.now,
+    ...(accessReview === undefined ? {} : { accessReview }),
   })
   const server = createServer(api)
   server.listen(0, '127.0.0.1')
