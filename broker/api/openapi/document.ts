@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { AUDIT_FILTERS } from '../../../shared/audit-filters.ts'
 import { isRecord } from '../../../shared/config.ts'
 import { NAMED, OPERATIONS, problemSchema } from './operations.ts'
-import type { Answer, Operation } from './operations.ts'
+import type { Answer, Operation } from './operation.ts'
 
 type Json = Readonly<Record<string, unknown>>
 
@@ -17,7 +17,15 @@ for (const [id, schema] of Object.entries(NAMED)) registry.add(schema, { id })
 /** What path parameters are. */
 const PATH_PARAMETERS: Readonly<Record<string, { readonly text: string; readonly schema: Json }>> =
   {
-    id: { text: 'id of the request', schema: { type: 'string', format: 'uuid' } },
+    id: {
+      text: 'id of the request, or of the campaign',
+      schema: { type: 'string', maxLength: 64 },
+    },
+    item: { text: 'id of the item in its campaign', schema: { type: 'string', maxLength: 64 } },
+    sha256: {
+      text: 'SHA-256 of the body, hex',
+      schema: { type: 'string', pattern: '^[0-9a-f]{64}$' },
+    },
     name: { text: 'name of the cluster', schema: { type: 'string', maxLength: 63 } },
     path: {
       text: 'path of a tile or bundle, with its slashes: `0/x001/234`',
@@ -37,6 +45,8 @@ const QUERY_TEXTS: ReadonlyMap<string, string> = new Map([
   ['state', 'states, separated by commas'],
   ['review', 'only break-glass requests whose review is so'],
   ['exportEvents.after', 'of a `jsonl` that broke off: the last entry that came'],
+  ['listItems.state', 'only items that are decided, or not'],
+  ['mine', '`true`: only items that the caller may decide on'],
   ['showConsistency.from', 'size of a tree that one knows'],
   ['wait', 'how long to wait for a change, in seconds'],
 ])

@@ -4,37 +4,16 @@
  */
 import { z } from 'zod'
 import { REASONS } from '../../../shared/reasons.ts'
+import * as review from '../../../shared/access-review-wire.ts'
 import * as wire from '../../../shared/wire.ts'
 import { eventsQuerySchema, exportQuerySchema, watchQuerySchema } from '../../audit/query.ts'
 import { registeredSchema } from '../../clusters/settings.ts'
 import { ROLES } from '../../identity/roles.ts'
-import type { Role } from '../../identity/roles.ts'
 import { listSchema } from '../people-routes.ts'
 import { waitSchema } from '../sidecar-routes.ts'
-
-/** One operation. */
-export interface Operation {
-  readonly method: 'get' | 'post' | 'put' | 'delete'
-  /** Below `/v1`, with parameters in braces. */
-  readonly path: string
-  /** Unique; generated clients name their functions by it. */
-  readonly id: string
-  readonly tag: string
-  readonly summary: string
-  /** Who may call it; people need one of the roles. */
-  readonly caller: 'anybody' | 'sidecar' | 'apiServer' | readonly Role[]
-  readonly query?: z.ZodObject<Readonly<Record<string, z.ZodType>>>
-  /** Header parameters: name and meaning. */
-  readonly headers?: Readonly<Record<string, string>>
-  readonly body?: z.ZodType
-  readonly answer: Answer
-}
-
-/** What comes back with status 200: a JSON value, server-sent events by name, or text of one of several types. */
-export type Answer =
-  | { readonly json: z.ZodType }
-  | { readonly events: Readonly<Record<string, z.ZodType>> }
-  | { readonly texts: readonly string[] }
+import { ACCESS_REVIEW_OPERATIONS } from './access-review-operations.ts'
+import { LEDGER_OPERATIONS } from './ledger-operations.ts'
+import type { Operation } from './operation.ts'
 
 /** A refusal (RFC 9457). */
 export const problemSchema = z.object({
@@ -70,22 +49,17 @@ const admittedSchema = z.object({
   response: z.looseObject({ uid: z.string(), allowed: z.boolean() }),
 })
 
-/** Query of `GET /v1/ledger/consistency`. */
-const consistencySchema = z.strictObject({ from: z.string().regex(/^(0|[1-9]\d*)$/) })
-/** Answer of `GET /v1/ledger/keys`. */
-const ledgerKeysSchema = z.object({
-  origin: z.string(),
-  keys: z.array(z.object({ vkey: z.string(), since: z.string(), until: z.string().optional() })),
-})
-
 /** Schemas that the document names; all others stand where they are used. */
 export const NAMED = {
+  AccessReport: review.reportSchema,
   Approval: wire.approvalSchema,
   ApprovalChange: wire.changeEventSchema,
   ApprovalList: wire.approvalListSchema,
   AuditEntry: wire.auditEntrySchema,
   AuditEvent: wire.auditEventSchema,
   AuditPage: wire.auditPageSchema,
+  Campaign: review.campaignSchema,
+  CampaignItem: review.campaignItemSchema,
   ClusterList: wire.clusterListSchema,
   ClusterStatus: wire.clusterStatusSchema,
   Context: wire.contextSchema,
@@ -244,44 +218,12 @@ const others: readonly Operation[] = [
   })),
 ]
 
-const ledger: readonly Operation[] = [
-  {
-    ...{ method: 'get', path: '/ledger/checkpoint', id: 'showCheckpoint', tag: 'ledger' },
-    ...{ summary: 'The checkpoint that was signed last (C2SP tlog-checkpoint)' },
-    ...{ caller: 'anybody', answer: { texts: ['text/plain'] } },
-  },
-  {
-    ...{ method: 'get', path: '/ledger/keys', id: 'showLedgerKeys', tag: 'ledger' },
-    ...{ summary: 'Keys that sign, or signed, the ledger', caller: 'anybody' },
-    answer: { json: ledgerKeysSchema },
-  },
-  {
-    ...{ method: 'get', path: '/ledger/consistency', id: 'showConsistency', tag: 'ledger' },
-    ...{ summary: 'That the last checkpoint begins with an earlier size (C2SP tlog-witness)' },
-    ...{ caller: 'anybody', query: consistencySchema, answer: { texts: ['text/plain'] } },
-  },
-  {
-    ...{ method: 'get', path: '/ledger/proof/{seq}', id: 'showProof', tag: 'ledger' },
-    ...{ summary: 'That an entry is in the ledger (C2SP tlog-proof)', caller: ['auditor'] },
-    answer: { texts: ['text/plain'] },
-  },
-  {
-    ...{ method: 'get', path: '/ledger/tile/entries/{path}', id: 'showBundle', tag: 'ledger' },
-    ...{ summary: 'Entries as they are stored (C2SP tlog-tiles)', caller: ['auditor'] },
-    answer: { texts: ['application/octet-stream'] },
-  },
-  {
-    ...{ method: 'get', path: '/ledger/tile/{path}', id: 'showTile', tag: 'ledger' },
-    ...{ summary: 'Hashes of the tree (C2SP tlog-tiles)', caller: 'anybody' },
-    answer: { texts: ['application/octet-stream'] },
-  },
-]
-
 /** All of them. */
 export const OPERATIONS: readonly Operation[] = [
   ...others,
   ...approvals,
   ...audit,
-  ...ledger,
+  ...LEDGER_OPERATIONS,
+  ...ACCESS_REVIEW_OPERATIONS,
   ...clusters,
 ]
