@@ -30,6 +30,8 @@ export interface ServerEvent {
 export interface BrokerClient {
   /** @param path - below the broker's address, without leading slash */
   get<T>(schema: z.ZodType<T>, path: string, query?: URLSearchParams): Promise<T>
+  /** An answer that is text as it stands. */
+  text(path: string): Promise<string>
   post<T>(schema: z.ZodType<T>, path: string, body: object): Promise<T>
   put<T>(schema: z.ZodType<T>, path: string, body: object): Promise<T>
   delete<T>(schema: z.ZodType<T>, path: string): Promise<T>
@@ -58,28 +60,35 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
     accept: 'application/json',
   }
 
-  async function call<T>(
-    schema: z.ZodType<T>,
+  async function exchange(
     target: URL,
-    options: { method: 'GET' | 'POST' | 'PUT' | 'DELETE'; body?: string },
-  ): Promise<T> {
+    options: { method: 'GET' | 'POST' | 'PUT' | 'DELETE'; body?: string; accept?: string },
+  ): Promise<string> {
+    const { accept = headers.accept, ...sent } = options
     const type = options.body === undefined ? {} : { 'content-type': 'application/json' }
     let status: number
     let text: string
     try {
       const response = await request(target, {
-        ...options,
+        ...sent,
         dispatcher,
-        headers: { ...headers, ...type },
+        headers: { ...headers, ...type, accept },
       })
       status = response.statusCode
       text = await response.body.text()
     } catch (error) {
       throw unreachable(error)
     }
-    const value = parseJson(text)
-    if (status !== 200) throw problemOf(status, value)
-    const parsed = schema.safeParse(value)
+    if (status !== 200) throw problemOf(status, parseJson(text))
+    return text
+  }
+
+  async function call<T>(
+    schema: z.ZodType<T>,
+    target: URL,
+    options: Parameters<typeof exchange>[1],
+  ): Promise<T> {
+    const parsed = schema.safeParse(parseJson(await exchange(target, options)))
     if (!parsed.success) throw new CallError('the broker’s answer is not what was expected')
     return parsed.data
   }
@@ -90,6 +99,7 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
       if (query !== undefined) target.search = query.toString()
       return call(schema, target, { method: 'GET' })
     },
+    text: (path) => exchange(new URL(path, base), { method: 'GET', accept: 'text/plain' }),
     post: (schema, path, body) =>
       call(schema, new URL(path, base), { method: 'POST', body: JSON.stringify(body) }),
     put: (schema, path, body) =>
