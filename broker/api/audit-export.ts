@@ -143,12 +143,13 @@ async function record(
   { format, asked, after }: ExportQuery,
   { from, to }: Range,
 ): Promise<void> {
-  const filter = JSON.stringify(asked)
+  // under this name people's names in it are hidden (broker/ledger/personal.ts)
+  const query = JSON.stringify(asked)
   const more = after === undefined ? {} : { after }
   await store.append([
     {
       ...{ kind: 'system', event: 'audit_exported', actor: person.name },
-      detail: { format, from, to, filter, ...more },
+      detail: { format, from, to, query, ...more },
     },
   ])
 }

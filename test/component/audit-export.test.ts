@@ -206,7 +206,7 @@ describe('exporting the ledger', () => {
       const last = ledger.rows.at(-1)?.entry
       expect(last).to.deep.equal({
         ...{ kind: 'system', event: 'audit_exported', actor: 'carol' },
-        detail: { format: 'jsonl', from: 0, to: 11, filter: '{"agent":"x"}' },
+        detail: { format: 'jsonl', from: 0, to: 11, query: '{"agent":"x"}' },
       })
     })
   })
@@ -466,6 +466,12 @@ describe('exporting the ledger', () => {
         // a login of the first call, and an entry for each export before
         expect(verify(all).shown.length, query).to.be.within(shown, shown + 3)
       }
+      await (await export_('format=csv&reviewer=zoe@example.com')).text()
+      const { size } = await real.store.head()
+      const [leaf] = await real.store.leaves(size - 1, 1)
+      expect(Buffer.from(leaf!.bytes).toString())
+        .to.contain('audit_exported')
+        .and.not.contain('zoe')
       const csv = await (await export_('format=csv&agent=y')).text()
       expect(csv.trimEnd().split('\r\n')).to.have.length(701)
       const kubernetes = await (await export_('format=kubernetes&from=1400&to=2800')).text()
