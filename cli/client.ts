@@ -94,11 +94,7 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
   }
 
   return {
-    get(schema, path, query) {
-      const target = new URL(path, base)
-      if (query !== undefined) target.search = query.toString()
-      return call(schema, target, { method: 'GET' })
-    },
+    get: (schema, path, query) => call(schema, targetOf(base, path, query), { method: 'GET' }),
     text: (path) => exchange(new URL(path, base), { method: 'GET', accept: 'text/plain' }),
     post: (schema, path, body) =>
       call(schema, new URL(path, base), { method: 'POST', body: JSON.stringify(body) }),
@@ -106,16 +102,19 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
       call(schema, new URL(path, base), { method: 'PUT', body: JSON.stringify(body) }),
     delete: (schema, path) => call(schema, new URL(path, base), { method: 'DELETE' }),
     events: (path) => follow(new URL(path, base), endless, headers),
-    download(path, query) {
-      const target = new URL(path, base)
-      target.search = query.toString()
-      return open(target, endless, { ...headers, accept: '*/*' })
-    },
+    download: (path, query) =>
+      open(targetOf(base, path, query), endless, { ...headers, accept: '*/*' }),
     async close() {
       // ends events that are still being read
       await Promise.all([dispatcher.close(), endless.destroy()])
     },
   }
+}
+
+function targetOf(base: string, path: string, query?: URLSearchParams): URL {
+  const target = new URL(path, base)
+  if (query !== undefined) target.search = query.toString()
+  return target
 }
 
 function agentFor(ca: BrokerSettings['ca'], maxResponseSize: number): Agent {
