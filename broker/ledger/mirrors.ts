@@ -79,8 +79,8 @@ export type MirrorSettings = z.infer<typeof mirrorSchema>
 /** One mirror. Rejects where it did not take the checkpoint. */
 export interface Mirror {
   readonly name: string
-  put(checkpoint: StoredCheckpoint): Promise<void>
-  close(): Promise<void>
+  readonly put: (checkpoint: StoredCheckpoint) => Promise<void>
+  readonly close: () => Promise<void>
 }
 
 /** The mirrors, running. */

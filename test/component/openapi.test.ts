@@ -229,6 +229,7 @@ describe('the OpenAPI document', () => {
     exportEvents: () => ({ as: 'token-carol', query: 'format=ocsf&to=1' }),
     showCheckpoint: () => ({}),
     showLedgerKeys: () => ({}),
+    showCosigned: () => ({}),
     showConsistency: () => ({ query: 'from=0' }),
     showProof: () => ({ as: 'token-carol', path: { seq: '0' } }),
     showBundle: async () => {

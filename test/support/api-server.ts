@@ -157,6 +157,7 @@ export async function startApi(
   const api = createApi({
     policy,
     checkpoints,
+    mirrors: { cosigned: () => [checkpoints.published().note] },
     clusters,
     clusterSecretsDir,
     credentials,

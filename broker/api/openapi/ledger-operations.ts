@@ -19,6 +19,13 @@ export const LEDGER_OPERATIONS: readonly Operation[] = [
     ...{ caller: 'anybody', answer: { texts: ['text/plain'] } },
   },
   {
+    ...{ method: 'get', path: '/ledger/cosigned', id: 'showCosigned', tag: 'ledger' },
+    ...{
+      summary: 'The newest checkpoint of each witness, with its signature (C2SP tlog-cosignature)',
+    },
+    ...{ caller: 'anybody', answer: { texts: ['text/plain'] } },
+  },
+  {
     ...{ method: 'get', path: '/ledger/keys', id: 'showLedgerKeys', tag: 'ledger' },
     ...{ summary: 'Keys that sign, or signed, the ledger', caller: 'anybody' },
     answer: { json: ledgerKeysSchema },
