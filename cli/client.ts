@@ -49,6 +49,11 @@ const problemSchema = z.object({
   requestId: z.string().optional(),
 })
 
+function withQuery(target: URL, query: URLSearchParams | undefined): URL {
+  if (query !== undefined) target.search = query.toString()
+  return target
+}
+
 /** Makes a client; nothing is connected yet. Its methods reject with {@link CallError}. */
 export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
   const dispatcher = agentFor(ca, MAX_ANSWER_BYTES)
@@ -94,7 +99,8 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
   }
 
   return {
-    get: (schema, path, query) => call(schema, targetOf(base, path, query), { method: 'GET' }),
+    get: (schema, path, query) =>
+      call(schema, withQuery(new URL(path, base), query), { method: 'GET' }),
     text: (path) => exchange(new URL(path, base), { method: 'GET', accept: 'text/plain' }),
     post: (schema, path, body) =>
       call(schema, new URL(path, base), { method: 'POST', body: JSON.stringify(body) }),
@@ -103,18 +109,12 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
     delete: (schema, path) => call(schema, new URL(path, base), { method: 'DELETE' }),
     events: (path) => follow(new URL(path, base), endless, headers),
     download: (path, query) =>
-      open(targetOf(base, path, query), endless, { ...headers, accept: '*/*' }),
+      open(withQuery(new URL(path, base), query), endless, { ...headers, accept: '*/*' }),
     async close() {
       // ends events that are still being read
       await Promise.all([dispatcher.close(), endless.destroy()])
     },
   }
-}
-
-function targetOf(base: string, path: string, query?: URLSearchParams): URL {
-  const target = new URL(path, base)
-  if (query !== undefined) target.search = query.toString()
-  return target
 }
 
 function agentFor(ca: BrokerSettings['ca'], maxResponseSize: number): Agent {
