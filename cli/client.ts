@@ -60,10 +60,7 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
   // events may go on for ever; each of them is bounded by itself
   const endless = agentFor(ca, -1)
   const base = url.href.endsWith('/') ? url.href : `${url.href}/`
-  const headers = {
-    ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
-    accept: 'application/json',
-  }
+  const headers = headersFor(token)
 
   async function exchange(
     target: URL,
@@ -115,6 +112,11 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
       await Promise.all([dispatcher.close(), endless.destroy()])
     },
   }
+}
+
+function headersFor(token: string | undefined): { accept: string; authorization?: string } {
+  const accept = 'application/json'
+  return token === undefined ? { accept } : { accept, authorization: `Bearer ${token}` }
 }
 
 function agentFor(ca: BrokerSettings['ca'], maxResponseSize: number): Agent {

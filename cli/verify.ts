@@ -176,9 +176,9 @@ function compared(read: readonly ReadCheckpoint[], proofFile: string | undefined
   if (older === undefined || newer === undefined || more.length > 0) {
     throw new UsageError('--consistency needs exactly two checkpoints that are verified')
   }
-  const lines = readText(proofFile)
-    .split('\n')
-    .filter((line) => line !== '')
+  // the hashes alone, or as the broker answers: `old SIZE`, the hashes, an empty line, the checkpoint
+  const [head = ''] = readText(proofFile).split('\n\n')
+  const lines = head.split('\n').filter((line) => line !== '' && !line.startsWith('old '))
   const hashes = lines.map(decodeHash).filter((hash) => hash !== undefined)
   const [a, b] = [older.checkpoint, newer.checkpoint]
   const fits =

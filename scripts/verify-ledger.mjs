@@ -11,7 +11,7 @@
  *   --quorum NUMBER     how many of the witnesses with a --vkey must have signed; 0 if left out
  *   --entry FILE        bytes of the entry that a proof is about, where the proof does not bring them
  *   --checkpoint FILE   a checkpoint known from elsewhere: an export must reach it and have its root; repeatable
- *   --consistency FILE  proof between two checkpoints that are given as FILE: one base64 hash a line
+ *   --consistency FILE  proof between two checkpoints that are given as FILE: base64 hashes, a line each
  *   --json              print findings as JSON
  *
  * Exit code 0: all is as it was signed. 1: something is not; the first thing is named. 2: called wrongly.
@@ -391,8 +391,10 @@ function compareCheckpoints(read, proofFile) {
   if (newer === undefined || more.length > 0) {
     throw new Usage('--consistency needs exactly two checkpoints that are verified')
   }
-  const lines = readFileSync(proofFile, 'utf8').split('\n')
-  const proof = lines.filter((line) => line !== '').map(hashOf)
+  // the hashes alone, or as the broker answers: `old SIZE`, the hashes, an empty line, the checkpoint
+  const [head] = readFileSync(proofFile, 'utf8').split('\n\n')
+  const lines = head.split('\n').filter((line) => line !== '' && !line.startsWith('old '))
+  const proof = lines.map(hashOf)
   const bad = new Bad('root_differs', `it does not go on from ${older.file}: not one ledger`)
   // nothing is shown about a tree without leaves
   if (older.origin !== newer.origin || older.size === 0) throw bad

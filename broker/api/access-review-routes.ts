@@ -48,7 +48,7 @@ export interface AccessReviewRoutesDeps {
 const value = z.string().min(1).max(MAX_VALUE_LENGTH)
 const time = z.iso.datetime({ offset: true }).transform((text) => Date.parse(text))
 
-/** Query of `GET /v1/access-review`. */
+/** Query of a report. */
 export const reportQuerySchema = z.strictObject({
   since: time,
   until: time,
@@ -71,10 +71,10 @@ const pageSchema = {
     .regex(/^[0-9a-f-]{1,64}$/, 'not one of ours')
     .optional(),
 }
-/** Query of `GET /v1/campaigns`. */
-export const campaignsQuerySchema = z.strictObject(pageSchema)
-/** Query of `GET /v1/campaigns/{id}/items`. */
-export const itemsQuerySchema = z.strictObject({
+/** Query of a list of campaigns. */
+export const listSchema = z.strictObject(pageSchema)
+/** Query of a list of items. */
+export const itemsSchema = z.strictObject({
   ...pageSchema,
   state: z.enum(['open', 'decided']).optional(),
   mine: z.literal('true').optional(),
@@ -113,7 +113,7 @@ function addReads(router: Router, campaigns: Campaigns, withRole: WithRole): voi
   router.get(
     '/campaigns',
     withRole(ROLES, async (_person, request) => {
-      const query = queryAs(campaignsQuerySchema, request)
+      const query = queryAs(listSchema, request)
       if (isRefusal(query)) return query
       const { limit = DEFAULT_PAGE, cursor } = query
       return paged(await campaigns.list(cursor, limit + 1), limit)
@@ -126,7 +126,7 @@ function addReads(router: Router, campaigns: Campaigns, withRole: WithRole): voi
   router.get(
     '/campaigns/:id/items',
     withRole(ROLES, async (person, request) => {
-      const query = queryAs(itemsQuerySchema, request)
+      const query = queryAs(itemsSchema, request)
       if (isRefusal(query)) return query
       const { limit = DEFAULT_PAGE, cursor: after, state, mine } = query
       const filter = { state, after, mine: mine && reviewerOf(person), limit: limit + 1 }
@@ -187,7 +187,7 @@ function report(
   const asked: ReportQuery = { sinceMs, untilMs, scope: conditions, by: person.name }
   return async () => {
     const made = await makeReport(accessReview, asked)
-    const question = { accessReview: conditions, since: made.since, until: made.until }
+    const question = { of: 'access-review', since: made.since, until: made.until, ...conditions }
     const detail = { query: JSON.stringify(question), returned: made.population.matched }
     await store.append([{ kind: 'system', event: 'audit_read', actor: person.name, detail }])
     return { ...made }

@@ -369,6 +369,9 @@ for (const [name, verify] of Object.entries(VERIFIERS)) {
         [true, 'consistency'],
       ])
       expect(good.code).to.equal(0)
+      const answer = ['old 123', ...hashes.map(base64), '', await ledger.checkpoint(TO)].join('\n')
+      const answered = ['--consistency', write('answer', answer)]
+      expect((await verify([...key, ...answered, ...files])).code).to.equal(0)
       const wrong = write('old', await ledger.checkpoint(FROM - 1))
       const bad = await verify([...key, ...proof, files[0]!, wrong])
       expect(bad.findings.at(-1)!.problem?.code).to.equal('root_differs')
@@ -386,6 +389,13 @@ for (const [name, verify] of Object.entries(VERIFIERS)) {
       const { code, findings } = await verify([...keys, '--quorum', '1', cosigned, alone])
       expect(findings.map(({ ok }) => ok)).to.deep.equal([true, false])
       expect(code).to.equal(1)
+      // of an export's checkpoints only the last must be witnessed
+      const lines = await exportOf(ledger, { to: TO })
+      const unseen = write('unseen', exportText(lines))
+      lines.at(-1)!['checkpoint'] = note + witness.cosign(text, 1_700_000_000)
+      const seen = write('seen', exportText(lines))
+      const exports = await verify([...keys, '--quorum', '1', seen, unseen])
+      expect(exports.findings.map(({ ok }) => ok)).to.deep.equal([true, false])
     })
 
     it('verifies files by the hashes that are their names', async () => {

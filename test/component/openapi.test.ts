@@ -14,9 +14,9 @@ import { newRequestId } from '../../shared/request-id.ts'
 import { startApi } from '../support/api-server.ts'
 import type { ApiServer } from '../support/api-server.ts'
 import { facts, intent } from '../support/entries.ts'
+import { policyOf } from '../support/policies.ts'
 import { validator } from '../support/open-api.ts'
 import type { OpenApi, OperationObject } from '../support/open-api.ts'
-import { policyOf } from '../support/policies.ts'
 import { SILENT } from '../support/sqlite-store.ts'
 import { startUpstream } from '../support/upstream.ts'
 import type { Upstream } from '../support/upstream.ts'
@@ -29,19 +29,16 @@ interface Call {
   readonly body?: unknown
 }
 
-const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex')
-
 const RULES = `
-  - id: scan
-    match: { agents: [scanner], verbs: [get], resources: [secrets] }
-    effect: allow
-`
-const OTHER_RULES = `
-  - id: other
-    match: { agents: [other], verbs: [get], resources: [pods] }
-    effect: allow
-`
-const DAY_MS = 24 * 3600 * 1000
+  - { id: scan, match: { agents: [scanner], verbs: [get], resources: [pods] }, effect: allow }`
+const OTHER_RULES = RULES.replaceAll('scan', 'other')
+const PERIOD = 'since=2020-01-01T00:00:00Z&until=2040-01-01T00:00:00Z'
+const CAMPAIGN = {
+  ...{ title: 'spring', since: '2020-01-01T00:00:00Z', until: '2040-01-01T00:00:00Z' },
+  ...{ scope: { agent: 'scanner' }, reviewers: ['alice'] },
+}
+
+const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex')
 
 describe('the OpenAPI document', () => {
   let api: ApiServer
@@ -59,13 +56,11 @@ describe('the OpenAPI document', () => {
       serviceAccountTokens: { verify: 'tokenReview' as const },
     }
     api = await startApi(undefined, undefined, {
-      accessReview: {
-        policy: () => policy,
-        scopes: { get: () => undefined },
-        acceptVerdicts: ['exclusive'],
-        registrations: [],
-      },
       issuer: { url: 'https://broker.example:8443/issuer' },
+      accessReview: {
+        ...{ policy: () => policy, scopes: { get: () => undefined } },
+        ...{ acceptVerdicts: ['exclusive'], registrations: [{ name: 'scanner' }] },
+      },
       clusterSecretsDir: secrets,
       clusters: [
         {
@@ -110,17 +105,18 @@ describe('the OpenAPI document', () => {
     const { approvals, store, credentials, clusters, checkpoints } = api
     const deps = {
       ...{
+        checkpoints,
         approvals,
         store,
         credentials,
         clusters,
-        checkpoints,
         log: SILENT,
         now: Date.now,
         issuers: [],
       },
       ...{ people: { authenticate: () => Promise.reject(new Error('not to be called')) } },
-      ...{ sidecars: undefined, policy: undefined, clusterSecretsDir: undefined, accessReview: {} },
+      ...{ sidecars: undefined, policy: undefined, clusterSecretsDir: undefined },
+      accessReview: {},
     } as unknown as ApiDeps
     interface Layer {
       readonly route?: {
@@ -156,26 +152,19 @@ describe('the OpenAPI document', () => {
     return asked.approval.id
   }
   const decide = { body: { reason: 'looks right' } }
+  /** A campaign of one item. @param verdict - of that item, which is open without */
+  const campaign = async (verdict?: string): Promise<string> => {
+    policy = policyOf(RULES)
+    const opened = await send('post', '/v1/campaigns', { as: 'token-carol', body: CAMPAIGN })
+    const { id } = (await opened.json()) as { id: string }
+    const call = { as: 'token-alice', body: { verdict, reason: 'because' } }
+    if (verdict !== undefined) await send('post', `/v1/campaigns/${id}/items/00001/decide`, call)
+    return id
+  }
   const cluster = (name: string): object => ({
     ...{ name, server: upstream.url, ca: readFileSync(upstream.caFile, 'utf8') },
     ...{ credential: { tokenFile: 'token' }, serviceAccountTokens: { verify: 'tokenReview' } },
   })
-  const period = {
-    since: new Date(Date.now() - DAY_MS).toISOString(),
-    until: new Date(Date.now() + DAY_MS).toISOString(),
-  }
-  const campaign = { title: 'autumn', ...period, reviewers: ['alice'] }
-  /** Opens a campaign, whose first item is decided on. */
-  const campaignOf = async (verdict?: string): Promise<string> => {
-    policy = policyOf(RULES)
-    const opened = await send('post', '/v1/campaigns', { as: 'token-carol', body: campaign })
-    const { id } = (await opened.json()) as { id: string }
-    if (verdict !== undefined)
-      await send('post', `/v1/campaigns/${id}/items/00001/decide`, {
-        ...{ as: 'token-alice', body: { verdict, reason: 'x' } },
-      })
-    return id
-  }
   /** One call for each operation; each makes what it needs. */
   const calls: Readonly<Record<string, () => Promise<Call> | Call>> = {
     showOpenApi: () => ({}),
@@ -242,40 +231,31 @@ describe('the OpenAPI document', () => {
     erasePerson: () => ({ as: 'token-root', body: { name: 'nobody at all', reason: 'asked' } }),
     showPayload: async () => {
       const content = Buffer.from('{"kind":"Pod"}')
-      const hash = createHash('sha256').update(content).digest('hex')
-      await api.store.append([intent()], [{ sha256: hash, content }])
-      return { as: 'token-carol', path: { sha256: hash } }
+      await api.store.append([intent()], [{ sha256: sha256('{"kind":"Pod"}'), content }])
+      return { as: 'token-carol', path: { sha256: sha256('{"kind":"Pod"}') } }
     },
-    reportAccess: async () => {
-      const did = { credential: { mode: 'issuer', user: 'x' } } as const
-      await api.store.append([intent({ agent: 'scanner', chain: [], ...did })])
-      return { as: 'token-carol', query: new URLSearchParams(period).toString() }
-    },
-    listCampaigns: async () => {
-      await campaignOf()
-      return { as: 'token-bob', query: 'limit=1' }
-    },
-    openCampaign: () => ({ as: 'token-carol', body: campaign }),
-    showCampaign: async () => ({ as: 'token-bob', path: { id: await campaignOf('certify') } }),
-    listItems: async () => ({
-      ...{ as: 'token-alice', path: { id: await campaignOf('certify') } },
-      query: 'state=decided&mine=true',
+    makeAccessReport: () => ({ as: 'token-carol', query: `${PERIOD}&cluster=main` }),
+    openCampaign: () => ({ as: 'token-carol', body: CAMPAIGN }),
+    listCampaigns: () => ({ as: 'token-bob', query: 'limit=1' }),
+    showCampaign: async () => ({ as: 'token-bob', path: { id: await campaign() } }),
+    listCampaignItems: async () => ({
+      ...{ as: 'token-alice', path: { id: await campaign() } },
+      query: 'mine=true&state=open&limit=1',
     }),
-    decideItem: async () => ({
-      ...{ as: 'token-alice', path: { id: await campaignOf(), item: '00001' } },
-      body: { verdict: 'exception', reason: 'x', expiresAt: period.until },
+    decideCampaignItem: async () => ({
+      ...{ as: 'token-alice', path: { id: await campaign(), item: '00001' } },
+      body: { verdict: 'certify', reason: 'needed' },
     }),
-    remediateItem: async () => {
-      const id = await campaignOf('revoke')
+    remediateCampaignItem: async () => {
+      const path = { id: await campaign('revoke'), item: '00001' }
       policy = policyOf(OTHER_RULES)
-      const body = { policyDigest: policy.digest }
-      return { as: 'token-carol', path: { id, item: '00001' }, body }
+      return { as: 'token-carol', path, body: { policyDigest: policy.digest } }
     },
     signOffCampaign: async () => ({
-      ...{ as: 'token-carol', path: { id: await campaignOf('certify') }, body: { reason: 'x' } },
+      ...{ as: 'token-carol', path: { id: await campaign('certify') }, ...decide },
     }),
     cancelCampaign: async () => ({
-      ...{ as: 'token-carol', path: { id: await campaignOf() }, body: { reason: 'x' } },
+      ...{ as: 'token-carol', path: { id: await campaign() }, ...decide },
     }),
     listClusters: () => ({ as: 'token-bob' }),
     registerCluster: () => ({ as: 'token-root', body: cluster('new') }),
@@ -388,8 +368,8 @@ describe('the OpenAPI document', () => {
             id: newRequestId(0),
             name: 'none',
             seq: '0',
-            path: '0/000',
-            item: 'x',
+            item: '00001',
+            path: '000',
             sha256: 'x',
           },
         },
@@ -417,8 +397,8 @@ describe('the OpenAPI document', () => {
           id: newRequestId(0),
           name: 'none',
           seq: '0',
+          item: '00001',
           path: '000',
-          item: 'x',
           sha256: 'x',
         }
         const body = method === 'get' || method === 'delete' ? {} : { body: {} }

@@ -42,11 +42,10 @@ const QUERY_TEXTS: ReadonlyMap<string, string> = new Map([
   ['format', '`jsonl` is evidence, the others are views'],
   ['from', 'first entry; of `jsonl` the checkpoint at or below it'],
   ['to', 'the entry after the last one; of `jsonl` the checkpoint at or above it'],
-  ['state', 'states, separated by commas'],
+  ['state', 'only these; states of held requests are separated by commas'],
+  ['mine', 'only what is given to the caller'],
   ['review', 'only break-glass requests whose review is so'],
   ['exportEvents.after', 'of a `jsonl` that broke off: the last entry that came'],
-  ['listItems.state', 'only items that are decided, or not'],
-  ['mine', '`true`: only items that the caller may decide on'],
   ['showConsistency.from', 'size of a tree that one knows'],
   ['wait', 'how long to wait for a change, in seconds'],
 ])

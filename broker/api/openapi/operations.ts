@@ -4,14 +4,13 @@
  */
 import { z } from 'zod'
 import { REASONS } from '../../../shared/reasons.ts'
-import * as review from '../../../shared/access-review-wire.ts'
 import * as wire from '../../../shared/wire.ts'
 import { eventsQuerySchema, exportQuerySchema, watchQuerySchema } from '../../audit/query.ts'
 import { registeredSchema } from '../../clusters/settings.ts'
 import { ROLES } from '../../identity/roles.ts'
 import { listSchema } from '../people-routes.ts'
 import { waitSchema } from '../sidecar-routes.ts'
-import { ACCESS_REVIEW_OPERATIONS } from './access-review-operations.ts'
+import { ACCESS_REVIEWS, NAMED_REVIEWS } from './access-review-operations.ts'
 import { LEDGER_OPERATIONS } from './ledger-operations.ts'
 import type { Operation } from './operation.ts'
 
@@ -51,15 +50,12 @@ const admittedSchema = z.object({
 
 /** Schemas that the document names; all others stand where they are used. */
 export const NAMED = {
-  AccessReport: review.reportSchema,
   Approval: wire.approvalSchema,
   ApprovalChange: wire.changeEventSchema,
   ApprovalList: wire.approvalListSchema,
   AuditEntry: wire.auditEntrySchema,
   AuditEvent: wire.auditEventSchema,
   AuditPage: wire.auditPageSchema,
-  Campaign: review.campaignSchema,
-  CampaignItem: review.campaignItemSchema,
   ClusterList: wire.clusterListSchema,
   ClusterStatus: wire.clusterStatusSchema,
   Context: wire.contextSchema,
@@ -71,6 +67,7 @@ export const NAMED = {
   Me: wire.meSchema,
   PolicyStatus: wire.policyStatusSchema,
   Problem: problemSchema,
+  ...NAMED_REVIEWS,
 } as const satisfies Readonly<Record<string, z.ZodType>>
 
 const READERS = ['reviewer', 'auditor'] as const
@@ -224,6 +221,6 @@ export const OPERATIONS: readonly Operation[] = [
   ...approvals,
   ...audit,
   ...LEDGER_OPERATIONS,
-  ...ACCESS_REVIEW_OPERATIONS,
+  ...ACCESS_REVIEWS,
   ...clusters,
 ]
