@@ -465,6 +465,12 @@ describe('exporting the ledger', () => {
           .map((line) => JSON.parse(line) as Line)
         // a login of the first call, and an entry for each export before
         expect(verify(all).shown.length, query).to.be.within(shown, shown + 3)
+        const file = join(folder, 'real.jsonl')
+        writeFileSync(file, text)
+        const [vkey = ''] = real.checkpoints.vkeys()
+        const verified = spawn(process.execPath, [MAIN, 'verify', '--vkey', vkey, file])
+        const [code] = (await once(verified, 'close')) as [number | null]
+        expect(code, `nestgate verify, ${query}`).to.equal(0)
       }
       await (await export_('format=csv&reviewer=zoe@example.com')).text()
       const { size } = await real.store.head()
@@ -486,7 +492,7 @@ describe('exporting the ledger', () => {
     } finally {
       await real.close()
     }
-  })
+  }).timeout(30_000)
 
   it('has roots that are those of the whole tree', () => {
     // the test's own arithmetic, by a value that others have published (RFC 6962: hash of the empty tree)

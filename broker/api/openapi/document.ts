@@ -45,8 +45,6 @@ const QUERY_TEXTS: ReadonlyMap<string, string> = new Map([
   ['state', 'states, separated by commas'],
   ['review', 'only break-glass requests whose review is so'],
   ['exportEvents.after', 'of a `jsonl` that broke off: the last entry that came'],
-  ['listItems.state', 'only items that are decided, or not'],
-  ['mine', '`true`: only items that the caller may decide on'],
   ['showConsistency.from', 'size of a tree that one knows'],
   ['wait', 'how long to wait for a change, in seconds'],
 ])
