@@ -183,7 +183,7 @@ describe('brokers that share a store', () => {
     const held = facts()
     await there.approvals.open(held, [])
     const put = here.store.put.bind(here.store)
-    const { records } = here.store
+    const records = here.store.records.bind(here.store)
     // neither signs of life nor looks
     Object.assign(here.store, { put: refuse, records: refuse })
     await sleep(10 * BEAT_MS)
