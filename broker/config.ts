@@ -49,8 +49,8 @@ const postgresSchema = z.strictObject({
 })
 
 function hasPassword(url: string): boolean {
-  const { password, searchParams } = new URL(url)
-  return password !== '' || searchParams.has('password')
+  const parsed = URL.parse(url)
+  return parsed !== null && (parsed.password !== '' || parsed.searchParams.has('password'))
 }
 
 /** The broker's settings. */

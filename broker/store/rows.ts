@@ -2,6 +2,7 @@
  * Between the store's own types and rows. Rows are decoded with the schemas of the wire: a file that was
  * tampered with, or half restored, becomes a fault and not a strange object.
  */
+import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { isRecord } from '../../shared/config.ts'
 import { Fault } from '../../shared/errors.ts'
@@ -108,8 +109,12 @@ export function toSameQuery(request: SameRequest): SameQuery {
 
 /** The digest has no space in it, so no two pairs have one key. */
 function foldKey({ digest, callerKey }: { digest: string; callerKey: string }): string {
-  return `${digest} ${callerKey}`
+  const isLong = callerKey.length > MAX_CALLER_KEY
+  return `${digest} ${isLong ? createHash('sha256').update(callerKey).digest('hex') : callerKey}`
 }
+
+/** Longer ones are hashed: an index of PostgreSQL has no room for what a token may call its subject. */
+const MAX_CALLER_KEY = 512
 
 /** A transition as it is stored: it counts as a decision when it names a reviewer. */
 export function toChange(transition: Transition): Change {

@@ -88,11 +88,13 @@ function tables(dialect: Dialect): string[] {
   ]
 }
 
-function indexes({ db }: Dialect): string[] {
+function indexes({ db, name }: Dialect): string[] {
   const { schema } = db
+  const personal = schema.createIndex('ledger_personal_value').on('ledger_personal').column('value')
   const byTime = ['created_at', 'id']
   return [
-    schema.createIndex('ledger_personal_value').on('ledger_personal').column('value'),
+    // a name may be longer than an entry of PostgreSQL's B-trees
+    name === 'postgres' ? personal.using('hash') : personal,
     schema.createIndex('ledger_payload_seq').on('ledger_payload').column('seq'),
     schema.createIndex('ledger_block_peak').on('ledger_block').columns(['peak_us', 'block']),
     schema.createIndex('approvals_created').on('approvals').columns(byTime),

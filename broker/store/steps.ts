@@ -25,7 +25,13 @@ export type Row = Readonly<Record<string, unknown>>
 
 /** One thing to ask of the database. */
 export type Step =
-  | { readonly step: 'query'; readonly sql: string; readonly values: readonly Value[] }
+  | {
+      readonly step: 'query'
+      readonly sql: string
+      readonly values: readonly Value[]
+      /** Nobody looks at its rows: what follows may be asked before it is answered. */
+      readonly blind?: boolean
+    }
   /** Many rows of one table, each with a value for each of `columns`. */
   | {
       readonly step: 'insert'
@@ -80,7 +86,13 @@ export function* queryOne(statement: { compile(): CompiledQuery }): Work<Row | u
   return row
 }
 
-/** Inserts rows of one table, if there are any. */
+/** Runs one statement whose rows nobody looks at; where it fails, the transaction does, at its commit at the latest. */
+export function* tell(statement: { compile(): CompiledQuery }): Work<void> {
+  const { sql, parameters } = statement.compile()
+  yield { step: 'query', sql, values: parameters.map(valueOf), blind: true }
+}
+
+/** Inserts rows of one table, if there are any; as {@link tell}. */
 export function* insert(
   table: keyof Tables,
   columns: readonly string[],

@@ -358,6 +358,8 @@ describe('the broker’s API', () => {
         event: 'sidecar_registered',
         detail: { podUid: 'pod-1', keyId: 'key-1' },
       })
+      const stored = await api.store.record('sidecar_key', 'main/pod-1')
+      expect(stored?.body).to.include({ kty: 'OKP', crv: 'Ed25519', x: 'x' })
     })
 
     it('refuses a bad proof and writes nothing', async () => {

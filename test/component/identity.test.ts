@@ -9,10 +9,17 @@ import {
 } from '../../broker/identity/service-account-tokens.ts'
 import { createContainers } from '../../broker/identity/containers.ts'
 import { createSidecars } from '../../broker/identity/sidecars.ts'
+import {
+  KEY_FRESH_MS,
+  KEY_MAX_AGE_MS,
+  KEY_MISSING_MS,
+  sweepSidecarKeys,
+} from '../../broker/identity/sidecar-keys.ts'
 import type { MessageHeaders, Sidecars } from '../../broker/identity/sidecars.ts'
 import { connectionDeps } from '../support/connections.ts'
-import { SILENT } from '../support/sqlite-store.ts'
+import { newFile, open, SILENT } from '../support/sqlite-store.ts'
 import { makeSidecarKey, TAG } from '../support/sidecar-keys.ts'
+import type { SidecarKey } from '../support/sidecar-keys.ts'
 import { POD, podWith, startUpstream } from '../support/upstream.ts'
 import type { Upstream } from '../support/upstream.ts'
 
@@ -338,6 +345,96 @@ describe('identity of sidecars', () => {
       const tagged = bearer(await upstream.token(), { 'nestgate-agent': await key.tag() })
       expect(await sidecars.identify('test', tagged)).to.deep.equal({
         refused: 'sidecar_key_unknown',
+      })
+    })
+
+    describe('of several brokers, or of one that starts again', () => {
+      let records: Map<string, unknown>
+      let looks: number
+
+      beforeEach(() => {
+        records = new Map()
+        looks = 0
+      })
+      const start = (): Sidecars =>
+        createSidecars({
+          verifiers: new Map([['test', createTokenVerifier(checks.keys(), now)]]),
+          stored: (name) => {
+            looks += 1
+            return Promise.resolve(records.get(name))
+          },
+          now,
+        })
+      const register = async (broker: Sidecars, key: SidecarKey): Promise<void> => {
+        const registered = await broker.register(bearer(await upstream.token()), await key.proof())
+        if ('refused' in registered) throw new Error(registered.refused)
+        records.set(`test/${registered.podUid}`, { ...registered.jwk, at: 'x' })
+      }
+      const identify = async (broker: Sidecars, key: SidecarKey): Promise<unknown> => {
+        const tagged = bearer(await upstream.token(), { 'nestgate-agent': await key.tag() })
+        const found = await broker.identify('test', tagged)
+        return 'refused' in found ? found.refused : found.pod.podUid
+      }
+
+      it('is known to all once it is registered', async () => {
+        const [here, there] = [start(), start()]
+        const key = await makeSidecarKey()
+        expect(await identify(there, key)).to.equal('sidecar_key_unknown')
+        await register(here, key)
+        nowMs += KEY_MISSING_MS + 1
+        expect(await identify(there, key)).to.equal(POD.podUid)
+        expect(await identify(start(), key)).to.equal(POD.podUid)
+      })
+
+      it('is the new one at once where the pod registers elsewhere again, and the old one is not long', async () => {
+        const [here, there] = [start(), start()]
+        const [first, second] = [await makeSidecarKey(), await makeSidecarKey()]
+        await register(here, first)
+        nowMs += KEY_MISSING_MS + 1
+        await register(there, second)
+        expect(await identify(here, second)).to.equal(POD.podUid)
+        expect(await identify(here, first)).to.equal('agent_tag_invalid')
+        expect(await identify(there, first)).to.equal('agent_tag_invalid')
+      })
+
+      it('is not asked for with each request, known or not', async () => {
+        const here = start()
+        const key = await makeSidecarKey()
+        for (let i = 0; i < 5; i += 1) await identify(here, key)
+        expect(looks).to.equal(1)
+        await register(here, key)
+        for (let i = 0; i < 5; i += 1) await identify(here, key)
+        expect(looks).to.equal(1)
+        nowMs += KEY_FRESH_MS + 1
+        for (let i = 0; i < 5; i += 1) await identify(here, key)
+        expect(looks).to.equal(2)
+      })
+
+      it('is no key where the stored one is not', async () => {
+        const [here, key] = [start(), await makeSidecarKey()]
+        records.set(`test/${POD.podUid}`, { kty: 'RSA', n: 'x' })
+        expect(await identify(here, key)).to.equal('sidecar_key_unknown')
+      })
+
+      it('goes some day, and not before', async () => {
+        const { file, remove } = newFile()
+        const store = await open(file)
+        const old = new Date(nowMs - KEY_MAX_AGE_MS - 1).toISOString()
+        const ids = Array.from({ length: 1200 }, (_, i) => `test/${i}`)
+        const changes = ids.map((id, i) => {
+          const at = i % 2 === 0 ? old : new Date(nowMs).toISOString()
+          return {
+            kind: 'sidecar_key',
+            id,
+            body: { kty: 'OKP', crv: 'Ed25519', x: 'x', at },
+          } as const
+        })
+        await store.put(changes, [])
+        expect(await sweepSidecarKeys(store, nowMs)).to.equal(600)
+        expect(await store.records('sidecar_key', {}, 2000)).to.have.length(600)
+        expect(await store.record('sidecar_key', 'test/1')).to.not.equal(undefined)
+        await store.close()
+        remove()
       })
     })
 

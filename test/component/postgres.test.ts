@@ -4,6 +4,7 @@ import { cpSync, rmSync, writeFileSync, chmodSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, before, beforeEach, describe, it } from 'mocha'
+import { MAX_PERSONAL_LENGTH } from '../../broker/ledger/personal.ts'
 import { BLOCK_ENTRIES } from '../../broker/store/logic/postings.ts'
 import { LOCK_TIMEOUT_MS, POLL_MS } from '../../broker/store/postgres/limits.ts'
 import { SCHEMA_VERSION } from '../../broker/store/schema.ts'
@@ -142,6 +143,22 @@ describe('a PostgreSQL database', () => {
     })
     expect(moved?.reason).to.equal('no\u2400thing')
     await checkedLeaves(store)
+    await store.close()
+  })
+
+  it('takes names of any length, of people and of those who ask', async () => {
+    const store = await openPostgres(await newDatabase())
+    // nothing that could be compressed
+    const long = (length: number): string =>
+      Array.from({ length }, () => String.fromCharCode(0x4e00 + Math.random() * 20_000)).join('')
+    const name = long(MAX_PERSONAL_LENGTH)
+    await store.append([intent({ subject: { type: 'oidc', name } })])
+    expect(await store.events({ subject: name }, 2)).to.have.length(1)
+    const held = pending({ callerKey: long(8_000) })
+    expect(await store.hold(held, [intent()])).to.equal(true)
+    expect(await store.hold({ ...held, id: 'again' }, [])).to.equal(false)
+    const asked = { ...held, grantedSinceMs: 0, deniedSinceMs: 0 }
+    expect(await store.same(asked)).to.have.length(1)
     await store.close()
   })
 

@@ -15,6 +15,8 @@ export interface Proxy {
 }
 
 const COMMIT = Buffer.from('commit\0')
+/** How the server says that it is done. */
+const COMMITTED = Buffer.from('COMMIT\0')
 
 export async function startProxy(serverPort: number): Promise<Proxy> {
   const links = new Map<Socket, { server: Socket; application: string }>()
@@ -45,14 +47,12 @@ export async function startProxy(serverPort: number): Promise<Proxy> {
           return
         }
         mute = true
-        server.once('data', () => {
-          end(client)
-        })
       }
       server.write(data)
     })
     server.on('data', (data) => {
       if (!mute) client.write(data)
+      else if (data.includes(COMMITTED)) end(client)
     })
     for (const socket of [client, server]) {
       socket.on('error', () => undefined)

@@ -20,7 +20,7 @@ import type { CompactRange } from '../../../shared/transparency/tree.ts'
 import { fullTileRoot } from '../../../shared/transparency/tiles.ts'
 import { Fault } from '../../../shared/errors.ts'
 import type { Leaf } from '../calls.ts'
-import { bytesOf, insert, numberOf, query, queryOne } from '../steps.ts'
+import { bytesOf, insert, numberOf, query, queryOne, tell } from '../steps.ts'
 import type { Dialect, Value, Work } from '../steps.ts'
 import { BLOCK_ENTRIES, encodePosting } from './postings.ts'
 
@@ -112,7 +112,7 @@ export class Growth {
     yield* insert('ledger_tile', ['level', 'idx', 'hashes', 'root'], this.#tiles)
     for (const [, index] of this.#tiles) yield* addAbove(db, Number(index))
     const { size, range } = this.end
-    yield* query(
+    yield* tell(
       db
         .updateTable('ledger_head')
         .set({ size, edge: encodeRange(range) })

@@ -4,7 +4,7 @@
  */
 import { Fault } from '../../../shared/errors.ts'
 import type { CallResult, Change, Evidence, NewApproval, NewRecord, WriteCall } from '../calls.ts'
-import { insert, numberOf, query, queryOne } from '../steps.ts'
+import { insert, numberOf, query, queryOne, tell } from '../steps.ts'
 import type { Dialect, Row, Value, Work } from '../steps.ts'
 import { Growth, lockEnd } from './end.ts'
 import type { LedgerEnd, SeenEnd } from './end.ts'
@@ -99,7 +99,7 @@ function* putPayloads({ dialect: { db }, payloads }: Batch): Work<void> {
       .insertInto('ledger_payload')
       .values(row)
       .onConflict((conflict) => conflict.column('sha256').doUpdateSet({ seq }))
-    yield* query(statement)
+    yield* tell(statement)
   }
 }
 
@@ -163,7 +163,7 @@ function* versionOf({ db }: Dialect, { kind, id }: NewRecord): Work<number> {
 function* putRecord({ db }: Dialect, change: NewRecord, version: number): Work<void> {
   const { kind, id, body } = change
   if (body === null) {
-    yield* query(db.deleteFrom('records').where('kind', '=', kind).where('id', '=', id))
+    yield* tell(db.deleteFrom('records').where('kind', '=', kind).where('id', '=', id))
     return
   }
   const row = { kind, id, body, version: version + 1 }
@@ -173,7 +173,7 @@ function* putRecord({ db }: Dialect, change: NewRecord, version: number): Work<v
     .onConflict((conflict) =>
       conflict.columns(['kind', 'id']).doUpdateSet({ body, version: version + 1 }),
     )
-  yield* query(statement)
+  yield* tell(statement)
 }
 
 /** Never of more than is committed before this transaction ends: its size is at most the head's. */

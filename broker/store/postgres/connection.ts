@@ -33,6 +33,8 @@ export interface ConnectionDeps {
   readonly log: Logger
   /** What it is for; the server shows it as the application's name. */
   readonly role: string
+  /** Sends statements before the last one is answered. */
+  readonly pipeline?: boolean
   /** Done with each new connection before it is used; it is closed again where this rejects. */
   readonly prepare?: (session: Session, client: Client) => Promise<void>
 }
@@ -169,7 +171,7 @@ export class Connection {
   }
 
   async #connect(): Promise<Opened> {
-    const { role, prepare } = this.#deps
+    const { role, prepare, pipeline = false } = this.#deps
     const client = new Client({
       connectionString: await withPassword(this.#deps.settings),
       connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
@@ -179,6 +181,7 @@ export class Connection {
       application_name: `nestgate ${role}`,
       keepAlive: true,
       types: TYPES,
+      pipeline,
     })
     const opened = { client, session: createSession(client) }
     client.on('error', (error) => {

@@ -18,47 +18,96 @@ const COLUMNS: Readonly<Record<string, ColumnType>> = {
 
 /** Runs work on an open connection. */
 export interface Session {
-  /** Rejects with what the work or the database throws. */
+  /**
+   * Rejects with what the work or the database throws. What nobody looks at need not be answered yet when it settles:
+   * {@link commit} waits for it.
+   */
   run<T>(work: Work<T>): Promise<T>
-  /** One statement without values. @returns what the server says that it did: `COMMIT` */
-  command(sql: string): Promise<string>
+  /** One statement without values. */
+  command(sql: string): Promise<void>
+  /** Begins a transaction; not waited for. */
+  begin(sql: string): void
+  /** Rejects where a statement of the transaction failed, whether or not its answer was waited for. */
+  commit(): Promise<void>
+  rollBack(): Promise<void>
   /** The server's number of the session. */
   readonly processId: number
 }
 
-/** @param client - connected */
+/** @param client - connected, or to be connected before the first use; in pipeline mode, if it is to write */
 export function createSession(client: Client): Session {
-  const names = new Map<string, string>()
-  const nameOf = (sql: string, values: readonly unknown[]): { name?: string } => {
-    const known = names.get(sql)
+  return new OpenSession(client)
+}
+
+class OpenSession implements Session {
+  readonly #client: Client
+  readonly #names = new Map<string, string>()
+  /** Statements that were sent and not waited for. */
+  #sent: Promise<unknown>[] = []
+
+  constructor(client: Client) {
+    this.#client = client
+  }
+
+  get processId(): number {
+    const client = this.#client
+    return 'processID' in client && typeof client.processID === 'number' ? client.processID : 0
+  }
+
+  async run<T>(work: Work<T>): Promise<T> {
+    let next = work.next()
+    while (next.done !== true) next = work.next(await this.#step(next.value))
+    return next.value
+  }
+
+  async command(sql: string): Promise<void> {
+    await this.#client.query(sql)
+  }
+
+  begin(sql: string): void {
+    this.#sent = []
+    this.#send(this.#client.query(sql))
+  }
+
+  async commit(): Promise<void> {
+    const sent = this.#sent
+    this.#sent = []
+    const answer = this.#client.query('commit')
+    // waited for below, after those whose failure is its cause
+    answer.catch(() => undefined)
+    await Promise.all(sent)
+    const { command } = await answer
+    if (command !== 'COMMIT') throw new Fault('store_failed', `the commit became a ${command}`)
+  }
+
+  async rollBack(): Promise<void> {
+    this.#sent = []
+    await this.#client.query('rollback')
+  }
+
+  #step(step: Step): Promise<readonly Row[]> {
+    const isQuery = step.step === 'query'
+    const text = isQuery ? step.sql : insertText(step)
+    const values = isQuery ? step.values.map(bound) : columnsOf(step)
+    const named = this.#nameOf(text, values)
+    const answer = this.#client.query<Record<string, unknown>>({ ...named, text, values })
+    if (isQuery && step.blind !== true) return answer.then(({ rows }) => rows)
+    this.#send(answer)
+    return Promise.resolve([])
+  }
+
+  #send(answer: Promise<unknown>): void {
+    answer.catch(() => undefined)
+    this.#sent.push(answer)
+  }
+
+  #nameOf(text: string, values: readonly unknown[]): { name?: string } {
+    const known = this.#names.get(text)
     if (known !== undefined) return { name: known }
-    if (names.size >= MAX_PREPARED || values.length > MAX_PREPARED_VALUES) return {}
-    const name = `nestgate_${names.size}`
-    names.set(sql, name)
+    if (this.#names.size >= MAX_PREPARED || values.length > MAX_PREPARED_VALUES) return {}
+    const name = `nestgate_${this.#names.size}`
+    this.#names.set(text, name)
     return { name }
-  }
-  const ask = async (step: Step): Promise<readonly Row[]> => {
-    const text = step.step === 'query' ? step.sql : insertText(step)
-    const values = step.step === 'query' ? step.values.map(bound) : columnsOf(step)
-    const result = await client.query<Record<string, unknown>>({
-      ...nameOf(text, values),
-      ...{ text, values },
-    })
-    return result.rows
-  }
-  return {
-    async run(work) {
-      let next = work.next()
-      while (next.done !== true) next = work.next(await ask(next.value))
-      return next.value
-    },
-    async command(sql) {
-      const { command } = await client.query(sql)
-      return command
-    },
-    get processId() {
-      return 'processID' in client && typeof client.processID === 'number' ? client.processID : 0
-    },
   }
 }
 

@@ -56,7 +56,7 @@ export async function makeTables(session: Session): Promise<void> {
   // of the session: a transaction that began before it would not see the tables that another one made meanwhile
   await session.command(`set lock_timeout = ${TABLES_LOCK_MS}`)
   await session.command(`select pg_advisory_lock(${TABLES_LOCK})`)
-  await session.command('begin')
+  session.begin('begin')
   try {
     const version = await session.run(versionOf())
     if (version === undefined) {
@@ -69,10 +69,10 @@ export async function makeTables(session: Session): Promise<void> {
         `the database has version ${version}, this program knows ${SCHEMA_VERSION}`,
       )
     }
-    await session.command('commit')
+    await session.commit()
   } catch (error) {
     // the lock ends with the session: a broker that cannot make the tables does not start
-    await session.command('rollback')
+    await session.rollBack()
     throw error
   }
   await session.command(`select pg_advisory_unlock(${TABLES_LOCK})`)

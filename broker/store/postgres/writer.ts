@@ -11,7 +11,7 @@ import { lockEnd, seenOf } from '../logic/end.ts'
 import type { LedgerEnd, SeenEnd } from '../logic/end.ts'
 import { checkEnd } from '../logic/read.ts'
 import { writeBatch } from '../logic/write.ts'
-import { bytesOf, numberOf, POSTGRES, query } from '../steps.ts'
+import { bytesOf, numberOf, POSTGRES, tell } from '../steps.ts'
 import type { Row, Work } from '../steps.ts'
 import { Connection } from './connection.ts'
 import type { ConnectionDeps } from './connection.ts'
@@ -45,7 +45,7 @@ export class Writer {
    */
   static async open(deps: Omit<ConnectionDeps, 'role' | 'prepare'>): Promise<Writer> {
     const prepare = checkServer
-    const connection = await Connection.open({ ...deps, role: 'writer', prepare })
+    const connection = await Connection.open({ ...deps, role: 'writer', pipeline: true, prepare })
     try {
       const writer = new Writer(connection, deps.log)
       await connection.use(async (session) => {
@@ -100,7 +100,7 @@ export class Writer {
     const ids = calls.flatMap((call, index) => changedBy(call, written.results[index]))
     for (const id of new Set(ids)) {
       const statement = sql`select pg_notify(${CHANNEL}, ${id})`
-      yield* query({ compile: () => statement.compile(POSTGRES.db) })
+      yield* tell({ compile: () => statement.compile(POSTGRES.db) })
     }
     return written
   }
@@ -111,10 +111,9 @@ export class Writer {
   ): Promise<readonly CallResult[]> {
     this.#processId = session.processId
     try {
-      await session.command(BEGIN)
+      session.begin(BEGIN)
       const { results, end } = await session.run(work())
-      const done = await session.command('commit')
-      if (done !== 'COMMIT') throw new Fault('store_failed', `the commit became a ${done}`)
+      await session.commit()
       this.#known = end
       this.#seen = seenOf(end)
       return results
@@ -127,7 +126,7 @@ export class Writer {
 
   async #rollBack(session: Session, why: unknown): Promise<void> {
     try {
-      await session.command('rollback')
+      await session.rollBack()
     } catch {
       // its state is unknown; the server ends the transaction with the session
       this.#connection.drop(why)
