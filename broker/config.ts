@@ -18,6 +18,12 @@ const DEFAULT_PENDING_S = 900
 /** Host, and a path that a router takes for itself; the broker's other addresses stay what they are. */
 const ISSUER_URL =
   /^https:\/\/[^/?#@]+\/(?!(?:v1|clusters|return|healthz|readyz)(?:\/|$))[A-Za-z0-9_-]+(?:\/[A-Za-z0-9_-]+)*$/
+/** Longest time between two checkpoints, in seconds. */
+const MAX_CHECKPOINT_S = 3600
+/** Longest time that entries' text may be kept, in days: a hundred years. */
+const MAX_RETAIN_DAYS = 36_500
+/** A key name of a signed note: no spaces, no plus. */
+const LEDGER_ORIGIN = /^[^\s+:]+(?::\d+)?(?:\/[^\s+]*)?$/
 /** Longest life of a signing key, in days. */
 const MAX_ROTATE_DAYS = 365
 
@@ -76,6 +82,21 @@ export const brokerSchema = z.strictObject({
   acceptVerdicts: z.array(z.enum(VERDICTS)).default(['exclusive']),
   /** Who is told that something waits. */
   notifications: notificationsSchema.default([]),
+  ledger: z
+    .strictObject({
+      /** Its name in checkpoints: a URL without scheme. Made up at the first start when left out, and then never another. */
+      origin: z
+        .string()
+        .regex(LEDGER_ORIGIN, 'expected a URL without scheme and spaces')
+        .optional(),
+      /** Folder of the keys that sign checkpoints; `ledger-keys` in `dataDir` when left out. */
+      keysDir: text.optional(),
+      /** How often checkpoints are signed where entries came, in seconds. */
+      checkpointSeconds: integer(1, MAX_CHECKPOINT_S).default(1),
+      /** How long the text of entries is kept, in days; for ever when left out. Proofs stay good without it. */
+      retainDays: integer(1, MAX_RETAIN_DAYS).optional(),
+    })
+    .prefault({}),
   approvals: z
     .strictObject({ pendingSeconds: integer(1, MAX_PENDING_S).default(DEFAULT_PENDING_S) })
     .prefault({}),

@@ -8,6 +8,7 @@ import type { DeciderOptions } from '../shared/policy/decide.ts'
 import { DEFAULT_TERMS } from '../shared/policy/terms.ts'
 import { closeOnSignal } from '../shared/shutdown.ts'
 import { createApi } from './api/api.ts'
+import type { ApiDeps } from './api/api.ts'
 import { createApprovals } from './approvals/approvals.ts'
 import type { Approvals } from './approvals/approvals.ts'
 import { createPreviews } from './approvals/preview.ts'
@@ -26,6 +27,7 @@ import { createBodies, MAX_BODIES_BYTES } from './gateway/body.ts'
 import { createRunning } from './gateway/running.ts'
 import { createGateway } from './gateway/serve.ts'
 import type { Entry } from './ledger/entry.ts'
+import { openLedger } from './ledger/parts.ts'
 import { createContainers } from './identity/containers.ts'
 import { createDirectClients } from './identity/direct.ts'
 import { createNaming } from './identity/naming.ts'
@@ -63,6 +65,7 @@ async function main(): Promise<void> {
   })
   const store = await openSqliteStore({ file: join(config.dataDir, 'nestgate.db'), log, now })
   record = recorder(store, log)
+  const ledger = await openLedger(config.ledger, { store, dataDir: config.dataDir, log, now })
   const approvals = createApprovals({ store, log, now })
   const notifications = createNotifications(config.notifications, { log, now })
   approvals.subscribe((event) => {
@@ -71,10 +74,8 @@ async function main(): Promise<void> {
   await approvals.recover()
   await announceOpen(approvals, notifications)
   await openClusters(config, store, clusters, log)
-  const sidecars = createSidecars({
-    verifiers: { get: (name) => usable(clusters, name)?.verifier },
-    now,
-  })
+  const verifiers = { get: (name: string) => usable(clusters, name)?.verifier }
+  const sidecars = createSidecars({ verifiers, now })
   const direct = createDirectClients(createOidc(config.oidc, { log, now }))
   const running = createRunning()
   const gateway = createGateway({
@@ -86,7 +87,8 @@ async function main(): Promise<void> {
   const api = createApi({
     ...{ approvals, store, sidecars, people: createPeople(config.people, direct), policy },
     ...{ clusters, clusterSecretsDir: config.clusterSecretsDir, issuers: config.oidc },
-    ...{ credentials, log, now },
+    ...{ credentials, checkpoints: ledger.checkpoints, log, now },
+    accessReview: reviewsOf(config, policy, clusters),
   })
   await store.append([startedEntry(config, policy, credentials)])
   const server = await startServer({ config, gateway, api, log })
@@ -94,10 +96,11 @@ async function main(): Promise<void> {
   log.info({ port: server.port, clusters: names, rules: policy.status().rules }, 'listening')
   closeOnSignal(log, [
     (): Promise<void> => clusters.close(),
-    (): void => {
+    () => {
       credentials.close()
     },
     (): Promise<void> => store.close(),
+    ledger.close,
     // what the listener cut still writes its outcome
     (): Promise<void> => running.close(),
     (): Promise<void> => server.close(),
@@ -167,6 +170,16 @@ function namingOf({ agents }: BrokerConfig, clusters: Clusters, log: Logger): Na
   const connections = { get: (name: string) => usable(clusters, name)?.connection }
   const containers = createContainers({ connections, log, now })
   return createNaming({ matcher: createMatcher(agents), containers, now })
+}
+
+/** What access reviews are made of, beside the ledger. */
+function reviewsOf(
+  config: BrokerConfig,
+  policy: LivePolicy,
+  clusters: Clusters,
+): NonNullable<ApiDeps['accessReview']> {
+  const { scopes, acceptVerdicts } = policyOptions(config, clusters)
+  return { policy: () => policy.policy(), scopes, acceptVerdicts, registrations: config.agents }
 }
 
 /** What waited when the last broker ended, and may not have been told. */

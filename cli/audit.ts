@@ -1,65 +1,55 @@
-/** `nestgate audit`: ledger entries by what they say, newest first. */
+/** `nestgate audit`: ledger entries by what they say, newest first; or as they come. */
+import { Option } from 'commander'
 import type { Command } from 'commander'
-import { isRecord } from '../shared/config.ts'
-import { auditPageSchema } from '../shared/wire.ts'
+import { entryColumns } from '../shared/audit-text.ts'
+import { auditEventSchema, auditPageSchema } from '../shared/wire.ts'
 import type { AuditEvent } from '../shared/wire.ts'
+import { addFilters, filterQuery, wholeNumber } from './audit-options.ts'
+import type { OptionValues } from './audit-options.ts'
+import { CallError } from './client.ts'
 import type { BrokerClient } from './client.ts'
+import { addExport } from './export.ts'
 import type { Runner } from './program.ts'
-import { toJson, toTable } from './output.ts'
+import { plain, toJson, toTable } from './output.ts'
 import { UsageError } from './settings.ts'
 
-/** Option, the query parameter it becomes, what it says. */
-const FILTERS: readonly (readonly [string, string, string])[] = [
-  ['since', 'since', 'not before this time (RFC 3339)'],
-  ['until', 'until', 'before this time (RFC 3339)'],
-  ['kind', 'kind', 'intent, outcome, refusal, approval or system'],
-  ['cluster', 'cluster', 'name of the cluster'],
-  ['request', 'requestId', 'id of the request: all that is known of it'],
-  ['subject', 'subject', 'Kubernetes user or person'],
-  ['agent', 'agent', 'name of the process itself'],
-  ['ancestor', 'ancestor', 'name of any process above it'],
-  ['pod-uid', 'podUid', 'uid of the pod'],
-  ['exe', 'exe', 'path of the executable'],
-  ['verb', 'verb', 'Kubernetes verb'],
-  ['resource', 'resource', 'resource, with subresource: pods/exec'],
-  ['namespace', 'namespace', 'namespace of the object'],
-  ['name', 'name', 'name of the object'],
-  ['effect', 'effect', 'allow, hold or deny'],
-  ['rule', 'rule', 'id of a rule that decided'],
-  ['reviewer', 'reviewer', 'person who decided'],
-  ['status', 'status', 'HTTP status of the answer'],
-]
 const HEADINGS = ['TIME', 'KIND', 'WHO', 'WHAT', 'RESULT', 'REQUEST']
 /** Entries of one page at most; the broker's limit. */
 const MAX_PAGE = 1000
+const DEFAULT_LIMIT = '100'
 
-/** Adds the command. */
+/** Adds the commands that ask for entries. */
 export function addAudit(program: Command, runner: Runner): void {
+  addExport(program, runner)
   const command = program
     .command('audit')
     .description('read the ledger, newest entries first; reading is itself recorded')
-  for (const [option, , text] of FILTERS) command.option(`--${option} <value>`, text)
-  command.option('--limit <number>', 'at most this many entries', '100')
-  command.action(() =>
-    runner.call(async (client, format) => {
-      const options: Readonly<Record<string, unknown>> = command.opts()
+  addFilters(command)
+  const limit = new Option('--limit <number>', 'at most this many entries').default(DEFAULT_LIMIT)
+  command
+    .addOption(limit)
+    .addOption(
+      new Option('--follow', 'print entries as they come, until interrupted').conflicts('limit'),
+    )
+    .option('--after <number>', 'with --follow: begin after the entry of this number')
+  command.action(() => {
+    const options: OptionValues = command.opts()
+    if (options['follow'] === true) return follow(runner, options)
+    if (options['after'] !== undefined) throw new UsageError('--after goes with --follow only')
+    return runner.call(async (client, format) => {
       const events = await collect(client, options)
       if (format === 'json') return toJson({ items: events })
       return events.length === 0 ? 'No entries.' : toTable(HEADINGS, events.map(toRow))
-    }),
-  )
+    })
+  })
 }
 
 async function collect(
   client: BrokerClient,
-  options: Readonly<Record<string, unknown>>,
+  options: OptionValues,
 ): Promise<readonly AuditEvent[]> {
-  const query = new URLSearchParams()
-  for (const [option, parameter] of FILTERS) {
-    const value = options[option === 'pod-uid' ? 'podUid' : option]
-    if (typeof value === 'string') query.set(parameter, value)
-  }
-  const limit = text(options['limit'])
+  const query = filterQuery(options)
+  const limit = String(options['limit'])
   if (!/^[1-9]\d{0,6}$/.test(limit)) throw new UsageError('--limit must be a number from 1 on')
   const events: AuditEvent[] = []
   for (;;) {
@@ -71,61 +61,26 @@ async function collect(
   }
 }
 
-function toRow({ time, kind, requestId, entry }: AuditEvent): readonly string[] {
-  const [who, what, result] = columnsOf(kind, entry)
-  return [time, kind, who, what, result, requestId ?? '']
-}
-
-type Columns = readonly [who: string, what: string, result: string]
-
-/** Who, what and with which result; an entry of a newer broker shows what it has. */
-function columnsOf(kind: string, entry: Readonly<Record<string, unknown>>): Columns {
-  switch (kind) {
-    case 'intent':
-      return intentColumns(entry)
-    case 'outcome':
-      return ['', '', join([text(entry['status']), text(entry['reason'])])]
-    case 'refusal':
-      return [text(part(entry, 'subject')['name']), text(entry['detail']), text(entry['reason'])]
-    case 'approval': {
-      const result = join([`${text(entry['from'])} -> ${text(entry['to'])}`, text(entry['reason'])])
-      return [text(entry['actor']), '', result]
+/** One line each, so that a program can read them one by one. */
+function follow(runner: Runner, options: OptionValues): Promise<void> {
+  const query = filterQuery(options)
+  const after = wholeNumber(options, 'after')
+  if (after !== undefined) query.set('after', after)
+  return runner.follow(async (client, format) => {
+    for await (const { name, data } of client.events(`v1/audit/watch?${query.toString()}`)) {
+      if (name !== 'entry') continue
+      const event = auditEventSchema.safeParse(data)
+      if (!event.success) throw new CallError('the broker’s answer is not what was expected')
+      runner.print(
+        format === 'json'
+          ? toJson(event.data).replaceAll(/\n\s*/g, '')
+          : plain(toRow(event.data).join('  ')),
+      )
     }
-    default:
-      return [text(entry['actor']), text(entry['event']), '']
-  }
+    throw new CallError('the broker ended the watch')
+  })
 }
 
-function intentColumns(entry: Readonly<Record<string, unknown>>): Columns {
-  const request = part(entry, 'request')
-  const decision = part(entry, 'decision')
-  const resource = join([text(request['resource']), text(request['subresource'])], '/')
-  const object = join([text(request['namespace']), text(request['name'])], '/')
-  const reviewer = text(part(entry, 'approval')['reviewer'])
-  return [
-    text(entry['agent']),
-    join([text(request['verb']), resource === '' ? text(request['path']) : resource, object]),
-    join([
-      text(decision['effect']),
-      text(decision['reason']),
-      reviewer === '' ? '' : `approved by ${reviewer}`,
-    ]),
-  ]
-}
-
-function part(
-  entry: Readonly<Record<string, unknown>>,
-  key: string,
-): Readonly<Record<string, unknown>> {
-  const value = entry[key]
-  return isRecord(value) ? value : {}
-}
-
-function text(value: unknown): string {
-  if (typeof value === 'string') return value
-  return typeof value === 'number' ? String(value) : ''
-}
-
-function join(parts: readonly string[], separator = ' '): string {
-  return parts.filter((piece) => piece !== '').join(separator)
+function toRow({ time, kind, requestId, entry }: AuditEvent): readonly string[] {
+  return [time, kind, ...entryColumns(kind, entry), requestId ?? '']
 }

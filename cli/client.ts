@@ -35,6 +35,8 @@ export interface BrokerClient {
   delete<T>(schema: z.ZodType<T>, path: string): Promise<T>
   /** Server-sent events, until the broker ends them; a broken connection is a {@link CallError}. */
   events(path: string): AsyncIterable<ServerEvent>
+  /** A file of any size, as it comes; one that breaks off is a {@link CallError}. */
+  download(path: string, query: URLSearchParams): AsyncIterable<Buffer>
   close(): Promise<void>
 }
 
@@ -94,6 +96,11 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
       call(schema, new URL(path, base), { method: 'PUT', body: JSON.stringify(body) }),
     delete: (schema, path) => call(schema, new URL(path, base), { method: 'DELETE' }),
     events: (path) => follow(new URL(path, base), endless, headers),
+    download(path, query) {
+      const target = new URL(path, base)
+      target.search = query.toString()
+      return open(target, endless, { ...headers, accept: '*/*' })
+    },
     async close() {
       // ends events that are still being read
       await Promise.all([dispatcher.close(), endless.destroy()])
@@ -115,20 +122,26 @@ function agentFor(ca: BrokerSettings['ca'], maxResponseSize: number): Agent {
   })
 }
 
-async function* follow(
+function follow(
   target: URL,
   dispatcher: Agent,
   headers: Record<string, string>,
 ): AsyncGenerator<ServerEvent> {
+  return readEvents(open(target, dispatcher, { ...headers, accept: 'text/event-stream' }))
+}
+
+/** The body of an answer, as it comes. */
+async function* open(
+  target: URL,
+  dispatcher: Agent,
+  headers: Record<string, string>,
+): AsyncGenerator<Buffer> {
   try {
-    const { statusCode, body } = await request(target, {
-      dispatcher,
-      headers: { ...headers, accept: 'text/event-stream' },
-    })
+    const { statusCode, body } = await request(target, { dispatcher, headers })
     if (statusCode !== 200) {
       throw problemOf(statusCode, parseJson(await body.text()))
     }
-    yield* readEvents(body)
+    for await (const chunk of body) yield Buffer.from(chunk)
   } catch (error) {
     throw error instanceof CallError ? error : unreachable(error)
   }

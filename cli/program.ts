@@ -14,10 +14,13 @@ import { addCertificates } from './certificates-command.ts'
 import { addConnect } from './connect-command.ts'
 import { addCredential } from './credential.ts'
 import { addDoctor } from './doctor.ts'
+import { addErase } from './erase.ts'
 import { addIssuer } from './issuer.ts'
 import { addKubeconfig } from './kubeconfig-command.ts'
+import { addPayload } from './payload.ts'
 import { addPolicy } from './policy.ts'
 import { addReconcile } from './reconcile-command.ts'
+import { addReview } from './review.ts'
 import { addToken } from './token.ts'
 
 /** Everything went well. */
@@ -71,6 +74,11 @@ export async function runCli(deps: CliDeps): Promise<number> {
   }
 }
 
+/** Commands that need nothing but the runner. */
+const PLAIN = [
+  ...[addClusters, addConnect, addDoctor, addIssuer, addReconcile, addReview, addToken],
+]
+
 function createProgram(deps: CliDeps, fail: () => void): Command {
   const program = new Command('nestgate')
     .description(
@@ -117,18 +125,22 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
     },
   }
   addApprovals(program, runner)
-  addAudit(program, runner)
+  addLedger(program, runner)
   addCertificates(program, runner)
   const login = { ...deps, settings: () => brokerSettings(globals(), deps.env) }
   addLogin(program, runner, login)
   addCredential(program, runner, login)
   addKubeconfig(program, runner, { env: deps.env, globals })
   addPolicy(program, runner)
-  addClusters(program, runner)
-  addConnect(program, runner)
-  addDoctor(program, runner)
-  for (const add of [addIssuer, addReconcile, addToken]) add(program, runner)
+  for (const add of PLAIN) add(program, runner)
   return program
+}
+
+/** What is asked of the ledger, and done to it. */
+function addLedger(program: Command, runner: Runner): void {
+  addAudit(program, runner)
+  addPayload(program, runner)
+  addErase(program, runner)
 }
 
 /** commander's own messages repeat arguments. */

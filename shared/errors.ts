@@ -6,6 +6,7 @@ export type FaultCode =
   | 'store_failed'
   | 'store_closed'
   | 'ledger_rolled_back'
+  | 'ledger_key_missing'
   | 'broker_protocol'
   | 'broker_unreachable'
   | 'upgrade_failed'

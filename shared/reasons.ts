@@ -3,6 +3,8 @@
  * travels under and one sentence. A refusal is a value, never an exception; only the HTTP edge turns it
  * into an answer. docs/errors.md lists them all, and a test keeps the two equal.
  */
+import { LEDGER_REASONS } from './reasons-ledger.ts'
+import { REVIEW_REASONS } from './reasons-review.ts'
 
 /** What a code stands for. */
 export interface ReasonInfo {
@@ -276,6 +278,8 @@ export const REASONS = {
     sentence: 'this request needs approval, and the caller cannot wait for it',
     remedy: 'call through a sidecar, which waits',
   },
+  ...REVIEW_REASONS,
+  ...LEDGER_REASONS,
   // missing dependencies: nothing was forwarded
   broker_unavailable: {
     status: 503,
@@ -302,11 +306,6 @@ export const REASONS = {
     sentence: 'the broker has reached a limit, so nothing was forwarded',
     remedy:
       'end watches and sessions that are not needed, and send the request again; the limits are in docs/configuration.md',
-  },
-  ledger_unavailable: {
-    status: 503,
-    sentence: 'the ledger cannot be written, so nothing was forwarded',
-    remedy: 'check the broker’s disk; the request can be sent again',
   },
   identity_unavailable: {
     status: 503,

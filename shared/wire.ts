@@ -187,6 +187,15 @@ export const auditEventSchema = z.object({
 /** See {@link auditEventSchema}. */
 export type AuditEvent = z.infer<typeof auditEventSchema>
 
+/** Answer of `GET /v1/audit/events/{seq}`; `proof` is the address of its `.tlog-proof`. */
+export const auditEntrySchema = auditEventSchema.extend({ proof: z.string() })
+
+/** See {@link auditEntrySchema}. */
+export type AuditEntry = z.infer<typeof auditEntrySchema>
+
+/** First event of `GET /v1/audit/watch`; each other one is an {@link auditEventSchema}. */
+export const watchStartSchema = z.object({ after: z.number() })
+
 /** Answer of `GET /v1/audit/events`, newest first; `next` continues where it ended. */
 export const auditPageSchema = z.object({
   items: z.array(auditEventSchema),
@@ -316,3 +325,31 @@ export const keyReplacedSchema = z.object({
 })
 /** See {@link keyReplacedSchema}. */
 export type KeyReplaced = z.infer<typeof keyReplacedSchema>
+
+/** Longest name of a person that may be asked to be erased, in UTF-16 code units. */
+const MAX_ERASED_NAME = 4096
+
+/** Body of `POST /v1/ledger/erase`. */
+export const erasureSchema = z.strictObject({
+  /** Of the person, exactly as the ledger shows it. */
+  name: z.string().min(1).max(MAX_ERASED_NAME),
+  reason,
+})
+
+/** Answer of `POST /v1/ledger/erase`. */
+export const erasedSchema = z.object({
+  /** How many lead nowhere now; 0 where the ledger has none of that name. */
+  pseudonyms: z.int().nonnegative(),
+})
+/** See {@link erasedSchema}. */
+export type Erased = z.infer<typeof erasedSchema>
+
+/** Answer of `GET /v1/audit/payloads/{sha256}`. */
+export const capturedPayloadSchema = z.object({
+  /** Of `content` in UTF-8; hex. */
+  sha256: z.string(),
+  /** The body as JSON, masked; cut where the intent says so. */
+  content: z.string(),
+})
+/** See {@link capturedPayloadSchema}. */
+export type CapturedPayload = z.infer<typeof capturedPayloadSchema>

@@ -8,6 +8,7 @@ import { isIP } from 'node:net'
 import { ConfigError, applyEnvironment, deepFreeze, isRecord } from '../shared/config-source.ts'
 import type { ConfigSource, EnvTable } from '../shared/config-source.ts'
 import { messageOf } from '../shared/errors.ts'
+import { parseVkey } from '../shared/transparency/vkey.ts'
 import { LOG_LEVELS } from '../shared/json-log.ts'
 import type { LogLevel } from '../shared/json-log.ts'
 import { POSTURES } from './posture.ts'
@@ -63,6 +64,8 @@ export interface SidecarConfig {
    * ordinary container: it then serves on until they are gone.
    */
   readonly outliveNeighbours: boolean
+  /** Verifier keys of the broker's ledger, separated by spaces; empty where those that the broker names first are believed. */
+  readonly ledgerKeys: string
   readonly log: { readonly level: LogLevel }
 }
 
@@ -85,6 +88,7 @@ export const SIDECAR_ENV: EnvTable = {
   HOLD_LIMIT_SECONDS: 'holdLimitSeconds',
   BROKER_WAIT_SECONDS: 'brokerWaitSeconds',
   OUTLIVE_NEIGHBOURS: 'outliveNeighbours',
+  LEDGER_KEYS: 'ledgerKeys',
   LOG_LEVEL: 'log.level',
 }
 
@@ -153,8 +157,13 @@ function decode(reader: SettingsReader): SidecarConfig {
     holdLimitSeconds: reader.read('holdLimitSeconds', integer(1, MAX_HOLD_LIMIT_S), 1800),
     brokerWaitSeconds: reader.read('brokerWaitSeconds', integer(0, MAX_BROKER_WAIT_S), 10),
     outliveNeighbours: reader.read('outliveNeighbours', flag(), false),
+    ledgerKeys: reader.read('ledgerKeys', text('verifier keys', areVkeys), ''),
     log: { level: reader.read('log.level', oneOf(LOG_LEVELS), 'info') },
   }
+}
+
+function areVkeys(value: string): boolean {
+  return value.split(' ').every((vkey) => parseVkey(vkey).problem === undefined)
 }
 
 function readFile(argv: readonly string[], problems: string[]): Record<string, unknown> {

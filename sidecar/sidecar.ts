@@ -33,6 +33,8 @@ import type { RequestDeps } from './request.ts'
 import { writeServiceAccountFiles } from './service-account-files.ts'
 import { createSigner } from './signer.ts'
 import { createTokenSource } from './token.ts'
+import { createWitness } from './witness.ts'
+import type { Witness } from './witness.ts'
 
 /** Where the kernel shows processes and sockets. */
 const PROC_ROOT = '/proc'
@@ -75,10 +77,16 @@ export async function startSidecar(
     config.listen.port,
     serveInCluster(config),
   )
-  const health = await startHealth(config, deps, () => listeners.connections())
+  const vkeys = config.ledgerKeys === '' ? [] : config.ledgerKeys.split(' ')
+  const witness = createWitness({ connections, vkeys, log })
+  const health = await startHealth(config, deps, witness, () => listeners.connections())
   const port = listeners.addresses[0]?.port ?? config.listen.port
   await guard.test(port)
-  const background = [deps.registration.start(closing.signal), guard.watch(port, closing.signal)]
+  const background = [
+    deps.registration.start(closing.signal),
+    guard.watch(port, closing.signal),
+    witness.watch(closing.signal),
+  ]
   return {
     addresses: listeners.addresses,
     ...(health === undefined ? {} : { health: health.address }),
@@ -178,6 +186,7 @@ function serveInCluster({ serviceAccount, listen }: SidecarConfig): TlsListener 
 function startHealth(
   { health }: SidecarConfig,
   { guard, registration, metrics, now }: RequestDeps,
+  witness: Witness,
   connections: () => number,
 ): Promise<Health> | undefined {
   if (health === undefined) return undefined
@@ -191,6 +200,8 @@ function startHealth(
     ...guard.gauges(),
     connections: connections(),
     registered: registration.isReady() ? 1 : 0,
+    ledger_consistent: witness.state().problem === undefined ? 1 : 0,
+    ledger_size: witness.state().size,
     resident_memory_bytes: process.memoryUsage.rss(),
     uptime_seconds: (now() - startedAt) / 1000,
   })

@@ -12,15 +12,24 @@ import type { Approvals } from '../approvals/types.ts'
 import type { IssuerSettings } from '../identity/oidc-config.ts'
 import type { PeopleAuthenticator } from '../identity/people.ts'
 import type { Store } from '../store/store.ts'
+import { withLogins } from '../audit/logins.ts'
 import { answer, faultHandler } from './answers.ts'
+import { auditRoutes } from './audit-routes.ts'
+import type { CampaignsDeps } from '../access-review/campaigns.ts'
 import type { Clusters } from '../clusters/registry.ts'
 import type { CredentialParts } from '../credentials/parts.ts'
 import { clusterRoutes } from './cluster-routes.ts'
+import { accessReviewRoutes } from './access-review-routes.ts'
 import { apiServerRoutes } from './api-server-routes.ts'
+import { erasureRoutes } from './erasure-routes.ts'
 import { liveness, readiness } from './health.ts'
 import { issuerKeyRoutes } from './issuer-key-routes.ts'
 import { issuerRoutes } from './issuer-routes.ts'
+import type { Checkpoints } from '../ledger/checkpoints.ts'
+import { ledgerRoutes } from './ledger-routes.ts'
 import { loginRoutes } from './login-routes.ts'
+import { openApiRoutes } from './openapi/routes.ts'
+import { payloadRoutes } from './payload-routes.ts'
 import { peopleRoutes } from './people-routes.ts'
 import { policyRoutes } from './policy-routes.ts'
 import type { PolicySource } from './policy-routes.ts'
@@ -43,6 +52,10 @@ export interface ApiDeps {
   readonly clusters: Clusters
   readonly clusterSecretsDir: string | undefined
   readonly credentials: CredentialParts
+  /** What access reviews are made of; without it there are none. */
+  readonly accessReview?: Omit<CampaignsDeps, 'store' | 'checkpoints' | 'now'>
+  /** Signs what the ledger is. */
+  readonly checkpoints: Checkpoints
   readonly log: Logger
   /** Milliseconds since the epoch. */
   readonly now: () => number
@@ -50,6 +63,14 @@ export interface ApiDeps {
 
 /** Makes the listener. It answers every request, also those to unknown addresses. */
 export function createApi(deps: ApiDeps): RequestListener {
+  const app = createApp(deps)
+  return (request, response) => {
+    app(request, response)
+  }
+}
+
+/** The routes behind {@link createApi}; a test compares them with what is documented. */
+export function createApp(deps: ApiDeps): express.Express {
   const app = express()
   app.disable('x-powered-by')
   app.disable('etag')
@@ -69,14 +90,19 @@ export function createApi(deps: ApiDeps): RequestListener {
   app.use('/v1', apiServerRoutes(deps, json))
   app.get('/healthz', liveness(deps.store))
   app.get('/readyz', readiness(deps.store))
-  app.use('/v1', loginRoutes(deps.issuers))
-  app.use('/v1', sidecarRoutes(deps, json), peopleRoutes(deps, json), policyRoutes(deps))
-  app.use('/v1', clusterRoutes({ ...deps, issuer }, json), issuerKeyRoutes({ ...deps, issuer }))
+  app.use('/v1', loginRoutes(deps.issuers), openApiRoutes())
+  const known = { ...deps, people: withLogins(deps.people, deps.store) }
+  app.use('/v1', sidecarRoutes(deps, json), peopleRoutes(known, json), policyRoutes(known))
+  app.use('/v1', clusterRoutes({ ...known, issuer }, json), issuerKeyRoutes({ ...known, issuer }))
+  app.use('/v1', auditRoutes(known), ledgerRoutes(known))
+  app.use('/v1', payloadRoutes(known), erasureRoutes(known, json))
+  if (deps.accessReview !== undefined) {
+    const accessReview = { ...deps, ...deps.accessReview }
+    app.use('/v1', accessReviewRoutes({ ...known, accessReview }, json))
+  }
   app.use((_request, response) => {
     answer(response, refuse('path_unknown'))
   })
   app.use(faultHandler(deps.log))
-  return (request, response) => {
-    app(request, response)
-  }
+  return app
 }

@@ -1,4 +1,4 @@
-/** What people ask for: held requests, decisions, the audit. Each route names the roles it needs. */
+/** What people ask for: held requests, decisions. Each route names the roles it needs. */
 import express from 'express'
 import type { Request, Router } from 'express'
 import { z } from 'zod'
@@ -10,8 +10,7 @@ import { APPROVAL_STATES, closingSchema, reviewSchema } from '../../shared/wire.
 import type { Reviewer } from '../approvals/reviewers.ts'
 import { toListed, toWire } from '../approvals/shown.ts'
 import type { Approvals } from '../approvals/types.ts'
-import { makeCursor, onceEach, problemsOf, readEventsQuery } from '../audit/query.ts'
-import type { EventsQuery } from '../audit/query.ts'
+import { onceEach, problemsOf } from '../audit/query.ts'
 import { ROLES } from '../identity/roles.ts'
 import type { PeopleAuthenticator, Person } from '../identity/people.ts'
 import type { StoredApproval, Store } from '../store/store.ts'
@@ -32,7 +31,8 @@ const stateList = z
   .transform((value) => value.split(','))
   .pipe(z.array(z.enum(APPROVAL_STATES)))
 
-const listSchema = z.strictObject({
+/** Query of `GET /v1/approvals`. */
+export const listSchema = z.strictObject({
   state: stateList.optional(),
   review: z.enum(['open', 'closed']).optional(),
   cluster: z.string().min(1).max(63).optional(),
@@ -54,18 +54,13 @@ export interface PeopleRoutesDeps {
   readonly now: () => number
 }
 
-/** The routes under `/v1/approvals`, `/v1/audit` and `/v1/me`. @param json - reads a JSON body */
+/** The routes under `/v1/approvals` and `/v1/me`. @param json - reads a JSON body */
 export function peopleRoutes(deps: PeopleRoutesDeps, json: express.RequestHandler): Router {
-  const { people, store } = deps
   const router = express.Router({ caseSensitive: true, strict: true })
-  const withRole = createWithRole(people)
+  const withRole = createWithRole(deps.people)
 
   addApprovals(router, deps, withRole)
   addDecisions(router, deps.approvals, withRole, json)
-  router.get(
-    '/audit/events',
-    withRole(['auditor'], (person, request) => audit(store, person, request)),
-  )
   router.get(
     '/me',
     withRole(ROLES, (person) => Promise.resolve(describePerson(person))),
@@ -154,32 +149,6 @@ async function list(approvals: Approvals, request: Request): Promise<Result> {
 function describePerson({ name, roles, groups = [], expiresAtMs }: Person): Result {
   const expiresAt = expiresAtMs === undefined ? undefined : new Date(expiresAtMs).toISOString()
   return { name, roles, groups, ...(expiresAt === undefined ? {} : { expiresAt }) }
-}
-
-/** Reading the audit is itself evidence (PCI DSS 10.2.1.3), written before the answer. */
-async function audit(store: Store, person: Person, request: Request): Promise<Result> {
-  const query = readEventsQuery(queryOf(request))
-  if (isRefusal(query)) return query
-  const { filter, limit, before } = query
-  // One more than asked for tells whether there is a next page.
-  const found = await store.events(filter, limit + 1, before)
-  const items = found.slice(0, limit)
-  await store.append([
-    {
-      kind: 'system',
-      event: 'audit_read',
-      actor: person.name,
-      detail: { query: describe(query), returned: items.length },
-    },
-  ])
-  const last = items.at(-1)
-  return found.length > limit && last !== undefined
-    ? { items, next: makeCursor(last.seq) }
-    : { items }
-}
-
-function describe({ filter, limit, before }: EventsQuery): string {
-  return JSON.stringify({ ...filter, limit, before })
 }
 
 /** The decoded pairs of a request's query string. */

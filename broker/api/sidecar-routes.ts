@@ -43,7 +43,8 @@ export interface SidecarRoutesDeps {
   readonly sidecars: SidecarAuthenticator
 }
 
-const waitSchema = z.strictObject({
+/** Query of `GET /v1/requests/{id}`. */
+export const waitSchema = z.strictObject({
   /** Seconds. */
   wait: z
     .string()

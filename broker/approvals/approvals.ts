@@ -11,11 +11,12 @@ import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import type { ApprovalState } from '../../shared/wire.ts'
 import type { Entry } from '../ledger/entry.ts'
-import type { ApprovalFilter, StoredApproval } from '../store/store.ts'
+import type { ApprovalFilter, Payload, StoredApproval } from '../store/store.ts'
 import { createClients } from './clients.ts'
 import { createExecuting } from './executing.ts'
 import { createOneByOne } from '../one-by-one.ts'
 import { BROKER_ACTOR, entryOf, LOOK_AGAIN_MS, Records } from './records.ts'
+import type { Written } from './records.ts'
 import { answerOf, DENIED_AGAIN_MS, isReusable } from './repeats.ts'
 import { isInvolved, judge, missingQuorums } from './reviewers.ts'
 import type { Review } from './reviewers.ts'
@@ -71,11 +72,15 @@ class HeldRequests implements Approvals {
     return this.#closing.signal
   }
 
-  ask(facts: HoldFacts, entries: readonly Entry[]): Promise<Asked | Refusal> {
+  ask(
+    facts: HoldFacts,
+    entries: readonly Entry[],
+    payloads?: readonly Payload[],
+  ): Promise<Asked | Refusal> {
     // Two of the same that come together must not ask people twice; the store's index guards against other brokers.
     return this.#oneByOne(`${facts.digest} ${facts.callerKey}`, async () => {
       for (;;) {
-        const asked = await this.#tryAsk(facts, entries)
+        const asked = await this.#tryAsk(facts, { entries, payloads })
         if (asked !== undefined) return asked
       }
     })
@@ -86,7 +91,7 @@ class HeldRequests implements Approvals {
       ...this.#recordOf(facts, facts.terms.approvedSeconds),
       ...{ state: 'EXECUTING', breakGlass: true, review: 'open' },
     }
-    await this.#records.create(approval, 'break-glass: goes ahead, to be reviewed', entries)
+    await this.#records.create(approval, 'break-glass: goes ahead, to be reviewed', { entries })
     return this.#run(approval)
   }
 
@@ -259,14 +264,14 @@ class HeldRequests implements Approvals {
   }
 
   /** Undefined when another broker was asked the same at the same time. */
-  async #tryAsk(facts: HoldFacts, entries: readonly Entry[]): Promise<Asked | Refusal | undefined> {
+  async #tryAsk(facts: HoldFacts, written: Written): Promise<Asked | Refusal | undefined> {
     const nowMs = this.#deps.now()
     const { digest, callerKey, terms } = facts
     const grantedSinceMs = nowMs - Math.max(terms.reuseSeconds, terms.approvedSeconds) * 1000
     const since = { grantedSinceMs, deniedSinceMs: nowMs - DENIED_AGAIN_MS }
     const same = await this.#deps.store.same({ digest, callerKey, ...since })
     const answer = answerOf(facts, await this.#records.expireAll(same), nowMs)
-    if (answer.way === 'join') return this.#join(answer.approval, facts, entries)
+    if (answer.way === 'join') return this.#join(answer.approval, facts, written)
     if (answer.way === 'again') {
       // first, so that of two only one passes; a broker that ends in between has people asked again
       const progress = { ...answer.original.progress, neverBegan: false }
@@ -281,13 +286,13 @@ class HeldRequests implements Approvals {
         ...{ state: 'APPROVED', reusedFrom: id, ...(reviewer === undefined ? {} : { reviewer }) },
         ...(reason === undefined ? {} : { reason }),
       }
-      const stored = await this.#records.create(reused, `passes on the approval of ${id}`, entries)
+      const stored = await this.#records.create(reused, `passes on the approval of ${id}`, written)
       return stored ? { approval: reused, folded: false } : undefined
     }
     const full = this.#records.full(facts)
     if (full !== undefined) return full
     const approval = this.#recordOf(facts, terms.pendingSeconds)
-    const stored = await this.#records.create(approval, 'policy holds the request', entries)
+    const stored = await this.#records.create(approval, 'policy holds the request', written)
     if (!stored) return undefined
     if (facts.clientWaits) this.#clients.add(approval.id, false)
     return { approval, folded: false }
@@ -296,11 +301,11 @@ class HeldRequests implements Approvals {
   async #join(
     approval: StoredApproval,
     facts: HoldFacts,
-    entries: readonly Entry[],
+    { entries, payloads }: Written,
   ): Promise<Asked> {
     const why = `joins ${approval.id}`
     const joins = entryOf(approval, 'RECEIVED', 'FOLDED', facts.subject, why)
-    await this.#deps.store.append([...entries, { ...joins, requestId: facts.id }])
+    await this.#deps.store.append([...entries, { ...joins, requestId: facts.id }], payloads)
     const { state, progress, instanceId } = approval
     if (state === 'PENDING' && progress.clientWaits && facts.clientWaits) {
       this.#clients.add(approval.id, instanceId !== facts.instanceId)

@@ -10,8 +10,8 @@ import type { Json, JsonObject } from './json-tree.ts'
 /** Variable names that promise a secret value. */
 const SECRET_NAME =
   /TOKEN|SECRET|PASSW|PASSPHRASE|PWD|KEY|CREDENTIAL|PRIVATE|AUTH|COOKIE|SIGNATURE|DSN|CONNECTION_?STRING|DATABASE_URL/i
-/** Paths of JSON patches that lead to a variable's value, whose name they do not say, or to kubectl's copy. */
-const SECRET_PATH = /\/env\/\d+\/value$|last-applied-configuration$/
+/** Paths of JSON patches that lead to a variable's value, by whatever spelling of its place (`0`, `+0`, `-1`), or to kubectl's copy. */
+const SECRET_PATH = /\/env\/[^/]+\/value$|last-applied-configuration$/
 /** kubectl's copy of the whole object, secrets and all. */
 const LAST_APPLIED = 'kubectl.kubernetes.io/last-applied-configuration'
 /** What the API server keeps for itself, and makes up anew for each dry run. */
@@ -25,7 +25,8 @@ const BOOKKEEPING: ReadonlySet<string> = new Set([
 ])
 const SECRET_FIELDS: ReadonlySet<string> = new Set(['data', 'stringData'])
 
-const HIDDEN = '***'
+/** What stands for a hidden value. */
+export const HIDDEN = '***'
 const CHANGED = '*** (changed)'
 const ADDED = '*** (new)'
 
@@ -37,12 +38,14 @@ export interface Concealment {
   /** The root is a Secret, whatever it says of its kind: patches say nothing. */
   readonly secret: boolean
   readonly withStatus: boolean
+  /** The server's own bookkeeping is left in; kubectl's copy never is. */
+  readonly whole?: boolean
   /** Hidden values of the object before; hidden values that differ are marked. */
   readonly before?: Places
 }
 
 /** How a request's objects are shown. */
-export function concealmentOf({ info }: RequestAttributes): Concealment {
+export function concealmentOf({ info }: Pick<RequestAttributes, 'info'>): Concealment {
   return {
     secret: info.apiGroup === '' && info.resource === 'secrets',
     withStatus: info.subresource === 'status',
@@ -127,6 +130,7 @@ function promisesSecret(node: JsonObject): boolean {
 
 function isNoise(place: string, key: string, member: Json, how: Concealment): boolean {
   if (key === LAST_APPLIED) return true
+  if (how.whole === true) return false
   if (place === '') return key === 'status' && !how.withStatus && isObject(member)
   return place === '/"metadata"' && BOOKKEEPING.has(key)
 }

@@ -8,7 +8,7 @@ import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import type { ApprovalState } from '../../shared/wire.ts'
 import type { ApprovalEntry, Entry } from '../ledger/entry.ts'
-import type { StoredApproval, Transition } from '../store/store.ts'
+import type { Payload, StoredApproval, Transition } from '../store/store.ts'
 import { mayBecome } from './states.ts'
 import type { ApprovalListener, ApprovalsDeps } from './types.ts'
 import { createWaiters } from './waiters.ts'
@@ -29,6 +29,12 @@ export type Change = Omit<Transition, 'id' | 'version' | 'to' | 'nowMs' | 'entry
   readonly why: string
   /** What a person says with it. */
   readonly says?: NonNullable<ApprovalEntry['review']>
+}
+
+/** What else is written in the same transaction, before the entry of the change. */
+export interface Written {
+  readonly entries: readonly Entry[]
+  readonly payloads?: readonly Payload[] | undefined
 }
 
 /** A request that can still expire. */
@@ -58,13 +64,17 @@ export class Records {
   }
 
   /** Stores a new one. @returns false when another one of the same digest and caller is PENDING */
-  async create(approval: StoredApproval, why: string, entries: readonly Entry[]): Promise<boolean> {
+  async create(
+    approval: StoredApproval,
+    why: string,
+    { entries, payloads = [] }: Written,
+  ): Promise<boolean> {
     // Noted before it is stored, so that requests which arrive together are counted.
     this.note(approval)
     let stored = false
     try {
       const entry = entryOf(approval, 'RECEIVED', approval.state, approval.subject, why)
-      stored = await this.#deps.store.hold(approval, [...entries, entry])
+      stored = await this.#deps.store.hold(approval, [...entries, entry], payloads)
     } finally {
       if (!stored) this.#open.delete(approval.id)
     }

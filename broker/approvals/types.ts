@@ -4,7 +4,7 @@ import type { Logger } from '../../shared/log.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import type { ReviewVerdict } from '../../shared/wire.ts'
 import type { Entry } from '../ledger/entry.ts'
-import type { ApprovalFilter, StoredApproval, Store } from '../store/store.ts'
+import type { ApprovalFilter, Payload, StoredApproval, Store } from '../store/store.ts'
 import type { Review, Reviewer } from './reviewers.ts'
 
 /** A request to be held; `id` is its request id, the one its ledger entries carry. */
@@ -72,11 +72,15 @@ export type ApprovalListener = (event: ApprovalEvent) => void
 /** The held requests. Every method rejects with a `Fault` when the store fails. */
 export interface Approvals {
   /**
-   * Asks for a request. `entries`, its intent, are written in any case but a refusal. In this order: it joins one
+   * Asks for a request. `entries`, its intent, are written in any case but a refusal, with their payloads. In this order: it joins one
    * that is PENDING, or APPROVED and left by its client, or DENIED to the same process a moment ago; it passes as
    * APPROVED on an approval that may be reused; it is stored as PENDING, or refused with `approvals_full`.
    */
-  ask(facts: HoldFacts, entries: readonly Entry[]): Promise<Asked | Refusal>
+  ask(
+    facts: HoldFacts,
+    entries: readonly Entry[],
+    payloads?: readonly Payload[],
+  ): Promise<Asked | Refusal>
   /** Break-glass: EXECUTING at once, with a review to be made afterwards. Call {@link Approvals.finish} at its end. */
   open(facts: HoldFacts, entries: readonly Entry[]): Promise<Claimed>
   /** An own request: at once when it is not PENDING, else when that changes, `waitMs` have passed, or `signal` aborts. */

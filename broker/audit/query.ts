@@ -4,7 +4,10 @@
  * auditor believe that something did not happen.
  */
 import { z } from 'zod'
-import { refuse } from '../../shared/reasons.ts'
+import { EXPORT_FORMATS } from '../../shared/audit-filters.ts'
+import type { ExportFormat } from '../../shared/audit-filters.ts'
+import { ACTIONS } from '../../shared/kubernetes/attributes.ts'
+import { isRefusal, REASONS, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import type { EventFilter } from '../store/store.ts'
 
@@ -28,45 +31,147 @@ export interface EventsQuery {
 const text = z.string().min(1).max(MAX_VALUE_LENGTH)
 const time = z.iso.datetime({ offset: true }).transform((value) => Date.parse(value))
 const wholeNumber = z.string().regex(/^\d{1,15}$/, 'expected a whole number')
+/** Codes of refusals, and how else a request can end (`OutcomeEntry.reason`). */
+const reason = z
+  .string()
+  .refine(
+    (value) => Object.hasOwn(REASONS, value) || ENDINGS.includes(value),
+    'not a reason of docs/errors.md',
+  )
+const ENDINGS: readonly string[] = ['client_left', 'stream_broken', 'broker_restarted', 'revoked']
 
-const querySchema = z.strictObject({
+const filterShape = {
   since: time.optional(),
   until: time.optional(),
   kind: z.enum(['intent', 'outcome', 'refusal', 'approval', 'system']).optional(),
+  event: z
+    .string()
+    .regex(/^[a-z_]{1,64}$/, 'expected the name of an event')
+    .optional(),
   cluster: text.optional(),
   requestId: text.optional(),
   subject: text.optional(),
   agent: text.optional(),
   ancestor: text.optional(),
+  process: text.optional(),
   podUid: text.optional(),
   exe: text.optional(),
   verb: text.optional(),
+  action: z.enum(ACTIONS).optional(),
   resource: text.optional(),
   namespace: text.optional(),
   name: text.optional(),
   effect: z.enum(['allow', 'hold', 'deny']).optional(),
+  reason: reason.optional(),
   rule: text.optional(),
   reviewer: text.optional(),
   status: wholeNumber.transform(Number).pipe(z.int().min(0).max(999)).optional(),
+}
+const seq = wholeNumber.transform(Number).pipe(z.int().min(0))
+
+/** Query of `GET /v1/audit/events`. */
+export const eventsQuerySchema = z.strictObject({
+  ...filterShape,
   limit: wholeNumber.transform(Number).pipe(z.int().min(1).max(MAX_EVENTS)).optional(),
   cursor: z.string().max(64).optional(),
 })
+/** Query of `GET /v1/audit/watch`. */
+export const watchQuerySchema = z.strictObject({ ...filterShape, after: seq.optional() })
+/** Query of `GET /v1/audit/export`. */
+export const exportQuerySchema = z.strictObject({
+  ...filterShape,
+  format: z.enum(EXPORT_FORMATS),
+  from: seq.optional(),
+  to: seq.optional(),
+})
+
+type FilterValues = Partial<
+  Record<keyof typeof filterShape, string | number | undefined> & {
+    since: number | undefined
+    until: number | undefined
+  }
+>
 
 /** Reads a question. @param parameters - decoded pairs of the query string */
 export function readEventsQuery(parameters: Iterable<[string, string]>): EventsQuery | Refusal {
-  const raw = onceEach(parameters)
-  if ('refused' in raw) return raw
-  const parsed = querySchema.safeParse(raw.values)
-  if (!parsed.success) return refuse('query_invalid', problemsOf(parsed.error))
-  const { since, until, limit = DEFAULT_EVENTS, cursor, ...rest } = parsed.data
-  const conditions = Object.entries({ ...rest, sinceMs: since, untilMs: until })
-  const filter: EventFilter = Object.fromEntries(
-    conditions.filter(([, value]) => value !== undefined),
-  )
+  const read = readQuery(eventsQuerySchema, parameters)
+  if (isRefusal(read)) return read
+  const { limit = DEFAULT_EVENTS, cursor, ...rest } = read.values
+  const filter = filterOf(rest)
+  if (isRefusal(filter)) return filter
   if (cursor === undefined) return { filter, limit }
   const before = readCursor(cursor)
   if (before === undefined) return refuse('query_invalid', 'cursor: not one of ours')
   return { filter, limit, before }
+}
+
+/** A question about what is to come. */
+export interface WatchQuery {
+  readonly filter: EventFilter
+  /** Only entries with a higher sequence number; left out, those that are written from now on. */
+  readonly after?: number
+}
+
+/** Reads the question of a watch. */
+export function readWatchQuery(parameters: Iterable<[string, string]>): WatchQuery | Refusal {
+  const read = readQuery(watchQuerySchema, parameters)
+  if (isRefusal(read)) return read
+  const { after, ...rest } = read.values
+  const filter = filterOf(rest)
+  if (isRefusal(filter)) return filter
+  return after === undefined ? { filter } : { filter, after }
+}
+
+/** What to export. */
+export interface ExportQuery {
+  readonly format: ExportFormat
+  readonly filter: EventFilter
+  /** The conditions as they were given, for the export to say. */
+  readonly asked: Readonly<Record<string, string>>
+  /** First entry. */
+  readonly from?: number
+  /** The entry after the last one. */
+  readonly to?: number
+}
+
+/** Reads the question of an export. */
+export function readExportQuery(parameters: Iterable<[string, string]>): ExportQuery | Refusal {
+  const read = readQuery(exportQuerySchema, parameters)
+  if (isRefusal(read)) return read
+  const { format, from, to, ...rest } = read.values
+  const filter = filterOf(rest)
+  if (isRefusal(filter)) return filter
+  if (from !== undefined && to !== undefined && from >= to)
+    return refuse('query_invalid', 'from is not below to: nothing lies between')
+  const asked = Object.fromEntries(
+    Object.entries(read.raw).filter(([name]) => Object.hasOwn(filterShape, name)),
+  )
+  return {
+    ...{ format, filter, asked },
+    ...(from === undefined ? {} : { from }),
+    ...(to === undefined ? {} : { to }),
+  }
+}
+
+function readQuery<T>(
+  schema: z.ZodType<T>,
+  parameters: Iterable<[string, string]>,
+): { readonly values: T; readonly raw: Readonly<Record<string, string>> } | Refusal {
+  const raw = onceEach(parameters)
+  if ('refused' in raw) return raw
+  const parsed = schema.safeParse(raw.values)
+  if (!parsed.success) return refuse('query_invalid', problemsOf(parsed.error))
+  return { values: parsed.data, raw: raw.values }
+}
+
+/** Conditions that no entry can meet are a mistake: an empty answer would read like evidence. */
+function filterOf({ since, until, ...rest }: FilterValues): EventFilter | Refusal {
+  if (since !== undefined && until !== undefined && since >= until)
+    return refuse('query_invalid', 'since is not before until: nothing lies between')
+  if (rest.event !== undefined && rest.kind !== undefined && rest.kind !== 'system')
+    return refuse('query_invalid', 'event: only entries of kind system have one')
+  const conditions = Object.entries({ ...rest, sinceMs: since, untilMs: until })
+  return Object.fromEntries(conditions.filter(([, value]) => value !== undefined))
 }
 
 /** A cursor that continues below `seq`. Opaque to clients; entries that are written later do not move it. */

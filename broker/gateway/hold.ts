@@ -23,8 +23,8 @@ import { answerHeld } from './client.ts'
 import type { Exchange } from './exchange.ts'
 import type { ForwardOutcome } from './forward.ts'
 import { askingCredential, refusedCredential } from './credential.ts'
-import { intentOf } from './intent.ts'
 import { isReturnTarget } from './parse.ts'
+import { evidenceOf } from './payload.ts'
 import { fateOf, perform } from './perform.ts'
 import type { Grant, PerformDeps } from './perform.ts'
 import { recordOutcome, refuseHeld, refuseRecorded } from './record.ts'
@@ -63,7 +63,8 @@ export async function hold(
     await refuseRecorded(deps, exchange, facts)
     return
   }
-  const asked = await deps.approvals.ask(facts.facts, [intentOf(exchange), ...facts.entries])
+  const { intent, payloads } = evidenceOf(exchange)
+  const asked = await deps.approvals.ask(facts.facts, [intent, ...facts.entries], payloads)
   if (isRefusal(asked)) {
     await refuseRecorded(deps, exchange, asked)
     return

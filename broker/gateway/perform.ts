@@ -3,7 +3,7 @@
  * and for an approved one the claim is taken.
  */
 import { isRefusal, REASONS, refuse } from '../../shared/reasons.ts'
-import type { ApprovalRecord, IntentEntry } from '../ledger/entry.ts'
+import type { ApprovalRecord } from '../ledger/entry.ts'
 import type { RequestCredential } from '../credentials/credential.ts'
 import { answerRefusal } from './client.ts'
 import { credentialOf, refusedCredential } from './credential.ts'
@@ -11,7 +11,8 @@ import type { Exchange } from './exchange.ts'
 import { forwardRequest, forwardUpgrade } from './forward.ts'
 import type { ForwardOutcome, NotAnswered, Outgoing } from './forward.ts'
 import { upstreamHeaders } from './headers.ts'
-import { intentOf } from './intent.ts'
+import { evidenceOf } from './payload.ts'
+import type { Evidence } from './payload.ts'
 import { recordOutcome, refuseRecorded } from './record.ts'
 import type { RecordDeps } from './record.ts'
 import { answerReview } from './self-review.ts'
@@ -57,7 +58,8 @@ async function performWith(
   grant: Grant | undefined,
 ): Promise<ForwardOutcome> {
   const outgoing = outgoingOf(exchange, credential, grant)
-  const evidence = deps.store.append([performedIntent(exchange, credential, grant)])
+  const { intent, payloads } = performed(exchange, credential, grant)
+  const evidence = deps.store.append([intent], payloads)
   // whoever needs the intent awaits it below; until then its failure must not count as nobody's
   evidence.catch(() => undefined)
   if (!exchange.parsed.read) {
@@ -100,20 +102,24 @@ function outgoingOf(
   }
 }
 
-function performedIntent(
+function performed(
   exchange: Exchange,
   { user }: RequestCredential,
   grant: Grant | undefined,
-): IntentEntry {
+): Evidence {
   const { grantGroups } = exchange.decision.obligations
+  const { intent, payloads } = evidenceOf(exchange)
   return {
-    ...intentOf(exchange),
-    ...(grant === undefined ? {} : { approval: grant.record }),
-    credential: {
-      mode: exchange.cluster.credential.mode,
-      user,
-      ...(grantGroups.length === 0 ? {} : { groups: grantGroups }),
+    intent: {
+      ...intent,
+      ...(grant === undefined ? {} : { approval: grant.record }),
+      credential: {
+        mode: exchange.cluster.credential.mode,
+        user,
+        ...(grantGroups.length === 0 ? {} : { groups: grantGroups }),
+      },
     },
+    payloads,
   }
 }
 

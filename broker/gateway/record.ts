@@ -8,7 +8,7 @@ import type { Store } from '../store/store.ts'
 import { answerRefusal } from './client.ts'
 import type { Exchange, Identified } from './exchange.ts'
 import type { ForwardOutcome } from './forward.ts'
-import { intentOf } from './intent.ts'
+import { evidenceOf } from './payload.ts'
 import { subjectOf } from './requester.ts'
 
 /** What recording needs. */
@@ -25,10 +25,10 @@ export async function refuseRecorded(
   exchange: Exchange,
   refusal: Refusal,
 ): Promise<void> {
-  const intent = intentOf(exchange)
+  const { intent, payloads } = evidenceOf(exchange)
   const decision = { ...intent.decision, effect: 'deny' as const, reason: refusal.refused }
   await answerAfter(deps, exchange, refusal, async (outcome) => {
-    await deps.store.append([{ ...intent, decision }, outcome])
+    await deps.store.append([{ ...intent, decision }, outcome], payloads)
   })
 }
 

@@ -20,6 +20,8 @@ export interface Person {
   readonly names?: readonly string[]
   /** When the token ends, milliseconds since the epoch. */
   readonly expiresAtMs?: number
+  /** Who vouches for the person; absent for a token of the configuration. */
+  readonly issuer?: string
 }
 
 /** Finds out which person sent a message. */
@@ -71,8 +73,8 @@ export function createPeople(
       if (direct?.handles(message) !== true) return refuse('credentials_invalid')
       const subject = await direct.authenticate(message)
       if (isRefusal(subject)) return subject
-      const { name, names, groups, roles, expiresAtMs } = subject
-      return { name, names, groups, roles, expiresAtMs }
+      const { name, names, groups, roles, expiresAtMs, issuer } = subject
+      return { name, names, groups, roles, expiresAtMs, issuer }
     },
   }
 }

@@ -100,7 +100,20 @@ export interface IntentEntry {
     /** Groups that policy granted. */
     readonly groups?: readonly string[]
   }
+  /** The body, where policy wants it captured and there is one. Missing in entries before version 0.6. */
+  readonly payload?: PayloadRecord
 }
+
+/** A body beside its entry (broker/gateway/payload.ts), or why it is not there. */
+export type PayloadRecord =
+  | {
+      /** Of what is stored: masked, and cut where `truncated` says so. Hex. */
+      readonly sha256: string
+      readonly bytes: number
+      readonly truncated: boolean
+    }
+  /** `opaque`: what cannot be read cannot be masked. `proxied`: it is for an application, not the API server. */
+  | { readonly omitted: 'opaque' | 'proxied' }
 
 /** Written when the request is over. */
 export interface OutcomeEntry {
@@ -145,7 +158,7 @@ export interface ApprovalEntry {
 }
 
 /**
- * Something about the broker itself: it started, a sidecar registered its key, somebody read the audit, policy changed
+ * Something about the broker itself: it started, a sidecar registered its key, somebody signed in, read or exported the audit, policy changed
  * or could not, clusters changed, and what the broker read in a caller's name for a reviewer.
  */
 export interface SystemEntry {
@@ -154,6 +167,8 @@ export interface SystemEntry {
     | 'broker_started'
     | 'sidecar_registered'
     | 'audit_read'
+    | 'audit_exported'
+    | 'login'
     | 'policy_loaded'
     | 'policy_rejected'
     | 'cluster_registered'
@@ -164,9 +179,15 @@ export interface SystemEntry {
     | 'issuer_key_made'
     | 'issuer_key_replaced'
     | 'cluster_checked'
+    | 'campaign_opened'
+    | 'campaign_item_decided'
+    | 'campaign_item_remediated'
+    | 'campaign_signed_off'
+    | 'campaign_cancelled'
     | 'ledger_key_made'
     | 'ledger_key_retired'
     | 'ledger_pruned'
+    | 'personal_erased'
   readonly actor: string
   readonly detail: Readonly<Record<string, string | number>>
 }

@@ -98,7 +98,8 @@ function shorten(value: unknown, cut: Cut, key: string): unknown {
   return result
 }
 
-function shortenText(text: string, maxText: number): string {
+/** A text of at most so many UTF-16 code units, with a mark where it was cut. */
+export function shortenText(text: string, maxText: number): string {
   if (text.length <= maxText) return text
   return `${text.slice(0, maxText).toWellFormed()}…[cut: ${text.length - maxText} characters]`
 }

@@ -37,6 +37,8 @@ export interface LivePolicy {
   /** Always decides by the policy in force, with one policy for the whole of a decision. */
   readonly decider: Decider
   status(): PolicyStatus
+  /** The rules that are in force. */
+  policy(): PolicySet
   /** Looks at the files now. Never rejects. */
   look(): Promise<void>
   close(): Promise<void>
@@ -117,18 +119,19 @@ export async function openPolicy(deps: PolicySourceDeps): Promise<LivePolicy> {
       },
       decide: (facts) => current.decider.decide(facts),
     },
-    status: () => ({
-      ...summaryOf(current),
-      loadedAt: current.loadedAt,
-      warnings: current.warnings,
-      problems,
-    }),
+    policy: () => current.policy,
+    status: () => statusOf(current, problems),
     look: lookSafely,
     async close() {
       stop.abort()
       await watching
     },
   }
+}
+
+function statusOf(inForce: InForce, problems: readonly string[]): PolicyStatus {
+  const { loadedAt, warnings } = inForce
+  return { ...summaryOf(inForce), loadedAt, warnings, problems }
 }
 
 function summaryOf({ policy }: InForce): PolicySummary {

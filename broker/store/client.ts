@@ -1,6 +1,16 @@
 /** The store as the broker sees it, over either database: entries become bytes here, and rows become values again. */
+import { randomBytes } from 'node:crypto'
 import { Fault } from '../../shared/errors.ts'
+import type { AuditEvent } from '../../shared/wire.ts'
 import type { Entry } from '../ledger/entry.ts'
+import {
+  createPseudonyms,
+  hidePersonal,
+  personalValue,
+  pseudonymsIn,
+  showPersonal,
+} from '../ledger/personal.ts'
+import type { PersonalRow } from '../ledger/personal.ts'
 import type { Evidence, LeafPayload, QuickCall, ReadCall, WriteCall } from './calls.ts'
 import { RANGE_ENTRIES } from './logic/prune.ts'
 import {
@@ -9,6 +19,7 @@ import {
   fromHeadRow,
   fromLeafRow,
   fromPayloadRow,
+  fromPersonalRow,
   fromRecordRow,
   fromRows,
   toChange,
@@ -37,13 +48,30 @@ const US_PER_MS = 1000
 /** @param now - milliseconds since the epoch; fractions become the entries' microseconds */
 export function createStore(database: Database, now: () => number): Store {
   let closing: Promise<void> | undefined
-  const write = (call: WriteCall): Promise<unknown> =>
-    closing === undefined
-      ? database.write(call)
-      : Promise.reject(new Fault('store_closed', 'the store is closed'))
+  const pseudonyms = createPseudonyms({ random: (bytes) => randomBytes(bytes) })
+  const write = async (call: WriteCall): Promise<unknown> => {
+    const rows = 'evidence' in call ? call.evidence.pseudonyms : []
+    let stored = false
+    try {
+      if (closing !== undefined) throw new Fault('store_closed', 'the store is closed')
+      const value = await database.write(call)
+      // a compare-and-set that missed wrote nothing
+      stored = value !== undefined && value !== null && value !== false
+      return value
+    } finally {
+      pseudonyms.settle(rows, stored)
+    }
+  }
   const evidence = (entries: readonly Entry[], payloads: readonly LeafPayload[] = []): Evidence => {
     const timeUs = Math.floor(now() * US_PER_MS)
-    return { leaves: entries.map((entry) => toLeaf(entry, timeUs)), payloads, pseudonyms: [] }
+    const rows = new Map<string, PersonalRow>()
+    const hide = (value: string): string => {
+      const { pseudonym, row } = pseudonyms.of(value)
+      if (row !== undefined) rows.set(pseudonym, row)
+      return pseudonym
+    }
+    const leaves = entries.map((entry) => toLeaf(hidePersonal(entry, hide), timeUs))
+    return { leaves, payloads, pseudonyms: [...rows.values()] }
   }
   return {
     ...writes(write, evidence),
@@ -58,10 +86,13 @@ export function createStore(database: Database, now: () => number): Store {
         firstSeq = next
       }
     },
-    async erase(value, entry) {
-      const pseudonyms = fromRows(await database.quick({ op: 'pseudonyms', value }), String)
-      await write({ op: 'erase', pseudonyms, evidence: evidence([entry(pseudonyms)]) })
-      return pseudonyms.length
+    async erase(name, entry) {
+      const value = personalValue(name)
+      // first: what is written from now on gets another pseudonym, which is none of those that are removed
+      pseudonyms.forget(value)
+      const found = fromRows(await database.quick({ op: 'pseudonyms', value }), String)
+      await write({ op: 'erase', pseudonyms: found, evidence: evidence([entry(found)]) })
+      return found.length
     },
     onChange: (tell) => database.onChange(tell),
     close() {
@@ -123,7 +154,7 @@ function reads({ read, quick }: Database): Reads {
     },
     async events(filter, limit, before) {
       const rows = await read({ op: 'events', filter, limit, before })
-      return fromRows(rows, fromLeafRow).map(toEvent)
+      return shown(read, fromRows(rows, fromLeafRow).map(toEvent))
     },
     async leaves(from, limit) {
       return fromRows(await read({ op: 'leaves', from, limit }), fromLeafRow)
@@ -149,4 +180,18 @@ function reads({ read, quick }: Database): Reads {
 
 function optional<T>(row: unknown, from: (row: unknown) => T): T | undefined {
   return row === undefined || row === null ? undefined : from(row)
+}
+
+/** Entries with the names of people in them, as far as these are not erased. */
+async function shown(
+  read: Database['read'],
+  events: readonly AuditEvent[],
+): Promise<readonly AuditEvent[]> {
+  const pseudonyms = [...new Set(events.flatMap(({ entry }) => pseudonymsIn(entry)))]
+  if (pseudonyms.length === 0) return events
+  const values = new Map(fromRows(await read({ op: 'personal', pseudonyms }), fromPersonalRow))
+  return events.map((event) => ({
+    ...event,
+    entry: showPersonal(event.entry, (pseudonym) => values.get(pseudonym)),
+  }))
 }

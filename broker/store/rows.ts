@@ -188,6 +188,12 @@ export function fromPayloadRow(value: unknown): Uint8Array {
   return decode(z.object({ content: bytes }), value).content
 }
 
+/** Decodes a pseudonym and the value behind it. @throws {@link Fault} `store_failed` */
+export function fromPersonalRow(value: unknown): readonly [pseudonym: string, value: string] {
+  const row = decode(z.object({ pseudonym: z.string(), value: z.string() }), value)
+  return [row.pseudonym, row.value]
+}
+
 /** An entry as people read it. @throws {@link Fault} `store_failed` */
 export function toEvent({ seq, timeUs, bytes: leaf }: StoredLeaf): AuditEvent {
   const entry = decodeEntry(leaf)

@@ -23,7 +23,7 @@ import type { CompiledRule } from './matching.ts'
 import type { PolicySet, Rule } from './policy-set.ts'
 import { createRuleIndex, emptyBits, forEachBit, setBit } from './rule-index.ts'
 import type { Bits } from './rule-index.ts'
-import { approvalTerms, DEFAULT_TERMS, NO_OBLIGATIONS, obligationsOf } from './terms.ts'
+import { approvalTerms, captureOf, DEFAULT_TERMS, NO_OBLIGATIONS, obligationsOf } from './terms.ts'
 import { viewsOf } from './views.ts'
 import type { View } from './views.ts'
 
@@ -195,8 +195,9 @@ function conclude(
     const deciding = of(effect)
     if (deciding.length === 0) continue
     const rules = deciding.map(({ rule }) => rule)
-    const obligations = obligationsOf(rules)
-    if ('conflict' in obligations) return maskConflict(obligations.conflict)
+    const owed = obligationsOf(rules)
+    if ('conflict' in owed) return maskConflict(owed.conflict)
+    const obligations = { ...owed, ...captureOf(hits.map(({ rule }) => rule)) }
     return {
       effect,
       ...explain(deciding, effect, request),

@@ -37,6 +37,8 @@ export interface Obligations {
   /** Name of a masking profile; `none` lets values through. */
   readonly mask?: string
   readonly record?: boolean
+  /** The body is kept beside the ledger entry, masked, and no more of it than so many bytes. */
+  readonly capture?: { readonly maxBytes: number }
   /** Kubernetes groups that the request gets upstream beside its own. */
   readonly grantGroups: readonly string[]
 }

@@ -21,6 +21,10 @@ export const MAX_PENDING_S = 24 * 3600
 export const MAX_APPROVED_S = 24 * 3600
 /** Longest that a client is kept waiting, in seconds. */
 export const MAX_HOLD_S = 3600
+/** Most of a body that a rule may have captured, in bytes. */
+export const MAX_CAPTURE_BYTES = 256 * 1024
+/** How much of it where the rule does not say. */
+export const DEFAULT_CAPTURE_BYTES = 16 * 1024
 /** Most people that a quorum may ask for. */
 const MAX_QUORUM = 20
 /** Words of one condition. */
@@ -146,6 +150,17 @@ export const ruleSchema = z.strictObject({
   approval: approvalSchema.optional().describe('Only with hold and breakGlass.'),
   mask: word.optional().describe('Name of a masking profile; none lets values through.'),
   record: z.boolean().optional().describe('Whether the session is recorded.'),
+  capture: z
+    .strictObject({
+      maxBytes: z
+        .int()
+        .min(1)
+        .max(MAX_CAPTURE_BYTES)
+        .optional()
+        .describe('How much of the body is kept, in bytes (16384; at most 262144).'),
+    })
+    .optional()
+    .describe('The body is kept beside the ledger, with secrets masked.'),
   grant: z
     .strictObject({ groups: listOf(grantedGroup) })
     .optional()

@@ -188,7 +188,7 @@ function* ruleProblems(rule: RuleText): Generator<readonly [string, string]> {
 }
 
 const UNFIT = {
-  deny: ['approval', 'mask', 'record', 'grant'],
+  deny: ['approval', 'mask', 'record', 'capture', 'grant'],
   allow: ['approval'],
   hold: [],
   breakGlass: [],

@@ -1,6 +1,6 @@
 /** Terms of approval and obligations of the rules that decided: of several, the strictest of each. */
 import type { ApprovalTerms, Obligations, Quorum } from './decision.ts'
-import { seconds } from './language.ts'
+import { DEFAULT_CAPTURE_BYTES, seconds } from './language.ts'
 import type { ApprovalText } from './language.ts'
 import type { Rule } from './policy-set.ts'
 
@@ -84,6 +84,17 @@ export function obligationsOf(
     ...(record === undefined ? {} : { record }),
     grantGroups: [...groups].sort(),
   }
+}
+
+/**
+ * What of the body is kept: what any of the rules wants, and of several the most. Evidence that a weaker rule asks for is
+ * owed as well where a stronger one decides, so that these are all rules that matched.
+ */
+export function captureOf(rules: readonly Rule[]): Pick<Obligations, 'capture'> {
+  const sizes = rules.flatMap(({ capture }) =>
+    capture === undefined ? [] : [capture.maxBytes ?? DEFAULT_CAPTURE_BYTES],
+  )
+  return sizes.length === 0 ? {} : { capture: { maxBytes: Math.max(...sizes) } }
 }
 
 /** Of requests that no rule let through. */

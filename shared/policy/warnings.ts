@@ -87,12 +87,13 @@ function shadows(other: Rule, rule: Rule, earlier: boolean): boolean {
   // What a rule restricts it restricts in every spelling; one that lets through covers only the literal one.
   if (isRestricting(rule.effect) && !isRestricting(other.effect)) return false
   if (!covers(other, rule)) return false
-  if (strength > 0) return true
+  // a body is captured for a weaker rule too, wherever the request goes ahead
+  if (strength > 0) return other.effect === 'deny' || rule.capture === undefined
   return termsOf(other) === termsOf(rule) && (earlier || !covers(rule, other))
 }
 
-function termsOf({ approval, mask, record, grant }: Rule): string {
-  return JSON.stringify([approval, mask, record, grant])
+function termsOf({ approval, mask, record, capture, grant }: Rule): string {
+  return JSON.stringify([approval, mask, record, capture, grant])
 }
 
 /** Whether whatever `rule` matches `other` matches too, by what is written alone. */

@@ -497,8 +497,9 @@ describe('the broker’s API', () => {
     })
 
     it('refuses a question it does not understand, and reads nothing', async () => {
+      await call('token-carol', 'GET', '/v1/me')
       const before = await api.store.events({}, 1)
-      expectRefusal(await call('token-carol', 'GET', '/v1/audit/events?process=x'), 'query_invalid')
+      expectRefusal(await call('token-carol', 'GET', '/v1/audit/events?user=x'), 'query_invalid')
       expect(await api.store.events({}, 1)).to.deep.equal(before)
     })
   })

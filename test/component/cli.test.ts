@@ -237,6 +237,50 @@ describe('nestgate', () => {
     expect((await as('carol', 'audit', '--agent', 'nobody')).out).to.equal('No entries.\n')
   })
 
+  it('follows the ledger, a line for each entry, until it is interrupted', async () => {
+    const child = spawn(
+      process.execPath,
+      [MAIN, 'audit', '--follow', '--agent', 'followed\u202e', '--output', 'json'],
+      {
+        env: { NESTGATE_BROKER_URL: api.url, NESTGATE_TOKEN: 'token-carol' },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      },
+    )
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+    for (;;) {
+      const [read] = await api.store.events({ event: 'audit_read' }, 1)
+      if (JSON.stringify(read?.entry).includes('followed')) break
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+    const agent = 'followed\u202e'
+    await api.store.append([intent({ agent }), intent(), intent({ agent })])
+    const seen = [await lines.next(), await lines.next()].map(({ value }) => {
+      expect(value).to.not.contain('\u202e')
+      return JSON.parse(value!) as { seq: number; entry: { agent: string } }
+    })
+    expect(seen.map(({ entry }) => entry.agent)).to.deep.equal([agent, agent])
+    expect((seen[1]?.seq ?? 0) - (seen[0]?.seq ?? 0)).to.equal(2)
+    child.kill('SIGINT')
+    await once(child, 'close')
+  })
+
+  it('follows from an entry on, and says when the broker ends it', async () => {
+    const other = await startApi()
+    const seq = await other.store.append([intent(), intent({ agent: 'second' })])
+    const child = run(['audit', '--follow', '--kind', 'intent', '--after', String(seq)], {
+      ...{ NESTGATE_BROKER_URL: other.url, NESTGATE_TOKEN: 'token-carol' },
+    })
+    while ((await other.store.events({ event: 'audit_read' }, 1)).length === 0)
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    other.approvals.close()
+    const { code, out, err } = await child
+    await other.close()
+    expect(code).to.equal(1)
+    expect(out).to.match(/^\S+ {2}intent {2}second {2}get pods shop\/web-0 {2}allow {2}\S+\n$/)
+    expect(err).to.contain('the broker ended the watch')
+  })
+
   const failures: readonly [string, string, string[], number, string][] = [
     ['a role is missing', 'alice', ['audit'], 1, 'role_missing'],
     ['the token is wrong', 'nobody', ['approvals', 'list'], 1, 'credentials_invalid'],
@@ -249,10 +293,19 @@ describe('nestgate', () => {
     ],
     ['the broker refuses a filter', 'carol', ['audit', '--status', 'abc'], 1, 'query_invalid'],
     ['the id is none', 'alice', ['approvals', 'show', '../audit/events'], 2, 'id is not one'],
+    [
+      'a number to follow from is none',
+      'carol',
+      ['audit', '--follow', '--after', 'x'],
+      2,
+      '--after',
+    ],
+    ['a number is given and nothing followed', 'carol', ['audit', '--after', '1'], 2, '--follow'],
+    ['it is to follow up to a limit', 'carol', ['audit', '--follow', '--limit', '5'], 2, '--limit'],
     ['the limit is none', 'carol', ['audit', '--limit', '0'], 2, '--limit'],
     ['there is no reason', 'alice', ['approvals', 'approve', newRequestId(0)], 2, '--reason'],
     ['the command is unknown', 'alice', ['aprovals'], 2, 'unknown command'],
-    ['the option is unknown', 'alice', ['audit', '--process', 'x'], 2, 'unknown option'],
+    ['the option is unknown', 'alice', ['audit', '--user', 'x'], 2, 'unknown option'],
     ['the format is unknown', 'alice', ['--output', 'xml', 'audit'], 2, 'xml'],
     [
       'the broker is plain HTTP far away',

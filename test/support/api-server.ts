@@ -7,7 +7,9 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createApi } from '../../broker/api/api.ts'
+import type { ApiDeps } from '../../broker/api/api.ts'
 import type { SidecarAuthenticator } from '../../broker/api/sidecar-routes.ts'
+import type { CheckpointSource } from '../../broker/audit/export/range.ts'
 import { openCredentialParts } from '../../broker/credentials/parts.ts'
 import type {
   CredentialParts,
@@ -29,6 +31,8 @@ import type { Store } from '../../broker/store/store.ts'
 import { bearerToken } from '../../shared/headers.ts'
 import { refuse } from '../../shared/reasons.ts'
 import { connectionDeps } from './connections.ts'
+import type { Checkpoints } from '../../broker/ledger/checkpoints.ts'
+import { signed } from './ledger.ts'
 import { newFile, open, SILENT } from './sqlite-store.ts'
 
 export interface ApiServer {
@@ -38,6 +42,7 @@ export interface ApiServer {
   readonly credentials: CredentialParts
   readonly clusters: Clusters
   /** What was refused to API servers. */
+  readonly checkpoints: Checkpoints
   readonly refused: readonly Refused[]
   close(): Promise<void>
 }
@@ -77,6 +82,28 @@ export interface ApiExtras {
   readonly policy?: Partial<PolicyStatus>
   /** The broker as issuer; its keys are in a folder of this API unless they are said to be in Vault. */
   readonly issuer?: Pick<OwnIssuer, 'url' | 'signer'>
+  /** What access reviews need beside the store. */
+  readonly accessReview?: NonNullable<ApiDeps['accessReview']>
+  /** Who signs checkpoints. */
+  readonly checkpoints?: CheckpointSource | undefined
+}
+
+/** What a test's own source signs, and all else as it is. */
+function over(own: Checkpoints, source: CheckpointSource): Checkpoints {
+  return {
+    ...{ origin: source.origin, keys: own.keys },
+    vkeys: () => source.vkeys(),
+    current: () => source.current(),
+    published: () => own.published(),
+    inclusion: (...args) => own.inclusion(...args),
+    consistency: (...args) => own.consistency(...args),
+    subscribe: (tell) => {
+      own.subscribe(tell)
+    },
+    close: () => {
+      own.close()
+    },
+  }
 }
 
 /**
@@ -96,6 +123,8 @@ export async function startApi(
     clusters: fixed = [],
     policy: inForce = {},
     issuer,
+    checkpoints: source,
+    accessReview,
   }: ApiExtras = {},
 ): Promise<ApiServer> {
   const { file, remove } = newFile()
@@ -123,8 +152,11 @@ export async function startApi(
   const parts = credentials.issuer === undefined ? {} : { issuer: credentials.issuer.parts }
   const clusters = createClusters({ ...connectionDeps(), tickets: credentials.tickets, ...parts })
   for (const cluster of fixed) await clusters.put(cluster, 'file')
+  const own = await signed(store)
+  const checkpoints = source === undefined ? own : over(own, source)
   const api = createApi({
     policy,
+    checkpoints,
     clusters,
     clusterSecretsDir,
     credentials,
@@ -135,6 +167,7 @@ export async function startApi(
     issuers,
     log: SILENT,
     now: Date.now,
+    ...(accessReview === undefined ? {} : { accessReview }),
   })
   const server = createServer(api)
   server.listen(0, '127.0.0.1')
@@ -142,7 +175,7 @@ export async function startApi(
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     store,
-    ...{ approvals, credentials, clusters, refused },
+    ...{ approvals, checkpoints, credentials, clusters, refused },
     async close() {
       approvals.close()
       server.close()

@@ -74,6 +74,17 @@ export function intent(
   }
 }
 
+/** As {@link intent}, of a direct client. */
+export function directIntent(name: string, change: Parameters<typeof intent>[0] = {}): IntentEntry {
+  const entry: { -readonly [K in keyof IntentEntry]: IntentEntry[K] } = intent({
+    ...change,
+    subject: { type: 'oidc', name },
+  })
+  delete entry.agent
+  delete entry.tag
+  return entry
+}
+
 export function outcome(requestId: string, status = 200): OutcomeEntry {
   return {
     kind: 'outcome',

@@ -103,10 +103,10 @@ export async function startGateway(options: {
   const gate: Gate = { hold: undefined, fail: false }
   const gated: Store = {
     ...store,
-    append: async (entries) => {
+    append: async (entries, payloads) => {
       if (gate.fail) throw new Error('disk full')
       await gate.hold
-      return store.append(entries)
+      return store.append(entries, payloads)
     },
   }
   const approvals = createApprovals({ store, log, now })

@@ -323,7 +323,7 @@ function* groupsOf(db: Dialect['db'], filter: EventFilter): Work<readonly AnyOf[
         ['ancestor', value],
       ])
     } else if (field === 'subject' || field === 'reviewer') {
-      const names = [value, ...(yield* pseudonymsOf(db, value))]
+      const names = [value, ...(yield* pseudonymsOf(db, value.toWellFormed()))]
       groups.push(names.map((name): Term => [field, name]))
     } else groups.push([[field, value]])
   }

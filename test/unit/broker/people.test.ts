@@ -93,10 +93,10 @@ describe('people that an issuer vouches for', () => {
       rawHeaders: lines.flatMap((line) => ['Authorization', line]),
     })
 
-  it('have name, other names, groups, roles and end of their token, and nothing else of it', async () => {
+  it('have name, other names, groups, roles, issuer and end of their token, and nothing else of it', async () => {
     expect(await send('Bearer oidc-good')).to.deep.equal({
       ...{ name: 'corp:dora', names: subject.names, groups: ['sre'], roles: ['reviewer'] },
-      expiresAtMs: 5,
+      ...{ expiresAtMs: 5, issuer: 'https://idp.example' },
     })
   })
 

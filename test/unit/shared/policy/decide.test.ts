@@ -276,6 +276,22 @@ describe('obligations', () => {
     })
   })
 
+  it('capture the body where any rule that matched wants it, and as much as any wants', () => {
+    const some = rule('a', ', capture: {}')
+    const more = rule('b', ', capture: {maxBytes: 20000}')
+    expect(of(some)).to.deep.equal({ capture: { maxBytes: 16_384 }, grantGroups: [] })
+    expect(of(some + more + rule('c', ', capture: {maxBytes: 1}'))).to.deep.equal({
+      ...{ capture: { maxBytes: 20_000 }, grantGroups: [] },
+    })
+    for (const effect of ['hold', 'breakGlass'])
+      expect(of(more + rule('s', '', effect)), effect).to.deep.equal({
+        ...{ capture: { maxBytes: 20_000 }, grantGroups: [] },
+      })
+    expect(of(rule('h', ', capture: {}', 'hold') + rule('a', ''))).to.have.property('capture')
+    expect(of(some + rule('d', '', 'deny'))).to.deep.equal({ grantGroups: [] })
+    expect(of(rule('a', ''))).to.deep.equal({ grantGroups: [] })
+  })
+
   it('that contradict each other deny', () => {
     const decision = decide(rule('a', ', mask: one') + rule('b', ', mask: two'), get)
     expect(decision).to.deep.include({ effect: 'deny', reason: 'policy_error', rules: ['a', 'b'] })

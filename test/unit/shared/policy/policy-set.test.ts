@@ -122,6 +122,13 @@ describe('readPolicySet', () => {
       'does not belong to a rule with the effect deny',
     ],
     [
+      'a capture of what is denied',
+      rule(M, ', capture: {}').replace('allow', 'deny'),
+      'does not belong to a rule with the effect deny',
+    ],
+    ['a capture of too much', rule(M, ', capture: {maxBytes: 262145}'), 'capture.maxBytes'],
+    ['a capture of nothing', rule(M, ', capture: {maxBytes: 0}'), 'capture.maxBytes'],
+    [
       'a long reuse',
       rule(M, ', approval: {reuse: 16m}').replace('allow', 'hold'),
       'longer than 900 seconds',

@@ -82,6 +82,11 @@ describe('policyWarnings', () => {
         warnings(rule('weak', narrow, strong) + rule('strong', wide, weak)).join(),
       ).not.to.contain('never decides')
     }
+    // One that captures decides on that, unless nothing goes ahead.
+    const capturing = rule('weak', narrow, 'allow').replace('effect:', 'capture: {}, effect:')
+    expect(capturing).to.contain('capture')
+    expect(warnings(capturing + rule('strong', wide, 'hold'))).to.deep.equal([])
+    expect(warnings(capturing + rule('strong', wide, 'deny')).join()).to.contain('never decides')
     // A rule that holds meets more spellings than one that breaks glass.
     expect(
       warnings(rule('weak', narrow, 'hold') + rule('strong', wide, 'breakGlass')),

@@ -1,0 +1,126 @@
+/**
+ * The body of a request beside its intent, where a rule obliges (`capture`). What is stored is the object as it was
+ * read, in the canonical form of json-tree.ts, with what is secret masked: by kind and name as for reviewers
+ * (approvals/conceal.ts), and more widely than for them, because it is kept for as long as the ledger. What cannot be
+ * read cannot be masked, and is not stored: no content is better than a secret.
+ */
+import { createHash } from 'node:crypto'
+import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
+import { isConnect } from '../../shared/kubernetes/request-info.ts'
+import { conceal, concealmentOf, HIDDEN } from '../approvals/conceal.ts'
+import {
+  canonicalText,
+  isArray,
+  isObject,
+  NumberText,
+  readJson,
+  readYaml,
+  textAt,
+} from '../approvals/json-tree.ts'
+import type { Json } from '../approvals/json-tree.ts'
+import type { IntentEntry, PayloadRecord } from '../ledger/entry.ts'
+import type { Payload } from '../store/store.ts'
+import type { Exchange } from './exchange.ts'
+import { intentOf } from './intent.ts'
+
+/** An intent, and what is stored beside it in the same transaction. */
+export interface Evidence {
+  readonly intent: IntentEntry
+  readonly payloads: readonly Payload[]
+}
+
+/** The intent of a request that was decided on, with its body where a rule wants it captured. */
+export function evidenceOf(exchange: Exchange): Evidence {
+  const intent = intentOf(exchange)
+  const { capture } = exchange.decision.obligations
+  if (capture === undefined || exchange.body.bytes.length === 0) return { intent, payloads: [] }
+  const { record, payloads } = captureBody(
+    exchange.attributes,
+    exchange.body.bytes,
+    capture.maxBytes,
+  )
+  return { intent: { ...intent, payload: record }, payloads }
+}
+
+/** What is stored of a body, and what its entry says of that. @param maxBytes - of what is stored, the mark of a cut apart */
+export function captureBody(
+  attributes: Pick<RequestAttributes, 'info' | 'body'>,
+  body: Buffer,
+  maxBytes: number,
+): { readonly record: PayloadRecord; readonly payloads: readonly Payload[] } {
+  const without = (omitted: 'opaque' | 'proxied'): ReturnType<typeof captureBody> => ({
+    record: { omitted },
+    payloads: [],
+  })
+  const { info } = attributes
+  // whatever stands behind a proxy has names of its own for what is secret
+  if (isConnect(info) || !info.isResourceRequest) return without('proxied')
+  const text = body.toString()
+  // the API server's own reading decides which it is; here is read what it has let through
+  const read = attributes.body.state === 'read' ? (readJson(text) ?? readYaml(text)) : undefined
+  if (read === undefined) return without('opaque')
+  const how = { ...concealmentOf(attributes), whole: true }
+  const masked = maskMore(conceal(read, how).shown, how.secret)
+  const { content, truncated } = cut(canonicalText(masked), maxBytes)
+  const sha256 = createHash('sha256').update(content).digest('hex')
+  return {
+    record: { sha256, bytes: content.length, truncated },
+    payloads: [{ sha256, content }],
+  }
+}
+
+/** Keys whose values are secret in objects of any kind, and endings of keys that only say where the secret is. */
+const SECRET_KEY =
+  /passw|passphrase|pwd|secret|token|credential|private[_-]?key|api[_-]?key|access[_-]?key|auth$|authorization|bearer|cookie|dsn$|connection[_-]?string|database[_-]?url|\.(?:key|pem|p12|pfx|jks)$/i
+const ABOUT_SECRET =
+  /(?:names?|namespace|refs?|paths?|files?|dir|type|kind|class|mode|policy|seconds|audiences?)$/i
+/** Values that are secret wherever they stand: private keys (RFC 7468), signed tokens (RFC 7519), passwords in URLs (RFC 3986, 3.2.1). */
+const SECRET_VALUE =
+  /-----BEGIN [A-Z ]*PRIVATE KEY|eyJ[\w-]{8,}\.[\w-]{8,}\.|[a-z][a-z0-9+.-]*:\/\/[^\s/?#@]*:[^\s/?#@]+@/i
+const SECRET_FIELDS: ReadonlySet<string> = new Set(['data', 'stringData'])
+
+/** @param secrets - the request is about Secrets: a list of them does not say so of its items */
+function maskMore(node: Json, secrets: boolean): Json {
+  if (typeof node === 'string') return SECRET_VALUE.test(node) ? HIDDEN : node
+  if (isArray(node)) return node.map((item) => maskMore(item, secrets))
+  if (!isObject(node)) return node
+  // of a JSON patch the path has the key
+  const target = textAt(node, 'path').split('/').at(-1) ?? ''
+  const members = Object.entries(node).map(([key, member]): [string, Json] => {
+    if (secrets && SECRET_FIELDS.has(key)) return [key, masked(member)]
+    const named = isSecretKey(key) || (key === 'value' && isSecretKey(target))
+    return [key, named && isPlain(member) ? masked(member) : maskMore(member, secrets)]
+  })
+  return Object.fromEntries(members)
+}
+
+function isSecretKey(key: string): boolean {
+  return SECRET_KEY.test(key) && !ABOUT_SECRET.test(key)
+}
+
+/** A text or number, or a list of such; what has keys of its own is looked at by these. */
+function isPlain(member: Json): boolean {
+  if (isArray(member)) return member.every((item) => !isObject(item) && !isArray(item))
+  return typeof member === 'string' || member instanceof NumberText
+}
+
+/** The same keys without any value. */
+function masked(member: Json): Json {
+  if (member === null) return null
+  if (isArray(member)) return member.map(masked)
+  if (!isObject(member)) return HIDDEN
+  return Object.fromEntries(Object.entries(member).map(([key, value]) => [key, masked(value)]))
+}
+
+/** At most so many bytes of a text, whole characters, with a mark behind them where it was cut. */
+function cut(
+  text: string,
+  maxBytes: number,
+): { readonly content: Uint8Array; readonly truncated: boolean } {
+  const bytes = Buffer.from(text)
+  if (bytes.length <= maxBytes) return { content: bytes, truncated: false }
+  // as if more were to come: so a character that was cut in two is left out
+  const kept = new TextDecoder().decode(bytes.subarray(0, maxBytes), { stream: true })
+  const left = bytes.length - Buffer.byteLength(kept)
+  return { content: Buffer.from(`${kept}…[cut: ${left} bytes]`), truncated: true }
+}
