@@ -14,8 +14,9 @@ import {
 import { dirname } from 'node:path'
 import { createInterface } from 'node:readline'
 import { afterEach, beforeEach, describe, it } from 'mocha'
-import { codeOf } from '../../shared/errors.ts'
+import { codeOf, messageOf } from '../../shared/errors.ts'
 import { newRequestId } from '../../shared/request-id.ts'
+import { leafHash } from '../../shared/transparency/tree.ts'
 import { intent } from '../support/entries.ts'
 import { newFile, open } from '../support/sqlite-store.ts'
 import { wholeLedger } from '../support/whole-ledger.ts'
@@ -133,7 +134,12 @@ describe('around the SQLite file', function () {
     })
 
     for (const [what, tear] of [
-      ['is cut', (path: string): void => truncateSync(path, statSync(path).size - 100)],
+      [
+        'is cut',
+        (path: string): void => {
+          truncateSync(path, statSync(path).size - 100)
+        },
+      ],
       [
         'has a flipped byte',
         (path: string): void => {
@@ -160,22 +166,39 @@ describe('around the SQLite file', function () {
     }
   })
 
-  it('a flipped byte of the last entries is noticed at start', async () => {
+  /** Fills a file, with a checkpoint of all, and flips bits in every copy of what `mark` finds in it. */
+  const flip = async (mark: (bytes: Buffer) => Buffer | string): Promise<void> => {
     const store = await open(file)
-    const requestId = newRequestId(Date.now())
     for (let entry = 0; entry < 20; entry += 1) await store.append([intent()])
-    await store.append([intent({ requestId, agent: `marked-${requestId}` })])
+    await store.append([intent({ requestId: 'last', agent: 'marked-entry' })])
     const { size, root } = await store.head()
     await store.putCheckpoint({ size, root, timeUs: 1, note: 'n' })
+    const bytes = (await store.leaves(20, 1))[0]?.bytes ?? new Uint8Array()
     await store.close()
-    const bytes = readFileSync(file)
-    // pages that were given up may have it too
-    const mark = `marked-${requestId}`
-    expect(bytes.indexOf(mark)).to.be.greaterThan(0)
-    for (let at = bytes.indexOf(mark); at >= 0; at = bytes.indexOf(mark)) bytes.write('M', at)
-    writeFileSync(file, bytes)
-    const refused = await open(file).catch((error: unknown) => codeOf(error))
-    expect(refused).to.be.oneOf(['store_failed', 'ledger_rolled_back'])
+    const content = readFileSync(file)
+    const found = mark(Buffer.from(bytes))
+    expect(content.indexOf(found)).to.be.greaterThan(0)
+    for (let at = content.indexOf(found); at >= 0; at = content.indexOf(found))
+      content.writeUInt8(content.readUInt8(at) ^ 0x20, at)
+    writeFileSync(file, content)
+  }
+
+  it('a flipped byte of a hash that a checkpoint covers is noticed at start', async () => {
+    await flip((bytes) => Buffer.from(leafHash(bytes)))
+    const refused = await open(file).catch((error: unknown) => error)
+    expect(codeOf(refused)).to.equal('store_failed')
+    expect(messageOf(refused)).to.contain('last checkpoint')
+  })
+
+  it('a flipped byte of an entry is noticed at start, or by whoever hashes it', async () => {
+    await flip(() => 'marked-entry')
+    const store = await open(file).catch((error: unknown) => codeOf(error))
+    if (typeof store !== 'object') {
+      expect(store).to.equal('store_failed')
+      return
+    }
+    expect((await wholeLedger(store)).problems).to.deep.equal(['the tree is another than the head'])
+    await store.close()
   })
 
   it('a clock that is set back, and far ahead, changes no order and hides nothing', async () => {
