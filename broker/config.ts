@@ -38,13 +38,29 @@ const personSchema = z.strictObject({
   tokenSha256: z.string().regex(/^[0-9a-f]{64}$/, 'expected 64 hex digits'),
 })
 
+const postgresSchema = z.strictObject({
+  /** With `sslmode`, without password. */
+  url: z
+    .url({ protocol: /^postgres(?:ql)?$/, error: 'expected a postgres URL' })
+    .refine((url) => !hasPassword(url), 'expected no password: it belongs in passwordFile'),
+  /** Private file; read again for each connection. */
+  passwordFile: text.optional(),
+})
+
+function hasPassword(url: string): boolean {
+  const { password, searchParams } = new URL(url)
+  return password !== '' || searchParams.has('password')
+}
+
 /** The broker's settings. */
 export const brokerSchema = z.strictObject({
   listen: z.strictObject({ host: text.default('0.0.0.0'), port: port.default(8443) }).prefault({}),
   /** Certificate chain and key of the broker's own address, PEM. Both are read again when they change. */
   tls: z.strictObject({ certFile: text, keyFile: text }),
-  /** Folder of the ledger and the held requests; must exist, and belong to one broker alone. */
+  /** Folder of what the broker keeps: must exist, and belong to one broker alone. */
   dataDir: text,
+  /** Where the ledger and the held requests are: in `dataDir`, or in a database that several brokers share. */
+  store: z.strictObject({ postgres: postgresSchema.optional() }).prefault({}),
   /** A file, or a folder of `*.yaml`; read again when it changes. */
   policyFile: text,
   /** More can be registered by the API; those here cannot be changed by it. */

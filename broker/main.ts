@@ -1,5 +1,4 @@
 /** The broker: reads its configuration and its policy, opens the store and the ways to the clusters, listens. Only wiring. */
-import { join } from 'node:path'
 import { messageOf } from '../shared/errors.ts'
 import { commandLine } from '../shared/config.ts'
 import { createLog } from '../shared/log.ts'
@@ -9,8 +8,6 @@ import { DEFAULT_TERMS } from '../shared/policy/terms.ts'
 import { closeOnSignal } from '../shared/shutdown.ts'
 import { createApi } from './api/api.ts'
 import type { ApiDeps } from './api/api.ts'
-import { createApprovals } from './approvals/approvals.ts'
-import type { Approvals } from './approvals/approvals.ts'
 import { createPreviews } from './approvals/preview.ts'
 import { createTargets } from './approvals/target.ts'
 import { readBrokerConfig } from './config.ts'
@@ -26,6 +23,7 @@ import type { Kinds } from './discovery/kinds.ts'
 import { createBodies, MAX_BODIES_BYTES } from './gateway/body.ts'
 import { createRunning } from './gateway/running.ts'
 import { createGateway } from './gateway/serve.ts'
+import { openHeldRequests } from './held-requests.ts'
 import type { Entry } from './ledger/entry.ts'
 import { openLedger } from './ledger/parts.ts'
 import { createContainers } from './identity/containers.ts'
@@ -36,18 +34,16 @@ import { createOidc } from './identity/oidc.ts'
 import { createPeople } from './identity/people.ts'
 import { createMatcher, createOwners } from './identity/registrations.ts'
 import { createSidecars } from './identity/sidecars.ts'
-import { createNotifications } from './notifications/notifications.ts'
-import type { Notifications } from './notifications/notifications.ts'
+import type { Sidecars } from './identity/sidecars.ts'
+import { sweepSidecarKeys } from './identity/sidecar-keys.ts'
 import { openPolicy } from './policy/source.ts'
 import type { LivePolicy, PolicySummary } from './policy/source.ts'
 import { startServer } from './server.ts'
-import { openSqliteStore } from './store/sqlite/client.ts'
+import { openStore } from './store/open.ts'
 import type { Store } from './store/store.ts'
 
 /** Version of the software, as package.json has it. */
 const VERSION = '0.1.0'
-/** Held requests that are announced at start, at most; the newest. */
-const MAX_ANNOUNCED = 1_000
 const now = Date.now
 
 async function main(): Promise<void> {
@@ -63,19 +59,13 @@ async function main(): Promise<void> {
   const policy = await startPolicy(config, clusters, log, (entry) => {
     record(entry)
   })
-  const store = await openSqliteStore({ file: join(config.dataDir, 'nestgate.db'), log, now })
+  const store = await openStore(config, log, now)
   record = recorder(store, log)
   const ledger = await openLedger(config.ledger, { store, dataDir: config.dataDir, log, now })
-  const approvals = createApprovals({ store, log, now })
-  const notifications = createNotifications(config.notifications, { log, now })
-  approvals.subscribe((event) => {
-    notifications.tell(event)
-  })
-  await approvals.recover()
-  await announceOpen(approvals, notifications)
+  const held = await openHeldRequests(config, { store, log, now })
+  const { approvals } = held
   await openClusters(config, store, clusters, log)
-  const verifiers = { get: (name: string) => usable(clusters, name)?.verifier }
-  const sidecars = createSidecars({ verifiers, now })
+  const sidecars = sidecarsOf(clusters, store, log)
   const direct = createDirectClients(createOidc(config.oidc, { log, now }))
   const running = createRunning()
   const gateway = createGateway({
@@ -100,6 +90,7 @@ async function main(): Promise<void> {
       credentials.close()
     },
     (): Promise<void> => store.close(),
+    (): Promise<void> => held.presence.close(),
     ledger.close,
     // what the listener cut still writes its outcome
     (): Promise<void> => running.close(),
@@ -109,7 +100,7 @@ async function main(): Promise<void> {
       approvals.close()
     },
     (): Promise<void> => policy.close(),
-    (): Promise<void> => notifications.close(),
+    (): Promise<void> => held.notifications.close(),
   ])
 }
 
@@ -172,6 +163,17 @@ function namingOf({ agents }: BrokerConfig, clusters: Clusters, log: Logger): Na
   return createNaming({ matcher: createMatcher(agents), containers, now })
 }
 
+/** Their keys are of any broker; old ones go, and nothing waits for that. */
+function sidecarsOf(clusters: Clusters, store: Store, log: Logger): Sidecars {
+  sweepSidecarKeys(store, now()).catch((error: unknown) => {
+    log.error({ error: messageOf(error) }, 'old keys of sidecars could not be removed')
+  })
+  const verifiers = { get: (name: string) => usable(clusters, name)?.verifier }
+  const stored = async (name: string): Promise<unknown> =>
+    (await store.record('sidecar_key', name))?.body
+  return createSidecars({ verifiers, stored, now })
+}
+
 /** What access reviews are made of, beside the ledger. */
 function reviewsOf(
   config: BrokerConfig,
@@ -180,12 +182,6 @@ function reviewsOf(
 ): NonNullable<ApiDeps['accessReview']> {
   const { scopes, acceptVerdicts } = policyOptions(config, clusters)
   return { policy: () => policy.policy(), scopes, acceptVerdicts, registrations: config.agents }
-}
-
-/** What waited when the last broker ended, and may not have been told. */
-async function announceOpen(approvals: Approvals, notifications: Notifications): Promise<void> {
-  notifications.announce(await approvals.list({ states: ['PENDING'] }, MAX_ANNOUNCED))
-  notifications.announce(await approvals.list({ review: 'open' }, MAX_ANNOUNCED))
 }
 
 function policyOptions(

@@ -48,7 +48,8 @@ export interface AccessReviewRoutesDeps {
 const value = z.string().min(1).max(MAX_VALUE_LENGTH)
 const time = z.iso.datetime({ offset: true }).transform((text) => Date.parse(text))
 
-const reportQuerySchema = z.strictObject({
+/** Query of a report. */
+export const reportQuerySchema = z.strictObject({
   since: time,
   until: time,
   cluster: value.optional(),
@@ -70,8 +71,10 @@ const pageSchema = {
     .regex(/^[0-9a-f-]{1,64}$/, 'not one of ours')
     .optional(),
 }
-const listSchema = z.strictObject(pageSchema)
-const itemsSchema = z.strictObject({
+/** Query of a list of campaigns. */
+export const listSchema = z.strictObject(pageSchema)
+/** Query of a list of items. */
+export const itemsSchema = z.strictObject({
   ...pageSchema,
   state: z.enum(['open', 'decided']).optional(),
   mine: z.literal('true').optional(),
@@ -184,7 +187,7 @@ function report(
   const asked: ReportQuery = { sinceMs, untilMs, scope: conditions, by: person.name }
   return async () => {
     const made = await makeReport(accessReview, asked)
-    const question = { accessReview: conditions, since: made.since, until: made.until }
+    const question = { of: 'access-review', since: made.since, until: made.until, ...conditions }
     const detail = { query: JSON.stringify(question), returned: made.population.matched }
     await store.append([{ kind: 'system', event: 'audit_read', actor: person.name, detail }])
     return { ...made }

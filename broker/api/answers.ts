@@ -1,6 +1,7 @@
 /** How the API answers: JSON for what was asked, a problem document for everything else. Nothing of it may be cached. */
 import type { ErrorRequestHandler, NextFunction, Request, RequestHandler, Response } from 'express'
 import { Fault, messageOf } from '../../shared/errors.ts'
+import type { FaultCode } from '../../shared/errors.ts'
 import { REQUEST_ID_HEADER } from '../../shared/headers.ts'
 import type { Logger } from '../../shared/log.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
@@ -66,11 +67,16 @@ export function faultHandler(log: Logger): ErrorRequestHandler {
   }
 }
 
+const STORE_FAULTS: ReadonlySet<string> = new Set<FaultCode>([
+  'store_failed',
+  'store_closed',
+  'ledger_rolled_back',
+])
+
 function faultRefusal(error: unknown): Refusal {
   const refusal = credentialRefusal(error)
   if (refusal !== undefined) return refusal
-  const isStore =
-    error instanceof Fault && (error.code === 'store_failed' || error.code === 'store_closed')
+  const isStore = error instanceof Fault && STORE_FAULTS.has(error.code)
   return refuse(isStore ? 'ledger_unavailable' : 'internal')
 }
 

@@ -24,8 +24,11 @@ interface Message {
 export interface SidecarAuthenticator {
   /** The pod whose token the message carries. */
   authenticate(message: Message): Promise<Pod | Refusal>
-  /** Makes the key of `proof` the pod's own. */
-  register(message: Message, proof: string): Promise<{ podUid: string; keyId: string } | Refusal>
+  /** Makes the key of `proof` the pod's own; `jwk` is to be stored. */
+  register(
+    message: Message,
+    proof: string,
+  ): Promise<{ podUid: string; keyId: string; jwk: object } | Refusal>
 }
 
 /** The pod behind a call. */
@@ -41,6 +44,8 @@ export interface SidecarRoutesDeps {
   readonly approvals: Approvals
   readonly store: Store
   readonly sidecars: SidecarAuthenticator
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
 }
 
 /** Query of `GET /v1/requests/{id}`. */
@@ -95,22 +100,28 @@ export function sidecarRoutes(deps: SidecarRoutesDeps, json: express.RequestHand
   return router
 }
 
-async function register({ sidecars, store }: SidecarRoutesDeps, request: Request): Promise<Result> {
+async function register(
+  { sidecars, store, now }: SidecarRoutesDeps,
+  request: Request,
+): Promise<Result> {
   const body = registrationSchema.safeParse(request.body)
   if (!body.success) return refuse('body_invalid', problemsOf(body.error))
   const registered = await sidecars.register(request, body.data.proof)
   if (isRefusal(registered)) return registered
   const pod = await sidecars.authenticate(request)
   if (isRefusal(pod)) return pod
-  await store.append([
-    {
-      kind: 'system',
-      event: 'sidecar_registered',
-      actor: `${pod.cluster}/${pod.namespace}/${pod.podName}`,
-      detail: { podUid: registered.podUid, keyId: registered.keyId },
-    },
-  ])
-  return registered
+  const { podUid, keyId, jwk } = registered
+  const at = new Date(now()).toISOString()
+  // so that every broker knows it, and this one when it starts again
+  const key = { kind: 'sidecar_key', id: `${pod.cluster}/${podUid}`, body: { ...jwk, at } } as const
+  const entry = {
+    kind: 'system',
+    event: 'sidecar_registered',
+    actor: `${pod.cluster}/${pod.namespace}/${pod.podName}`,
+    detail: { podUid, keyId },
+  } as const
+  await store.put([key], [entry])
+  return { podUid, keyId }
 }
 
 /**

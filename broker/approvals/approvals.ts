@@ -56,14 +56,17 @@ class HeldRequests implements Approvals {
   readonly #oneByOne = createOneByOne()
   readonly #closing = new AbortController()
   readonly #timer: NodeJS.Timeout
+  readonly #unsubscribe: () => void
   #looking = false
 
   constructor(deps: ApprovalsDeps) {
     this.#deps = deps
     this.#records = new Records(deps)
-    this.#records.subscribe(({ approval: { id, state } }) => {
+    this.#records.subscribe(({ approval: { id, state }, elsewhere }) => {
       if (state !== 'PENDING' && state !== 'APPROVED') this.#clients.forget(id)
+      if (elsewhere === true && state === 'REVOKED') this.#executing.cut(id)
     })
+    this.#unsubscribe = deps.store.onChange((id) => void this.#records.learn(id))
     this.#timer = setInterval(() => void this.#look(), LOOK_AGAIN_MS)
     this.#timer.unref()
   }
@@ -125,7 +128,9 @@ class HeldRequests implements Approvals {
       const ended = await this.#endedReuse(approval)
       if (ended !== undefined) return ended
       const actor = approval.subject
-      const claimed = await this.#records.move(approval, 'EXECUTING', { actor, why: 'claimed' })
+      const progress = { ...approval.progress, ...this.#here() }
+      const change = { actor, why: 'claimed', progress }
+      const claimed = await this.#records.move(approval, 'EXECUTING', change)
       if (claimed !== undefined) return this.#run(claimed)
     }
   }
@@ -243,21 +248,25 @@ class HeldRequests implements Approvals {
     return this.#records.subscribe(listener)
   }
 
-  async recover(): Promise<void> {
+  async recover(gone: (broker: string | undefined) => boolean = () => true): Promise<void> {
     const { store } = this.#deps
+    const isLost = ({ progress: { broker } }: StoredApproval): boolean => gone(broker)
     for (;;) {
-      const left = await store.approvals({ states: ['EXECUTING'] }, RECOVERY_PAGE)
-      for (const approval of left) await this.#giveUp(approval)
-      if (left.length < RECOVERY_PAGE) break
+      const running = await store.approvals({ states: ['EXECUTING'] }, RECOVERY_PAGE)
+      const lost = running.filter(isLost)
+      for (const approval of lost) await this.#giveUp(approval)
+      if (running.length < RECOVERY_PAGE || lost.length === 0) break
     }
     const open = await store.approvals({ states: ['PENDING', 'APPROVED'] }, RECOVERY_PAGE)
     for (const approval of open) {
       this.#records.note(approval)
-      if (approval.podUid === undefined) await this.#lostClient(approval)
+      this.#records.known(approval)
+      if (approval.podUid === undefined && isLost(approval)) await this.#lostClient(approval)
     }
   }
 
   close(): void {
+    this.#unsubscribe()
     clearInterval(this.#timer)
     this.#closing.abort()
     this.#records.waiters.wakeAll()
@@ -324,8 +333,14 @@ class HeldRequests implements Approvals {
       breakGlass: false,
       createdAt: new Date(nowMs).toISOString(),
       expiresAt: new Date(nowMs + seconds * 1000).toISOString(),
-      progress: { reviews: [], clientWaits },
+      progress: { reviews: [], clientWaits, ...this.#here() },
     }
+  }
+
+  /** This broker, as a request's progress names it. */
+  #here(): { broker?: string } {
+    const { broker } = this.#deps
+    return broker === undefined ? {} : { broker }
   }
 
   /** Nobody can have revoked it before this: a revocation first reads that it runs. */

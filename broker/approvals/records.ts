@@ -19,6 +19,8 @@ export const MAX_PENDING_PER_POD = 100
 export const MAX_PENDING = 5_000
 /** How often overdue requests are looked for, and how soon a waiter looks again by itself, in milliseconds. */
 export const LOOK_AGAIN_MS = 1_000
+/** Requests whose last version that was told is remembered, at most. */
+const MAX_TOLD = 20_000
 /** Name under which the broker itself acts in the ledger. */
 export const BROKER_ACTOR = 'nestgate-broker'
 
@@ -49,6 +51,8 @@ export class Records {
   readonly #deps: ApprovalsDeps
   readonly #open = new Map<string, Open>()
   readonly #listeners = new Set<ApprovalListener>()
+  /** What was told last of each, the longest ago first. */
+  readonly #told = new Map<string, Pick<StoredApproval, 'version' | 'state'>>()
 
   constructor(deps: ApprovalsDeps) {
     this.#deps = deps
@@ -139,6 +143,32 @@ export class Records {
     }
   }
 
+  /** Another broker may have changed it: then that is told like a change of one's own, once. Never rejects. */
+  async learn(id: string): Promise<void> {
+    this.waiters.wake(id)
+    try {
+      const approval = await this.#deps.store.approval(id)
+      const before = this.#told.get(id)
+      if (approval === undefined || (before?.version ?? 0) >= approval.version) return
+      this.note(approval)
+      const first = approval.version === 1 ? 'RECEIVED' : approval.state
+      this.#tell(before?.state ?? first, approval, true)
+    } catch (error) {
+      // whoever waits looks again by himself
+      const message = 'a change by another broker could not be read'
+      this.#deps.log.warn({ id, error: messageOf(error) }, message)
+    }
+  }
+
+  /** Remembers what need not be told. */
+  known({ id, version, state }: StoredApproval): void {
+    this.#told.delete(id)
+    this.#told.set(id, { version, state })
+    if (this.#told.size <= MAX_TOLD) return
+    const oldest = this.#told.keys().next()
+    if (oldest.done === false) this.#told.delete(oldest.value)
+  }
+
   /** Keeps the memory of open requests in step. */
   note(approval: StoredApproval): void {
     const { id, state } = approval
@@ -160,10 +190,11 @@ export class Records {
     }
   }
 
-  #tell(from: string, approval: StoredApproval): void {
+  #tell(from: string, approval: StoredApproval, elsewhere = false): void {
+    this.known(approval)
     for (const listener of [...this.#listeners]) {
       try {
-        listener({ from, approval })
+        listener({ from, approval, elsewhere })
       } catch (error) {
         const { id } = approval
         this.#deps.log.error({ id, error: messageOf(error) }, 'a listener to approvals failed')

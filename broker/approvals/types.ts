@@ -64,9 +64,11 @@ export interface ApprovalEvent {
   /** State before; `RECEIVED` for a new one, and the same as now where only a review or the client's waiting changed. */
   readonly from: string
   readonly approval: StoredApproval
+  /** Another broker made the change: it is that one's to tell people of it. */
+  readonly elsewhere?: boolean
 }
 
-/** Told of changes that this process made; whatever it throws is logged and goes no further. */
+/** Told of changes that any broker made; whatever it throws is logged and goes no further. */
 export type ApprovalListener = (event: ApprovalEvent) => void
 
 /** The held requests. Every method rejects with a `Fault` when the store fails. */
@@ -116,8 +118,13 @@ export interface Approvals {
   list(filter: ApprovalFilter, limit: number): Promise<readonly StoredApproval[]>
   /** Tells of every change from now on. @returns ends it */
   subscribe(listener: ApprovalListener): () => void
-  /** To be called once, before any other method: what was EXECUTING when the last broker ended becomes UNKNOWN, with an outcome entry, and no direct client waits any more. */
-  recover(): Promise<void>
+  /**
+   * To be called before any other method, and when a broker has ended: what was EXECUTING there becomes UNKNOWN, with an
+   * outcome entry, and no direct client waits there any more.
+   *
+   * @param gone - whether this broker, or one before there were names, has ended; each has when left out
+   */
+  recover(gone?: (broker: string | undefined) => boolean): Promise<void>
   /** Aborted by {@link Approvals.close}. */
   readonly closed: AbortSignal
   /** Stops the timer and wakes all who wait. */
@@ -127,6 +134,8 @@ export interface Approvals {
 /** What held requests need. */
 export interface ApprovalsDeps {
   readonly store: Store
+  /** Name of this broker, where there may be others. */
+  readonly broker?: string
   readonly log: Logger
   /** Milliseconds since the epoch. */
   readonly now: () => number

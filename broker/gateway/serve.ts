@@ -8,7 +8,7 @@
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { messageOf } from '../../shared/errors.ts'
+import { Fault, messageOf } from '../../shared/errors.ts'
 import { readAttributes } from '../../shared/kubernetes/request-attributes.ts'
 import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
 import type { Decider, Decision, Obligations } from '../../shared/policy/decision.ts'
@@ -192,9 +192,15 @@ function unsupported({ mask, record }: Obligations): string | undefined {
   return mask === undefined || mask === NO_MASK ? undefined : `masking by profile ${mask}`
 }
 
+/** Who sent it may be known by the store alone. */
+function faultRefusal(error: unknown): Refusal {
+  const isStore = error instanceof Fault && error.code === 'store_failed'
+  return refuse(isStore ? 'ledger_unavailable' : 'internal')
+}
+
 function endInFault(client: Client, requestId: string, error: unknown): void {
   const { channel } = client
   if (channel.kind === 'socket') channel.socket.destroy()
   else if (channel.response.headersSent) channel.response.destroy()
-  else answerRefusal(client, credentialRefusal(error) ?? refuse('internal'), requestId)
+  else answerRefusal(client, credentialRefusal(error) ?? faultRefusal(error), requestId)
 }

@@ -1,11 +1,11 @@
 /**
  * Sidecars: who is behind a request that comes out of a pod. The bearer token says which pod it is (verified
  * by service-account-tokens.ts), the key registered for that pod vouches for the agent tag, and the tag names
- * the process. Keys live in memory: after a restart a sidecar is told `sidecar_key_unknown` and registers again.
+ * the process. A sidecar whose key is not known (sidecar-keys.ts) is told `sidecar_key_unknown` and registers again.
  */
 import type { IncomingHttpHeaders } from 'node:http'
-import { calculateJwkThumbprint, EmbeddedJWK, errors, importJWK, jwtVerify } from 'jose'
-import type { CryptoKey, JWTVerifyOptions } from 'jose'
+import { EmbeddedJWK, errors, jwtVerify } from 'jose'
+import type { JWTVerifyOptions } from 'jose'
 import { z } from 'zod'
 import {
   agentTagSchema,
@@ -19,6 +19,8 @@ import { AGENT_HEADER, bearerToken, CLUSTER_HEADER, countHeader } from '../../sh
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import type { PodIdentity, TokenVerifier } from './service-account-tokens.ts'
+import { SidecarKeys, usableKey } from './sidecar-keys.ts'
+import type { RegisteredKey, SidecarJwk } from './sidecar-keys.ts'
 
 /** A request's origin: pod and process. */
 export interface Caller {
@@ -38,16 +40,16 @@ export interface Sidecars {
   authenticate(message: MessageHeaders): Promise<PodIdentity | Refusal>
   /** Pod and process behind a request to `/clusters/NAME/`. */
   identify(cluster: string, message: MessageHeaders): Promise<Caller | Refusal>
-  /** Makes the key of `proof` the pod's own, in place of any earlier one. */
-  register(
-    message: MessageHeaders,
-    proof: string,
-  ): Promise<{ podUid: string; keyId: string } | Refusal>
+  /** Makes the key of `proof` the pod's own, in place of any earlier one; the caller stores it. */
+  register(message: MessageHeaders, proof: string): Promise<Registered | Refusal>
 }
 
-interface RegisteredKey {
+/** A registered key. */
+export interface Registered {
+  readonly podUid: string
   readonly keyId: string
-  readonly key: CryptoKey
+  /** To be stored under `CLUSTER/POD_UID`. */
+  readonly jwk: SidecarJwk
 }
 
 interface VerifiedTag {
@@ -56,8 +58,6 @@ interface VerifiedTag {
   readonly expiresAtMs: number
 }
 
-/** Keys kept; the one longest unused goes first, and its sidecar registers again. */
-const MAX_KEYS = 50_000
 /** Verified tags kept; a tag lives a minute, so this bounds memory, not correctness. */
 const MAX_TAGS = 5_000
 const MAX_TAG_LENGTH = 8192
@@ -73,13 +73,18 @@ const publicKeySchema = z.strictObject({
   kid: z.string().optional(),
 })
 
-/** @param verifiers - one for each registered cluster, by name */
-export function createSidecars(deps: {
+/** What identification of sidecars needs. */
+export interface SidecarsDeps {
+  /** One for each registered cluster, by name. */
   readonly verifiers: { get(name: string): TokenVerifier | undefined }
+  /** Reads a stored key, see sidecar-keys.ts; without it keys are in memory alone. */
+  readonly stored?: (name: string) => Promise<unknown>
   readonly now: () => number
-}): Sidecars {
-  const { verifiers, now } = deps
-  const keys = new Map<string, RegisteredKey>()
+}
+
+/** See the head of the file. */
+export function createSidecars({ verifiers, stored, now }: SidecarsDeps): Sidecars {
+  const keys = new SidecarKeys(stored, now)
   const tags = new Map<string, VerifiedTag>()
   const podOf = (cluster: string, message: MessageHeaders): Promise<PodIdentity | Refusal> =>
     verifyBearer(verifiers.get(cluster), message)
@@ -118,18 +123,23 @@ export function createSidecars(deps: {
         return refuse('agent_tag_invalid', 'there is not exactly one tag')
       }
       if (jws.length > MAX_TAG_LENGTH) return refuse('agent_tag_invalid', 'the tag is too long')
-      const own = keys.get(keyName(pod))
+      const own = await keys.get(keyName(pod))
       if (own === undefined) return refuse('sidecar_key_unknown')
       const tag = await verifyTag(jws, own)
-      return isRefusal(tag) ? tag : { pod, tag }
+      if (!isRefusal(tag)) return { pod, tag }
+      // the pod may have registered another key at another broker
+      const other = await keys.other(keyName(pod), own)
+      if (other === undefined) return tag
+      const again = await verifyTag(jws, other)
+      return isRefusal(again) ? again : { pod, tag: again }
     },
-    async register(message, proof): Promise<{ podUid: string; keyId: string } | Refusal> {
+    async register(message, proof): Promise<Registered | Refusal> {
       const pod = await podOf(String(message.headers[CLUSTER_HEADER] ?? ''), message)
       if (isRefusal(pod)) return pod
       const own = await provenKey(proof, claims(PROOF_TYPE))
       if (isRefusal(own)) return own
-      keep(keys, keyName(pod), own, MAX_KEYS)
-      return { podUid: pod.podUid, keyId: own.keyId }
+      keys.put(keyName(pod), own)
+      return { podUid: pod.podUid, keyId: own.keyId, jwk: own.jwk }
     },
   }
 }
@@ -161,11 +171,8 @@ async function provenKey(
     const jwk = publicKeySchema.safeParse(protectedHeader.jwk)
     if (!jwk.success)
       return refuse('body_invalid', 'the proof does not carry an Ed25519 public key')
-    const { kty, crv, x } = jwk.data
-    const key = await importJWK({ kty, crv, x }, 'EdDSA')
-    if (key instanceof Uint8Array)
-      return refuse('body_invalid', 'the proof does not carry a public key')
-    return { keyId: await calculateJwkThumbprint({ kty, crv, x }), key }
+    const own = await usableKey(jwk.data)
+    return own ?? refuse('body_invalid', 'the proof does not carry a public key')
   } catch (error) {
     return refuse('body_invalid', `the proof of possession is not valid: ${joseCode(error)}`)
   }

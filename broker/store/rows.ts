@@ -38,6 +38,7 @@ const progressSchema = z.object({
   revocation,
   reuseEnded: z.literal(true).optional(),
   neverBegan: z.boolean().optional(),
+  broker: z.string().optional(),
 })
 
 const approvalRowSchema = z.object({
@@ -130,7 +131,7 @@ export function toChange(transition: Transition): Change {
 /** Decodes a row of approvals. @throws {@link Fault} `store_failed` */
 export function fromApprovalRow(value: unknown): StoredApproval {
   const row = decode(approvalRowSchema, value)
-  const { closing, revocation, reuseEnded, neverBegan, ...progress } = decode(
+  const { closing, revocation, reuseEnded, neverBegan, broker, ...progress } = decode(
     progressSchema,
     parseJson(row.progress),
   )
@@ -147,6 +148,7 @@ export function fromApprovalRow(value: unknown): StoredApproval {
       ...(revocation === undefined ? {} : { revocation }),
       ...(reuseEnded === undefined ? {} : { reuseEnded }),
       ...(neverBegan === undefined ? {} : { neverBegan }),
+      ...(broker === undefined ? {} : { broker }),
     },
     ...(row.decided_at === null ? {} : { decidedAt: row.decided_at }),
     ...(row.granted_at === null ? {} : { grantedAt: row.granted_at }),

@@ -20,6 +20,8 @@ export interface Progress {
   readonly reuseEnded?: true
   /** A session that was approved, and that the API server refused to begin. */
   readonly neverBegan?: boolean
+  /** The broker that its client waits at, or that runs it. */
+  readonly broker?: string
 }
 
 /** A held request as stored. */

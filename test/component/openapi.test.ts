@@ -14,6 +14,7 @@ import { newRequestId } from '../../shared/request-id.ts'
 import { startApi } from '../support/api-server.ts'
 import type { ApiServer } from '../support/api-server.ts'
 import { facts, intent } from '../support/entries.ts'
+import { policyOf } from '../support/policies.ts'
 import { validator } from '../support/open-api.ts'
 import type { OpenApi, OperationObject } from '../support/open-api.ts'
 import { SILENT } from '../support/sqlite-store.ts'
@@ -28,6 +29,15 @@ interface Call {
   readonly body?: unknown
 }
 
+const RULES = `
+  - { id: scan, match: { agents: [scanner], verbs: [get], resources: [pods] }, effect: allow }`
+const OTHER_RULES = RULES.replaceAll('scan', 'other')
+const PERIOD = 'since=2020-01-01T00:00:00Z&until=2040-01-01T00:00:00Z'
+const CAMPAIGN = {
+  ...{ title: 'spring', since: '2020-01-01T00:00:00Z', until: '2040-01-01T00:00:00Z' },
+  ...{ scope: { agent: 'scanner' }, reviewers: ['alice'] },
+}
+
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex')
 
 describe('the OpenAPI document', () => {
@@ -35,6 +45,7 @@ describe('the OpenAPI document', () => {
   let upstream: Upstream
   let secrets: string
   let document: OpenApi
+  let policy = policyOf(RULES)
 
   before(async () => {
     upstream = await startUpstream()
@@ -46,6 +57,10 @@ describe('the OpenAPI document', () => {
     }
     api = await startApi(undefined, undefined, {
       issuer: { url: 'https://broker.example:8443/issuer' },
+      accessReview: {
+        ...{ policy: () => policy, scopes: { get: () => undefined } },
+        ...{ acceptVerdicts: ['exclusive'], registrations: [{ name: 'scanner' }] },
+      },
       clusterSecretsDir: secrets,
       clusters: [
         {
@@ -92,6 +107,7 @@ describe('the OpenAPI document', () => {
       ...{ approvals, store, credentials, clusters, log: SILENT, now: Date.now, issuers: [] },
       ...{ people: { authenticate: () => Promise.reject(new Error('not to be called')) } },
       ...{ sidecars: undefined, policy: undefined, clusterSecretsDir: undefined },
+      accessReview: {},
     } as unknown as ApiDeps
     interface Layer {
       readonly route?: {
@@ -127,6 +143,15 @@ describe('the OpenAPI document', () => {
     return asked.approval.id
   }
   const decide = { body: { reason: 'looks right' } }
+  /** A campaign of one item. @param verdict - of that item, which is open without */
+  const campaign = async (verdict?: string): Promise<string> => {
+    policy = policyOf(RULES)
+    const opened = await send('post', '/v1/campaigns', { as: 'token-carol', body: CAMPAIGN })
+    const { id } = (await opened.json()) as { id: string }
+    const call = { as: 'token-alice', body: { verdict, reason: 'because' } }
+    if (verdict !== undefined) await send('post', `/v1/campaigns/${id}/items/00001/decide`, call)
+    return id
+  }
   const cluster = (name: string): object => ({
     ...{ name, server: upstream.url, ca: readFileSync(upstream.caFile, 'utf8') },
     ...{ credential: { tokenFile: 'token' }, serviceAccountTokens: { verify: 'tokenReview' } },
@@ -182,6 +207,29 @@ describe('the OpenAPI document', () => {
     showEvent: () => ({ as: 'token-carol', path: { seq: '0' } }),
     watchEvents: () => ({ as: 'token-carol', query: 'after=0' }),
     exportEvents: () => ({ as: 'token-carol', query: 'format=ocsf&to=1' }),
+    makeAccessReport: () => ({ as: 'token-carol', query: `${PERIOD}&cluster=main` }),
+    openCampaign: () => ({ as: 'token-carol', body: CAMPAIGN }),
+    listCampaigns: () => ({ as: 'token-bob', query: 'limit=1' }),
+    showCampaign: async () => ({ as: 'token-bob', path: { id: await campaign() } }),
+    listCampaignItems: async () => ({
+      ...{ as: 'token-alice', path: { id: await campaign() } },
+      query: 'mine=true&state=open&limit=1',
+    }),
+    decideCampaignItem: async () => ({
+      ...{ as: 'token-alice', path: { id: await campaign(), item: '00001' } },
+      body: { verdict: 'certify', reason: 'needed' },
+    }),
+    remediateCampaignItem: async () => {
+      const path = { id: await campaign('revoke'), item: '00001' }
+      policy = policyOf(OTHER_RULES)
+      return { as: 'token-carol', path, body: { policyDigest: policy.digest } }
+    },
+    signOffCampaign: async () => ({
+      ...{ as: 'token-carol', path: { id: await campaign('certify') }, ...decide },
+    }),
+    cancelCampaign: async () => ({
+      ...{ as: 'token-carol', path: { id: await campaign() }, ...decide },
+    }),
     listClusters: () => ({ as: 'token-bob' }),
     registerCluster: () => ({ as: 'token-root', body: cluster('new') }),
     changeCluster: async () => {
@@ -288,7 +336,7 @@ describe('the OpenAPI document', () => {
       const as = wrongCaller(operation)
       const wrong = as === undefined ? { query: 'surprise=1', body: [] } : { as }
       const response = await send(method, path, {
-        ...{ path: { id: newRequestId(0), name: 'none', seq: '0' } },
+        ...{ path: { id: newRequestId(0), name: 'none', seq: '0', item: '00001' } },
         ...(method === 'get' ? { ...wrong, body: undefined } : wrong),
         ...(as !== undefined && 'requestBody' in operation ? { body: {} } : {}),
       })
@@ -309,7 +357,7 @@ describe('the OpenAPI document', () => {
     ] as const) {
       if (caller.includes(role)) continue
       it(`says that ${id} is not for a ${role}`, async () => {
-        const place = { id: newRequestId(0), name: 'none', seq: '0' }
+        const place = { id: newRequestId(0), name: 'none', seq: '0', item: '00001' }
         const body = method === 'get' || method === 'delete' ? {} : { body: {} }
         const response = await send(method, `/v1${path}`, { as: token, path: place, ...body })
         expect(await response.json()).to.include({ code: 'role_missing' })

@@ -65,7 +65,7 @@ const sidecars: SidecarAuthenticator = {
     const pod = await sidecars.authenticate(message)
     if ('refused' in pod) return pod
     if (proof !== 'good') return refuse('credentials_invalid', 'the proof is not good')
-    return { podUid: pod.podUid, keyId: 'key-1' }
+    return { podUid: pod.podUid, keyId: 'key-1', jwk: { kty: 'OKP', crv: 'Ed25519', x: 'x' } }
   },
 }
 

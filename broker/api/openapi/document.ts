@@ -17,7 +17,11 @@ for (const [id, schema] of Object.entries(NAMED)) registry.add(schema, { id })
 /** What path parameters are. */
 const PATH_PARAMETERS: Readonly<Record<string, { readonly text: string; readonly schema: Json }>> =
   {
-    id: { text: 'id of the request', schema: { type: 'string', format: 'uuid' } },
+    id: {
+      text: 'id of the request, or of the campaign',
+      schema: { type: 'string', format: 'uuid' },
+    },
+    item: { text: 'id of the item', schema: { type: 'string', maxLength: 64 } },
     name: { text: 'name of the cluster', schema: { type: 'string', maxLength: 63 } },
     seq: { text: 'number of the entry', schema: { type: 'integer', minimum: 0 } },
   }
@@ -30,7 +34,8 @@ const QUERY_TEXTS: ReadonlyMap<string, string> = new Map([
   ['format', '`jsonl` is evidence, the others are views'],
   ['from', 'first entry; of `jsonl` the checkpoint at or below it'],
   ['to', 'the entry after the last one; of `jsonl` the checkpoint at or above it'],
-  ['state', 'states, separated by commas'],
+  ['state', 'only these; states of held requests are separated by commas'],
+  ['mine', 'only what is given to the caller'],
   ['review', 'only break-glass requests whose review is so'],
   ['wait', 'how long to wait for a change, in seconds'],
 ])

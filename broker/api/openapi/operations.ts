@@ -11,6 +11,7 @@ import { ROLES } from '../../identity/roles.ts'
 import type { Role } from '../../identity/roles.ts'
 import { listSchema } from '../people-routes.ts'
 import { waitSchema } from '../sidecar-routes.ts'
+import { ACCESS_REVIEWS, NAMED_REVIEWS } from './access-review-operations.ts'
 
 /** One operation. */
 export interface Operation {
@@ -89,6 +90,7 @@ export const NAMED = {
   Me: wire.meSchema,
   PolicyStatus: wire.policyStatusSchema,
   Problem: problemSchema,
+  ...NAMED_REVIEWS,
 } as const satisfies Readonly<Record<string, z.ZodType>>
 
 const READERS = ['reviewer', 'auditor'] as const
@@ -237,4 +239,10 @@ const others: readonly Operation[] = [
 ]
 
 /** All of them. */
-export const OPERATIONS: readonly Operation[] = [...others, ...approvals, ...audit, ...clusters]
+export const OPERATIONS: readonly Operation[] = [
+  ...others,
+  ...approvals,
+  ...audit,
+  ...ACCESS_REVIEWS,
+  ...clusters,
+]

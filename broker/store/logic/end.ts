@@ -126,10 +126,12 @@ export class Growth {
     const byTerm = new Map<string, { term: Term; offsets: number[] }>()
     for (const [offset, { terms }] of block.entries()) {
       for (const term of terms) {
-        const key = term.join(' ')
+        // as databases store it: two values that become one must be one posting
+        const [field, value] = [term[0], term[1].toWellFormed()]
+        const key = `${field} ${value}`
         const known = byTerm.get(key)
-        if (known === undefined) byTerm.set(key, { term, offsets: [offset] })
-        else known.offsets.push(offset)
+        if (known === undefined) byTerm.set(key, { term: [field, value], offsets: [offset] })
+        else if (known.offsets.at(-1) !== offset) known.offsets.push(offset)
       }
     }
     // in the order of the key: neighbours of the tree are written together

@@ -339,5 +339,5 @@ export function* pseudonymsOf(db: Dialect['db'], value: string): Work<readonly s
 }
 
 function keyOf(term: Term): string {
-  return term.join(' ')
+  return term.join(' ').toWellFormed()
 }

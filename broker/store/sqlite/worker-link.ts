@@ -1,22 +1,9 @@
-/**
- * The line to a worker thread that answers calls in batches. While one batch is under way, further calls
- * are collected; they go together as the next one. So the busier the disk, the larger the batch.
- */
+/** The line to a worker thread that answers calls in batches. */
 import { Worker } from 'node:worker_threads'
 import { Fault, messageOf } from '../../../shared/errors.ts'
+import { Batches } from '../batches.ts'
 import type { CallResult } from '../calls.ts'
 import type { Order, Report, WorkerSettings } from './orders.ts'
-
-/** Calls in one batch at most: larger ones raise the wait of each call more than they save (research: 256 was the best). */
-export const MAX_BATCH = 256
-/** Calls that may wait at most; a disk that hangs must not fill the memory. */
-export const MAX_WAITING = 10_000
-
-interface Waiting<Call> {
-  readonly call: Call
-  readonly resolve: (value: unknown) => void
-  readonly reject: (fault: Fault) => void
-}
 
 /** A running worker. */
 export interface WorkerLink<Call> {
@@ -73,19 +60,24 @@ async function ready(worker: Worker): Promise<void> {
 class Link<Call> implements WorkerLink<Call> {
   readonly #worker: Worker
   readonly #onDeath: (why: string) => void
+  readonly #batches: Batches<Call>
   readonly #ended = Promise.withResolvers<undefined>()
-  #waiting: Waiting<Call>[] = []
-  #underWay: readonly Waiting<Call>[] = []
-  #scheduled = false
-  #closing = false
+  #answer: (results: readonly CallResult[]) => void = () => undefined
+  #closing: Promise<void> | undefined
   #closeSent = false
-  #dead: Fault | undefined
+  #dead = false
 
   constructor(worker: Worker, onDeath: (why: string) => void) {
     this.#worker = worker
     this.#onDeath = onDeath
+    this.#batches = new Batches((calls) => {
+      this.#send({ order: 'run', calls })
+      return new Promise((resolve) => {
+        this.#answer = resolve
+      })
+    })
     worker.on('message', (report: Report) => {
-      this.#receive(report)
+      if (report.report === 'done') this.#answer(report.results)
     })
     worker.on('error', (error) => {
       this.#die(messageOf(error))
@@ -96,77 +88,33 @@ class Link<Call> implements WorkerLink<Call> {
   }
 
   call(call: Call): Promise<unknown> {
-    return new Promise((resolve, reject) => {
-      const refusal = this.#dead ?? unavailable(this.#closing, this.#waiting.length)
-      if (refusal !== undefined) {
-        reject(refusal)
-        return
-      }
-      this.#waiting.push({ call, resolve, reject })
-      if (this.#scheduled) return
-      this.#scheduled = true
-      // Calls of the same turn of the event loop travel together.
-      queueMicrotask(() => {
-        this.#scheduled = false
-        this.#flush()
-      })
-    })
+    return this.#batches.call(call)
   }
 
-  async close(): Promise<void> {
-    if (!this.#closing) {
-      this.#closing = true
-      this.#flush()
-    }
-    if (this.#dead === undefined) await this.#ended.promise
+  close(): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
   }
 
-  #flush(): void {
-    if (this.#dead !== undefined || this.#underWay.length > 0) return
-    if (this.#waiting.length > 0) {
-      this.#underWay = this.#waiting.slice(0, MAX_BATCH)
-      this.#waiting = this.#waiting.slice(MAX_BATCH)
-      this.#send({ order: 'run', calls: this.#underWay.map(({ call }) => call) })
-    } else if (this.#closing && !this.#closeSent) {
-      this.#closeSent = true
-      this.#send({ order: 'close' })
-    }
+  async #close(): Promise<void> {
+    await this.#batches.close()
+    if (this.#dead) return
+    this.#closeSent = true
+    this.#send({ order: 'close' })
+    await this.#ended.promise
   }
 
   #send(order: Order<Call>): void {
     this.#worker.postMessage(order)
   }
 
-  #receive(report: Report): void {
-    if (report.report !== 'done') return
-    const answered = this.#underWay
-    this.#underWay = []
-    answered.forEach((entry, index) => {
-      settle(entry, report.results[index])
-    })
-    this.#flush()
-  }
-
   #die(why: string): void {
-    if (this.#dead !== undefined) return
+    if (this.#dead) return
+    this.#dead = true
     const fault = new Fault('store_failed', why)
-    this.#dead = this.#closeSent ? new Fault('store_closed', 'the store is closed') : fault
-    const left = [...this.#underWay, ...this.#waiting]
-    this.#underWay = []
-    this.#waiting = []
-    for (const { reject } of left) reject(fault)
+    const closed = new Fault('store_closed', 'the store is closed')
+    this.#batches.fail(fault, this.#closeSent ? closed : fault)
     this.#ended.resolve(undefined)
     if (!this.#closeSent) this.#onDeath(why)
   }
-}
-
-function unavailable(closed: boolean, waiting: number): Fault | undefined {
-  if (closed) return new Fault('store_closed', 'the store is closed')
-  if (waiting >= MAX_WAITING) return new Fault('store_failed', 'too many calls wait for the disk')
-  return undefined
-}
-
-function settle<Call>(entry: Waiting<Call>, result: CallResult | undefined): void {
-  if (result?.ok === true) entry.resolve(result.value)
-  else entry.reject(new Fault('store_failed', result?.message ?? 'no result'))
 }
