@@ -73,13 +73,23 @@ export interface Difference {
 /** What stands in an entry where a too long text was cut (broker/ledger/serialize.ts). */
 const CUT = '…[cut: '
 const ANY = '*'
-const COMPARED = ['verb', 'apiGroup', 'resource', 'subresource', 'namespace', 'user'] as const
+const COMPARED = ['verb', 'apiGroup', 'resource', 'subresource', 'namespace'] as const
+/** A person's name in the bytes of an entry (broker/ledger/personal.ts), alone or behind the prefix of mode `issuer`. */
+const PSEUDONYM = /^((?:nestgate:subject:)?)personal:[\w-]{43}$/
+/** Service accounts, and whatever else is the cluster's own, have no pseudonym. */
+const SYSTEM = 'system:'
+/** Pseudonyms that are remembered. */
+const MAX_PEOPLE = 100_000
 
-/** Where the two differ. @param outcome - compared by its status, where it is the API server's own */
+/** Who was seen behind a pseudonym: it is of one person alone, and a person may have several. */
+export type People = Map<string, string>
+
+/** Where the two differ. @param outcome - compared by its status, where it is the API server's own. @param people - is added to */
 export function differences(
   intent: Intent,
   outcome: Outcome | undefined,
   call: Call,
+  people: People,
 ): readonly Difference[] {
   const found: Difference[] = []
   const compare = (
@@ -91,6 +101,9 @@ export function differences(
     if (ledger !== undefined && !isSame(ledger, cluster)) found.push({ field, ledger, cluster })
   }
   for (const field of COMPARED) compare(field, intent.facts[field], call.facts[field])
+  compare('user', intent.facts.user, call.facts.user, (ledger, cluster) =>
+    sameUser(ledger, cluster, people),
+  )
   compare('name', intent.facts.name, call.facts.name, (ledger, cluster) =>
     sameName(ledger, cluster, intent),
   )
@@ -108,6 +121,20 @@ function isOwnAnswer({ status, reason }: Outcome): boolean {
 function sameText(ledger: string, cluster: string): boolean {
   const cut = ledger.lastIndexOf(CUT)
   return cut < 0 ? ledger === cluster : cluster.startsWith(ledger.slice(0, cut))
+}
+
+/** Whether the ledger hides who it was: then the name can be compared with others behind the same pseudonym alone. */
+export function isHidden(user: string | undefined): boolean {
+  return user !== undefined && PSEUDONYM.test(user)
+}
+
+function sameUser(ledger: string, cluster: string, people: People): boolean {
+  const prefix = PSEUDONYM.exec(ledger)?.[1]
+  if (prefix === undefined) return sameText(ledger, cluster)
+  if (!cluster.startsWith(prefix) || cluster.startsWith(SYSTEM)) return false
+  const known = people.get(ledger)
+  if (known === undefined && people.size < MAX_PEOPLE) people.set(ledger, cluster)
+  return known === undefined || known === cluster
 }
 
 /** On creation the API server's log has the name of the body, where it read it; it may have refused before that. */

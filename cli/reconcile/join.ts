@@ -3,8 +3,8 @@
  * that of requests under way and of what is found. Ids of the last ones are remembered, to know what comes twice.
  */
 import { isOwnQuestion } from './audit-event.ts'
-import { differences } from './facts.ts'
-import type { Call, Difference, Intent, Outcome } from './facts.ts'
+import { differences, isHidden } from './facts.ts'
+import type { Call, Difference, Intent, Outcome, People } from './facts.ts'
 import type { LedgerFact } from './ledger-entry.ts'
 
 /** Ids of requests that fitted, remembered to recognise what comes again. */
@@ -44,6 +44,8 @@ export interface Finding {
 export interface Counts {
   /** Requests that both know, and say the same of. */
   fits: number
+  /** Requests whose user has a pseudonym in the ledger: one pseudonym was one user, and that is all that was compared. */
+  hidden: number
   /** Of them those that had no end yet on one side. */
   unfinished: number
   /** Reads that were sent once more because a connection broke. */
@@ -108,6 +110,7 @@ export class Join {
   readonly #options: JoinOptions
   readonly #open = new Map<string, Open>()
   readonly #recent = new Map<string, Call>()
+  readonly #people: People = new Map()
   readonly #checks: number[] = []
   /** Calls of the broker's own account that it does not make, unless it was checking the cluster. */
   readonly #suspects: Call[] = []
@@ -115,7 +118,16 @@ export class Join {
   readonly #found = new Map<FindingKind, number>()
   #clockUs: Joined['clockUs']
   readonly #counts: Counts = {
-    ...{ fits: 0, unfinished: 0, repeated: 0, doubled: 0, own: 0, notSent: 0, running: 0 },
+    ...{
+      fits: 0,
+      hidden: 0,
+      unfinished: 0,
+      repeated: 0,
+      doubled: 0,
+      own: 0,
+      notSent: 0,
+      running: 0,
+    },
     ...{ notAudited: 0, outsideLog: 0, outsideLedger: 0, probes: 0 },
   }
 
@@ -228,7 +240,8 @@ export class Join {
   }
 
   #compare(intent: Intent, outcome: Outcome | undefined, call: Call): void {
-    const found = differences(intent, outcome, call)
+    const found = differences(intent, outcome, call, this.#people)
+    if (isHidden(intent.facts.user)) this.#counts.hidden += 1
     if (found.length === 0) this.#counts.fits += 1
     else this.#find({ kind: 'differs', id: intent.id, intent, call, differences: found })
     this.#remember(call)

@@ -40,6 +40,7 @@ const SAID: Readonly<Record<FindingKind, string>> = {
 const COUNTED: Readonly<Record<keyof Counts, string>> = {
   fits: 'fit',
   unfinished: 'of them without an end on one side',
+  hidden: 'whose user the ledger hides',
   repeated: 'reads sent once more',
   doubled: 'events that are there twice',
   own: 'calls of the broker for itself',

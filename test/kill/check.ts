@@ -1,7 +1,7 @@
 /** What must be true of ledger, clients' records and the cluster's audit log after a broker was killed again and again. */
 import { BROKER_ACCOUNT, BROKER_NAMESPACE } from '../../cli/connect/impersonation.ts'
 import type { Store } from '../../broker/store/store.ts'
-import { appendHashes, EMPTY_RANGE, leafHash, rangeRoot } from '../../shared/transparency/tree.ts'
+import { wholeLedger } from '../support/whole-ledger.ts'
 import type { AuditEvent } from '../modes/running.ts'
 import type { Seen } from './clients.ts'
 
@@ -34,48 +34,41 @@ export interface ReadLedger {
   readonly intents: ReadonlyMap<string, Entry>
   /** Ids of all that says something of a request. */
   readonly told: ReadonlySet<string>
-  /** JSON of the entries, by sequence number. */
-  readonly texts: readonly string[]
+  /** The entries as the broker shows them, with the names of people, by sequence number. */
+  readonly shown: ReadonlyMap<number, object>
   readonly problems: readonly string[]
 }
 
 /** Reads all leaves, and compares sequence and tree with what the store says of itself. */
 export async function readLedger(store: Store): Promise<ReadLedger> {
-  const { size, root, firstSeq } = await store.head()
+  const { leaves, problems } = await wholeLedger(store)
   const [intents, outcomes] = [new Map<string, Entry>(), new Set<string>()]
   const told = new Set<string>()
-  const texts: string[] = []
-  const problems: string[] = firstSeq === 0 ? [] : [`the ledger begins at ${firstSeq}`]
-  let range = EMPTY_RANGE
-  for (;;) {
-    const leaves = await store.leaves(texts.length, LEAVES_AT_ONCE)
-    if (leaves.length === 0) break
-    for (const { seq, bytes } of leaves) {
-      if (seq !== texts.length) problems.push(`entry ${seq} stands where ${texts.length} should`)
-      const text = Buffer.from(bytes).toString()
-      texts.push(text)
-      const entry = JSON.parse(text) as Entry
-      const { kind, requestId = entry.detail?.auditId, credential } = entry
-      if (requestId === undefined) continue
-      told.add(requestId)
-      if (kind === 'intent' && credential !== undefined) {
-        if (intents.has(requestId)) problems.push(`two intents of ${requestId}`)
-        intents.set(requestId, entry)
-      }
-      if (kind === 'outcome') {
-        if (outcomes.has(requestId)) problems.push(`two outcomes of ${requestId}`)
-        outcomes.add(requestId)
-      }
+  for (const { bytes } of leaves) {
+    const entry = JSON.parse(Buffer.from(bytes).toString()) as Entry
+    const { kind, requestId = entry.detail?.auditId, credential } = entry
+    if (requestId === undefined) continue
+    told.add(requestId)
+    if (kind === 'intent' && credential !== undefined) {
+      if (intents.has(requestId)) problems.push(`two intents of ${requestId}`)
+      intents.set(requestId, entry)
     }
-    range = appendHashes(
-      range,
-      leaves.map(({ bytes }) => leafHash(bytes)),
-    )
+    if (kind === 'outcome') {
+      if (outcomes.has(requestId)) problems.push(`two outcomes of ${requestId}`)
+      outcomes.add(requestId)
+    }
   }
-  if (size !== texts.length) problems.push(`${texts.length} entries, and a head of ${size}`)
-  if (!Buffer.from(rangeRoot(range)).equals(root))
-    problems.push('the tree is another than the head')
-  return { size, intents, told, texts, problems }
+  return { size: leaves.length, intents, told, shown: await shownEntries(store), problems }
+}
+
+async function shownEntries(store: Store): Promise<ReadonlyMap<number, object>> {
+  const shown = new Map<number, object>()
+  for (let before: number | undefined; ;) {
+    const events = await store.events({}, LEAVES_AT_ONCE, before)
+    for (const { seq, entry } of events) shown.set(seq, entry)
+    before = events.at(-1)?.seq
+    if (before === undefined) return shown
+  }
 }
 
 /** Each effect that the cluster saw has its intent, written before it. @returns problems, and how many calls of ours there were */
@@ -105,7 +98,7 @@ export function checkCluster(
 
 /** What clients were answered, and what the auditor was shown, is there. */
 export function checkSeen(
-  { intents, told, texts }: ReadLedger,
+  { intents, told, shown: kept }: ReadLedger,
   { answered, shown }: Seen,
 ): readonly string[] {
   const problems: string[] = []
@@ -121,14 +114,14 @@ export function checkSeen(
     ids.add(requestId)
   }
   for (const [seq, text] of shown) {
-    if (canonical(texts[seq]) !== canonical(text))
+    if (canonical(kept.get(seq)) !== canonical(JSON.parse(text)))
       problems.push(`entry ${seq} was shown as ${text}`)
   }
   return problems
 }
 
-function canonical(text: string | undefined): string {
-  return text === undefined ? '' : JSON.stringify(sorted(JSON.parse(text)))
+function canonical(value: unknown): string {
+  return JSON.stringify([sorted(value)])
 }
 
 function sorted(value: unknown): unknown {

@@ -220,7 +220,9 @@ describe('the credential of one request, on a real API server', function () {
       for (const { auditID, requestURI } of acted) expect([...ids], requestURI).to.include(auditID)
     })
 
-    const reconcile = async (): Promise<{ code: number; out: string; err: string }> => {
+    const nestgate = async (
+      ...args: string[]
+    ): Promise<{ code: number; out: string; err: string }> => {
       let [out, err] = ['', '']
       const tokenFile = join(modes.dir, 'otto-token')
       const caFile = join(modes.dir, 'otto-ca.crt')
@@ -229,8 +231,7 @@ describe('the credential of one request, on a real API server', function () {
       const code = await runCli({
         args: [
           ...['--broker', modes.brokerUrl, '--token-file', tokenFile, '--ca-file', caFile],
-          ...['reconcile', '--audit-log', join(modes.dir, 'cluster', 'logs', 'audit.jsonl')],
-          ...['--cluster', ...MODES, '--since', since, '--skew', '0.5', '--format', 'json'],
+          ...args,
         ],
         env: {},
         now: Date.now,
@@ -240,8 +241,25 @@ describe('the credential of one request, on a real API server', function () {
       return { code, out, err }
     }
 
+    const reconcile = (...ledger: string[]): ReturnType<typeof nestgate> =>
+      nestgate(
+        ...['reconcile', '--audit-log', join(modes.dir, 'cluster', 'logs', 'audit.jsonl')],
+        ...['--cluster', ...MODES, '--skew', '0.5', '--format', 'json', ...ledger],
+      )
+
+    it('nestgate reconcile says the same of an export, in which people have pseudonyms', async () => {
+      const file = join(modes.dir, 'ledger.jsonl')
+      const exported = await nestgate('export', '--file', file)
+      expect(exported.code, exported.err).to.equal(0)
+      const { code, out, err } = await reconcile('--export', file)
+      expect(code, out + err).to.equal(0)
+      const { counts } = JSON.parse(out) as { counts: Record<string, number> }
+      expect(counts['fits']).to.be.greaterThan(15)
+      expect(counts['hidden']).to.be.within(1, counts['fits'] ?? 0)
+    })
+
     it('nestgate reconcile says that ledger and audit log fit, and tells a call that is not in the ledger', async () => {
-      const { code, out, err } = await reconcile()
+      const { code, out, err } = await reconcile('--since', since)
       expect(code, out + err).to.equal(0)
       const { counts } = JSON.parse(out) as { counts: Record<string, number> }
       expect(counts['fits']).to.be.greaterThan(15)
@@ -252,7 +270,7 @@ describe('the credential of one request, on a real API server', function () {
       // the ledger goes on, so that the call is within its time
       await ledger()
       await sleep(1_000)
-      const after = await reconcile()
+      const after = await reconcile('--since', since)
       expect(after.code, after.err).to.equal(1)
       expect((JSON.parse(after.out) as { found: object }).found).to.deep.equal({
         missing_in_ledger: 1,

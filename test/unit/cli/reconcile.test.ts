@@ -385,6 +385,23 @@ describe('nestgate reconcile', () => {
     expect(kinds(report)).to.deep.equal(['own_account'])
   })
 
+  it('compares people by their pseudonyms, each of which is one person', async () => {
+    const pseudonym = `personal:${'a'.repeat(43)}`
+    const by = (user: string): readonly [IntentEntry, Event] => {
+      const asked = sent({ credential: { mode: 'impersonation', user: pseudonym } })
+      return [asked, event(asked, MIDDLE, { impersonatedUser: { username: user } })]
+    }
+    const pairs = [by('ada'), by('ada'), by('bob'), by('system:admin')]
+    const report = await reconcile(
+      pairs.flatMap(([asked]) => whole(asked)),
+      pairs.map(([, seen]) => seen),
+    )
+    expect(report.counts).to.include({ fits: 2, hidden: 4 })
+    expect(report.findings.map(({ requestId }) => requestId)).to.have.members(
+      pairs.slice(2).map(([asked]) => asked.requestId),
+    )
+  })
+
   it('tells two intents of one request', async () => {
     const asked = sent()
     const report = await reconcile([...whole(asked), [MIDDLE + 1, asked]], [event(asked)])
