@@ -43,6 +43,8 @@ const QUERY_TEXTS: ReadonlyMap<string, string> = new Map([
   ['from', 'first entry; of `jsonl` the checkpoint at or below it'],
   ['to', 'the entry after the last one; of `jsonl` the checkpoint at or above it'],
   ['state', 'states, separated by commas'],
+  ['listItems.state', 'only items that are decided, or not'],
+  ['mine', 'only what the caller may decide on'],
   ['review', 'only break-glass requests whose review is so'],
   ['exportEvents.after', 'of a `jsonl` that broke off: the last entry that came'],
   ['showConsistency.from', 'size of a tree that one knows'],
