@@ -1,5 +1,5 @@
 /**
- * The benchmarks: `npm run bench [-- [ways|attribution|footprint|decision|transport] --rounds N --seconds N --connections 1,16,64]`. `ways`: on the cluster of
+ * The benchmarks: `npm run bench [-- [ways|attribution|footprint|decision|transport|ledger] --rounds N --seconds N --connections 1,16,64 --entries N]`. `ways`: on the cluster of
  * KUBECONFIG, or on a control plane that it starts (scripts/cluster.ts) and ends. Prints the table and writes
  * its section of docs/benchmarks.md; `transport` needs one too, the others do not. The load stays on the loopback and is bounded by rounds, seconds and connections.
  */
@@ -19,6 +19,7 @@ import type { LoadPlan, LoadResult } from './load.ts'
 import { attributionSection } from './attribution.ts'
 import { decisionSection } from './decision.ts'
 import { footprintSection } from './footprint.ts'
+import { ledgerSection } from './ledger.ts'
 import { waysSection } from './report.ts'
 import type { Machine, MemorySample, Sample } from './report.ts'
 import { writeSection } from './sections.ts'
@@ -31,12 +32,14 @@ const WARMUP_MS = 1000
 const MAX_ROUNDS = 20
 const MAX_SECONDS = 60
 const MAX_CONNECTIONS = 512
+const MAX_ENTRIES = 20_000_000
 
 function readArguments(): {
   which: string
   rounds: number
   seconds: number
   connections: readonly number[]
+  entries: number
 } {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -44,6 +47,7 @@ function readArguments(): {
       rounds: { type: 'string', default: '3' },
       seconds: { type: 'string', default: '5' },
       connections: { type: 'string', default: '1,16,64' },
+      entries: { type: 'string', default: '5000000' },
     },
   })
   const whole = (name: string, text: string, max: number): number => {
@@ -53,14 +57,15 @@ function readArguments(): {
   }
   const [which = 'ways', ...others] = positionals
   if (
-    !['ways', 'attribution', 'footprint', 'decision', 'transport'].includes(which) ||
+    !['ways', 'attribution', 'footprint', 'decision', 'transport', 'ledger'].includes(which) ||
     others.length > 0
   )
-    throw new Error('expected ways, attribution, footprint, decision or transport')
+    throw new Error('expected ways, attribution, footprint, decision, transport or ledger')
   return {
     which,
     rounds: whole('rounds', values.rounds, MAX_ROUNDS),
     seconds: whole('seconds', values.seconds, MAX_SECONDS),
+    entries: whole('entries', values.entries, MAX_ENTRIES),
     connections: values.connections
       .split(',')
       .map((text) => whole('connections', text, MAX_CONNECTIONS)),
@@ -159,6 +164,7 @@ async function main(): Promise<void> {
 async function sectionOf(wish: ReturnType<typeof readArguments>): Promise<string> {
   const { which, rounds, seconds } = wish
   if (which === 'transport') return transportSection(wish)
+  if (which === 'ledger') return ledgerSection(wish)
   if (which === 'decision') return decisionSection(rounds)
   return which === 'attribution' ? attributionSection(rounds, seconds) : footprintSection(rounds)
 }

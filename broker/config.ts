@@ -9,6 +9,7 @@ import { DEFAULT_ROTATE_DAYS } from './credentials/signing-keys.ts'
 import { vaultSchema } from './credentials/vault-client.ts'
 import { oidcSchema } from './identity/oidc-config.ts'
 import { notificationsSchema } from './notifications/settings.ts'
+import { mirrorsSchema } from './ledger/mirrors.ts'
 import { registrationsSchema } from './identity/registrations.ts'
 import { ROLES } from './identity/roles.ts'
 
@@ -111,6 +112,8 @@ export const brokerSchema = z.strictObject({
       checkpointSeconds: integer(1, MAX_CHECKPOINT_S).default(1),
       /** How long the text of entries is kept, in days; for ever when left out. Proofs stay good without it. */
       retainDays: integer(1, MAX_RETAIN_DAYS).optional(),
+      /** Where copies of checkpoints go. */
+      mirrors: mirrorsSchema.prefault({}),
     })
     .prefault({}),
   approvals: z

@@ -77,7 +77,7 @@ async function main(): Promise<void> {
   const api = createApi({
     ...{ approvals, store, sidecars, people: createPeople(config.people, direct), policy },
     ...{ clusters, clusterSecretsDir: config.clusterSecretsDir, issuers: config.oidc },
-    ...{ credentials, checkpoints: ledger.checkpoints, log, now },
+    ...{ credentials, checkpoints: ledger.checkpoints, mirrors: ledger.mirrors, log, now },
     accessReview: reviewsOf(config, policy, clusters),
   })
   await store.append([startedEntry(config, policy, credentials)])

@@ -30,6 +30,8 @@ export interface ServerEvent {
 export interface BrokerClient {
   /** @param path - below the broker's address, without leading slash */
   get<T>(schema: z.ZodType<T>, path: string, query?: URLSearchParams): Promise<T>
+  /** An answer that is text as it stands. */
+  text(path: string): Promise<string>
   post<T>(schema: z.ZodType<T>, path: string, body: object): Promise<T>
   put<T>(schema: z.ZodType<T>, path: string, body: object): Promise<T>
   delete<T>(schema: z.ZodType<T>, path: string): Promise<T>
@@ -47,65 +49,74 @@ const problemSchema = z.object({
   requestId: z.string().optional(),
 })
 
+function withQuery(target: URL, query: URLSearchParams | undefined): URL {
+  if (query !== undefined) target.search = query.toString()
+  return target
+}
+
 /** Makes a client; nothing is connected yet. Its methods reject with {@link CallError}. */
 export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
   const dispatcher = agentFor(ca, MAX_ANSWER_BYTES)
   // events may go on for ever; each of them is bounded by itself
   const endless = agentFor(ca, -1)
   const base = url.href.endsWith('/') ? url.href : `${url.href}/`
-  const headers = {
-    ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
-    accept: 'application/json',
-  }
+  const headers = headersFor(token)
 
-  async function call<T>(
-    schema: z.ZodType<T>,
+  async function exchange(
     target: URL,
-    options: { method: 'GET' | 'POST' | 'PUT' | 'DELETE'; body?: string },
-  ): Promise<T> {
+    options: { method: 'GET' | 'POST' | 'PUT' | 'DELETE'; body?: string; accept?: string },
+  ): Promise<string> {
+    const { accept = headers.accept, ...sent } = options
     const type = options.body === undefined ? {} : { 'content-type': 'application/json' }
     let status: number
     let text: string
     try {
       const response = await request(target, {
-        ...options,
+        ...sent,
         dispatcher,
-        headers: { ...headers, ...type },
+        headers: { ...headers, ...type, accept },
       })
       status = response.statusCode
       text = await response.body.text()
     } catch (error) {
       throw unreachable(error)
     }
-    const value = parseJson(text)
-    if (status !== 200) throw problemOf(status, value)
-    const parsed = schema.safeParse(value)
+    if (status !== 200) throw problemOf(status, parseJson(text))
+    return text
+  }
+
+  async function call<T>(
+    schema: z.ZodType<T>,
+    target: URL,
+    options: Parameters<typeof exchange>[1],
+  ): Promise<T> {
+    const parsed = schema.safeParse(parseJson(await exchange(target, options)))
     if (!parsed.success) throw new CallError('the broker’s answer is not what was expected')
     return parsed.data
   }
 
   return {
-    get(schema, path, query) {
-      const target = new URL(path, base)
-      if (query !== undefined) target.search = query.toString()
-      return call(schema, target, { method: 'GET' })
-    },
+    get: (schema, path, query) =>
+      call(schema, withQuery(new URL(path, base), query), { method: 'GET' }),
+    text: (path) => exchange(new URL(path, base), { method: 'GET', accept: 'text/plain' }),
     post: (schema, path, body) =>
       call(schema, new URL(path, base), { method: 'POST', body: JSON.stringify(body) }),
     put: (schema, path, body) =>
       call(schema, new URL(path, base), { method: 'PUT', body: JSON.stringify(body) }),
     delete: (schema, path) => call(schema, new URL(path, base), { method: 'DELETE' }),
     events: (path) => follow(new URL(path, base), endless, headers),
-    download(path, query) {
-      const target = new URL(path, base)
-      target.search = query.toString()
-      return open(target, endless, { ...headers, accept: '*/*' })
-    },
+    download: (path, query) =>
+      open(withQuery(new URL(path, base), query), endless, { ...headers, accept: '*/*' }),
     async close() {
       // ends events that are still being read
       await Promise.all([dispatcher.close(), endless.destroy()])
     },
   }
+}
+
+function headersFor(token: string | undefined): { accept: string; authorization?: string } {
+  const accept = 'application/json'
+  return token === undefined ? { accept } : { accept, authorization: `Bearer ${token}` }
 }
 
 function agentFor(ca: BrokerSettings['ca'], maxResponseSize: number): Agent {

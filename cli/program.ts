@@ -17,10 +17,30 @@ import { addDoctor } from './doctor.ts'
 import { addErase } from './erase.ts'
 import { addIssuer } from './issuer.ts'
 import { addKubeconfig } from './kubeconfig-command.ts'
+import { addLedger } from './ledger.ts'
 import { addPayload } from './payload.ts'
 import { addPolicy } from './policy.ts'
+import { addReconcile } from './reconcile-command.ts'
 import { addReview } from './review.ts'
 import { addToken } from './token.ts'
+import { addVerify } from './verify.ts'
+
+/** Commands that need nothing else of the process. */
+const COMMANDS = [
+  addPolicy,
+  addClusters,
+  addConnect,
+  addDoctor,
+  addIssuer,
+  addReconcile,
+  addReview,
+  addToken,
+  addAudit,
+  addPayload,
+  addErase,
+  addLedger,
+  addVerify,
+]
 
 /** Everything went well. */
 export const EXIT_OK = 0
@@ -119,23 +139,13 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
     },
   }
   addApprovals(program, runner)
-  addLedger(program, runner)
   addCertificates(program, runner)
   const login = { ...deps, settings: () => brokerSettings(globals(), deps.env) }
   addLogin(program, runner, login)
   addCredential(program, runner, login)
   addKubeconfig(program, runner, { env: deps.env, globals })
-  addPolicy(program, runner)
-  for (const add of [addClusters, addConnect, addDoctor, addIssuer, addReview, addToken])
-    add(program, runner)
+  for (const add of COMMANDS) add(program, runner)
   return program
-}
-
-/** What is asked of the ledger, and done to it. */
-function addLedger(program: Command, runner: Runner): void {
-  addAudit(program, runner)
-  addPayload(program, runner)
-  addErase(program, runner)
 }
 
 /** commander's own messages repeat arguments. */

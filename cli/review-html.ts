@@ -137,7 +137,7 @@ function denied({ principals: all }: AccessReport): Markup {
   if (rows.length === 0) return NOTHING
   return table(
     'Requests that were refused',
-    ['Principal', 'Cluster', 'Namespace', 'Verb', 'Resource', 'Actions', 'Denied', 'Last'],
+    ['Principal', 'Cluster', 'Namespace', 'Verb', 'Resource', 'Actions', 'Denied', 'Last asked'],
     rows,
   )
 }

@@ -7,6 +7,7 @@ export type FaultCode =
   | 'store_closed'
   | 'ledger_rolled_back'
   | 'ledger_key_missing'
+  | 'mirror_failed'
   | 'broker_protocol'
   | 'broker_unreachable'
   | 'upgrade_failed'

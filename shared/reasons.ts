@@ -3,6 +3,7 @@
  * travels under and one sentence. A refusal is a value, never an exception; only the HTTP edge turns it
  * into an answer. docs/errors.md lists them all, and a test keeps the two equal.
  */
+import { LEDGER_REASONS } from './reasons-ledger.ts'
 import { REVIEW_REASONS } from './reasons-review.ts'
 
 /** What a code stands for. */
@@ -267,11 +268,6 @@ export const REASONS = {
     sentence: 'there is no such request, or it is not yours',
     remedy: 'check the id',
   },
-  entry_unknown: {
-    status: 404,
-    sentence: 'the ledger has no such entry, or its text was removed when its time was over',
-    remedy: 'check the number; the ledger’s proofs stay good without the text',
-  },
   approvals_full: {
     status: 503,
     sentence: 'too many requests wait for approval already, so nothing was forwarded',
@@ -283,6 +279,7 @@ export const REASONS = {
     remedy: 'call through a sidecar, which waits',
   },
   ...REVIEW_REASONS,
+  ...LEDGER_REASONS,
   // missing dependencies: nothing was forwarded
   broker_unavailable: {
     status: 503,
@@ -309,17 +306,6 @@ export const REASONS = {
     sentence: 'the broker has reached a limit, so nothing was forwarded',
     remedy:
       'end watches and sessions that are not needed, and send the request again; the limits are in docs/configuration.md',
-  },
-  ledger_unavailable: {
-    status: 503,
-    sentence: 'the ledger cannot be written, so nothing was forwarded',
-    remedy: 'check the broker’s disk; the request can be sent again',
-  },
-  ledger_smaller: {
-    status: 409,
-    sentence: 'the ledger is smaller than the caller knows it',
-    remedy:
-      'ask again in a second; if it stays so, the ledger was put back to an earlier state: see docs/evidence.md',
   },
   identity_unavailable: {
     status: 503,

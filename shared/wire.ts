@@ -187,8 +187,11 @@ export const auditEventSchema = z.object({
 /** See {@link auditEventSchema}. */
 export type AuditEvent = z.infer<typeof auditEventSchema>
 
-/** Answer of `GET /v1/audit/events/{seq}`; `proof` is the address of its `.tlog-proof`. */
-export const auditEntrySchema = auditEventSchema.extend({ proof: z.string() })
+/**
+ * Answer of `GET /v1/audit/events/{seq}`: the entry also byte by byte, as it is proved (base64; names of people are pseudonyms there), and the address of
+ * its `.tlog-proof`.
+ */
+export const auditEntrySchema = auditEventSchema.extend({ leaf: z.string(), proof: z.string() })
 
 /** See {@link auditEntrySchema}. */
 export type AuditEntry = z.infer<typeof auditEntrySchema>

@@ -7,6 +7,8 @@
 export const PAGE = 512
 /** Principals in all. */
 export const MAX_PRINCIPALS = 5_000
+/** People whose names are remembered while the ledger is read. */
+export const MAX_NAMES = 10_000
 /** Longest text of an entry that is kept, in characters. Paths are as long as their callers like. */
 export const MAX_TEXT = 512
 /** Kinds of requests of one principal; and of all together, in characters. */

@@ -9,6 +9,7 @@ import type {
   DecideItem,
   OpenCampaign,
   RemediateItem,
+  ReviewScope,
   SignOff,
 } from '../../shared/access-review-wire.ts'
 import { MAX_CAMPAIGN_ITEMS } from '../../shared/access-review-wire.ts'
@@ -99,7 +100,7 @@ export class Campaigns {
     }
     const { size, root, from, to } = report.population
     const entry = entryOf('campaign_opened', reviewer, id, {
-      ...{ title, since: report.since, until: report.until, scope: JSON.stringify(scope) },
+      ...{ ...given(scope), title, since: report.since, until: report.until },
       ...{ size, root, from, to, policyDigest: campaign.policyDigest },
       ...{ items: items.length, itemsSha256: campaign.itemsSha256 },
     })
@@ -305,6 +306,13 @@ export class Campaigns {
     const { state } = campaign.value
     return state === 'OPEN' ? campaign : refuse('campaign_closed', `it is ${state}`)
   }
+}
+
+/** Conditions of a scope, each under its own name: a person's is hidden by it. */
+function given(scope: ReviewScope): SystemEntry['detail'] {
+  return Object.fromEntries(
+    Object.entries(scope).filter((pair): pair is [string, string] => pair[1] !== undefined),
+  )
 }
 
 function entryOf(

@@ -4,7 +4,9 @@
  */
 import type { Store, StoredLeaf } from '../store/store.ts'
 import { MAX_LOOKS_BACK, PAGE } from './bounds.ts'
+import { PSEUDONYM_PREFIX } from '../ledger/personal.ts'
 import { isShortened } from './entries.ts'
+import { Names } from './names.ts'
 
 /** Milliseconds since the epoch; the end is not included. */
 export interface Period {
@@ -30,8 +32,6 @@ export interface RangeEntry {
 
 type Reads = Pick<Store, 'events' | 'leaves' | 'head'>
 
-/** Beginning of a person's pseudonym (docs/decisions/0007-ledger.md). */
-const PSEUDONYM = 'personal:'
 /** Beginning of the mark of a cut text. */
 const CUT_MARK = '…[cut: '
 
@@ -80,6 +80,7 @@ export async function* readRange(store: Reads, { from, to }: Range): AsyncGenera
     coming.catch(() => undefined)
     return coming
   }
+  const names = new Names()
   let coming = fetch(from)
   for (;;) {
     const page = (await coming).filter(({ seq }) => seq < to)
@@ -88,25 +89,35 @@ export async function* readRange(store: Reads, { from, to }: Range): AsyncGenera
     const next = last.seq + 1
     coming = fetch(next)
     const texts = page.map(({ bytes }) => Buffer.from(bytes).toString('utf8'))
-    const revealed = texts.some((text) => text.includes(PSEUDONYM))
-      ? await withNames(store, page.length, next)
-      : undefined
+    const values = await withNames(store, names, page, texts)
     yield page.map(({ seq, timeUs }, at) => {
-      const text = texts[at] ?? ''
-      const value = revealed?.get(seq) ?? parsed(text)
+      const [text, value] = [texts[at] ?? '', values[at]]
       return { seq, timeUs, value, shortened: text.includes(CUT_MARK) && isShortened(value) }
     })
   }
 }
 
-/** The leaves have pseudonyms of people, and readings put the names back, where they were not erased. */
+/**
+ * Entries of a page with names of people in place of pseudonyms, where they were not erased. The page is read a second time,
+ * as searches give it, where it has somebody who was not met before.
+ */
 async function withNames(
   store: Reads,
-  count: number,
-  before: number,
-): Promise<ReadonlyMap<number, unknown>> {
-  const events = await store.events({}, count, before)
-  return new Map(events.map(({ seq, entry }) => [seq, entry]))
+  names: Names,
+  page: readonly StoredLeaf[],
+  texts: readonly string[],
+): Promise<readonly unknown[]> {
+  const values = texts.map(parsed)
+  const hides = (at: number): boolean => texts[at]?.includes(PSEUDONYM_PREFIX) === true
+  const isNew = values.some((value, at) => hides(at) && names.shown(value) === undefined)
+  if (!isNew) return values.map((value, at) => (hides(at) ? names.shown(value) : value))
+  const events = await store.events({}, page.length, (page.at(-1)?.seq ?? 0) + 1)
+  const read = new Map(events.map(({ seq, entry }) => [seq, entry]))
+  return page.map(({ seq }, at) => {
+    const shown = read.get(seq)
+    if (hides(at)) names.learn(values[at], shown)
+    return shown ?? values[at]
+  })
 }
 
 function parsed(text: string): unknown {

@@ -48,7 +48,8 @@ export interface AccessReviewRoutesDeps {
 const value = z.string().min(1).max(MAX_VALUE_LENGTH)
 const time = z.iso.datetime({ offset: true }).transform((text) => Date.parse(text))
 
-const reportQuerySchema = z.strictObject({
+/** Query of `GET /v1/access-review`. */
+export const reportQuerySchema = z.strictObject({
   since: time,
   until: time,
   cluster: value.optional(),
@@ -70,8 +71,10 @@ const pageSchema = {
     .regex(/^[0-9a-f-]{1,64}$/, 'not one of ours')
     .optional(),
 }
-const listSchema = z.strictObject(pageSchema)
-const itemsSchema = z.strictObject({
+/** Query of `GET /v1/campaigns`. */
+export const campaignsQuerySchema = z.strictObject(pageSchema)
+/** Query of `GET /v1/campaigns/{id}/items`. */
+export const itemsQuerySchema = z.strictObject({
   ...pageSchema,
   state: z.enum(['open', 'decided']).optional(),
   mine: z.literal('true').optional(),
@@ -110,7 +113,7 @@ function addReads(router: Router, campaigns: Campaigns, withRole: WithRole): voi
   router.get(
     '/campaigns',
     withRole(ROLES, async (_person, request) => {
-      const query = queryAs(listSchema, request)
+      const query = queryAs(campaignsQuerySchema, request)
       if (isRefusal(query)) return query
       const { limit = DEFAULT_PAGE, cursor } = query
       return paged(await campaigns.list(cursor, limit + 1), limit)
@@ -123,7 +126,7 @@ function addReads(router: Router, campaigns: Campaigns, withRole: WithRole): voi
   router.get(
     '/campaigns/:id/items',
     withRole(ROLES, async (person, request) => {
-      const query = queryAs(itemsSchema, request)
+      const query = queryAs(itemsQuerySchema, request)
       if (isRefusal(query)) return query
       const { limit = DEFAULT_PAGE, cursor: after, state, mine } = query
       const filter = { state, after, mine: mine && reviewerOf(person), limit: limit + 1 }
@@ -184,7 +187,7 @@ function report(
   const asked: ReportQuery = { sinceMs, untilMs, scope: conditions, by: person.name }
   return async () => {
     const made = await makeReport(accessReview, asked)
-    const question = { accessReview: conditions, since: made.since, until: made.until }
+    const question = { of: 'access-review', since: made.since, until: made.until, ...conditions }
     const detail = { query: JSON.stringify(question), returned: made.population.matched }
     await store.append([{ kind: 'system', event: 'audit_read', actor: person.name, detail }])
     return { ...made }

@@ -26,6 +26,7 @@ import { liveness, readiness } from './health.ts'
 import { issuerKeyRoutes } from './issuer-key-routes.ts'
 import { issuerRoutes } from './issuer-routes.ts'
 import type { Checkpoints } from '../ledger/checkpoints.ts'
+import type { Mirrors } from '../ledger/mirrors.ts'
 import { ledgerRoutes } from './ledger-routes.ts'
 import { loginRoutes } from './login-routes.ts'
 import { openApiRoutes } from './openapi/routes.ts'
@@ -56,6 +57,7 @@ export interface ApiDeps {
   readonly accessReview?: Omit<CampaignsDeps, 'store' | 'checkpoints' | 'now'>
   /** Signs what the ledger is. */
   readonly checkpoints: Checkpoints
+  readonly mirrors?: Pick<Mirrors, 'cosigned'>
   readonly log: Logger
   /** Milliseconds since the epoch. */
   readonly now: () => number

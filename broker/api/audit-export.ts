@@ -42,7 +42,7 @@ const EXTENSIONS: Readonly<Record<ExportFormat, string>> = {
 /** What exporting needs. */
 export interface AuditExportDeps {
   readonly store: Store
-  readonly checkpoints?: CheckpointSource
+  readonly checkpoints: CheckpointSource
   readonly log: Logger
   /** Milliseconds since the epoch. */
   readonly now: () => number
@@ -93,12 +93,10 @@ async function prepare(
 ): Promise<Prepared | Refusal> {
   const { format, filter, asked } = query
   if (format === 'jsonl') {
-    if (checkpoints === undefined)
-      return refuse('ledger_unavailable', 'this broker signs no checkpoints')
     const range = await provedRange(store, checkpoints, query)
     if (isRefusal(range)) return range
     const time = new Date(now()).toISOString()
-    const manifest = { exporter: person.name, time, asked, filter }
+    const manifest = { exporter: person.name, time, asked, filter, after: query.after }
     return { range, texts: jsonlLines(store, checkpoints, range, manifest) }
   }
   const range = await plainRange(store, query)
@@ -142,14 +140,16 @@ async function* jsonTexts(
 async function record(
   store: Store,
   person: Person,
-  { format, asked }: ExportQuery,
+  { format, asked, after }: ExportQuery,
   { from, to }: Range,
 ): Promise<void> {
-  const filter = JSON.stringify(asked)
+  // under this name people's names in it are hidden (broker/ledger/personal.ts)
+  const query = JSON.stringify(asked)
+  const more = after === undefined ? {} : { after }
   await store.append([
     {
       ...{ kind: 'system', event: 'audit_exported', actor: person.name },
-      detail: { format, from, to, filter },
+      detail: { format, from, to, query, ...more },
     },
   ])
 }

@@ -24,14 +24,14 @@ export interface AuditRoutesDeps {
   readonly approvals: Pick<Approvals, 'closed'>
   readonly store: Store
   readonly people: PeopleAuthenticator
-  /** Without it nothing that needs a signature is exported. */
-  readonly checkpoints?: CheckpointSource
+  /** Signs what exports end with. */
+  readonly checkpoints: CheckpointSource
   readonly log: Logger
   /** Milliseconds since the epoch. */
   readonly now: () => number
 }
 
-/** Address of the proof that an entry is in the ledger (C2SP tlog-proof). */
+/** Address of the proof that an entry is in the ledger (C2SP tlog-proof; broker/api/ledger-routes.ts). */
 export function proofPath(seq: number): string {
   return `/v1/ledger/proof/${seq}`
 }
@@ -53,6 +53,11 @@ export function auditRoutes(deps: AuditRoutesDeps): Router {
     handle: (person: Person, request: Request, response: Response) => Promise<void>,
   ): express.RequestHandler => {
     return (request, response, next) => {
+      // express answers HEAD by GET: it would read all, and send nothing
+      if (request.method !== 'GET') {
+        next()
+        return
+      }
       authorized(people, request, ['auditor'])
         .then(async (person) => {
           if (isRefusal(person)) answer(response, person)
@@ -104,12 +109,13 @@ async function show(store: Store, person: Person, request: Request): Promise<Res
   const place = String(request.params['seq'])
   if (!SEQ.test(place)) return refuse('entry_unknown')
   const seq = Number(place)
-  const [event] = await store.events({}, 1, seq + 1)
-  const found = event?.seq === seq ? event : undefined
+  const [[event], [leaf]] = await Promise.all([store.events({}, 1, seq + 1), store.leaves(seq, 1)])
+  const found = event?.seq === seq && leaf?.seq === seq ? { ...event, leaf: leaf.bytes } : undefined
   const query = JSON.stringify({ seq })
   await store.append([readEntry(person, { query, returned: found === undefined ? 0 : 1 })])
   if (found === undefined) return refuse('entry_unknown')
-  const entry: AuditEntry = { ...found, proof: proofPath(seq) }
+  const bytes = Buffer.from(found.leaf).toString('base64')
+  const entry: AuditEntry = { ...found, leaf: bytes, proof: proofPath(seq) }
   return { ...entry }
 }
 

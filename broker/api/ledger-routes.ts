@@ -15,6 +15,7 @@ import { parseTilePath } from '../../shared/transparency/tiles.ts'
 import { TILE_WIDTH } from '../../shared/transparency/tree.ts'
 import type { PeopleAuthenticator, Person } from '../identity/people.ts'
 import type { Checkpoints } from '../ledger/checkpoints.ts'
+import type { Mirrors } from '../ledger/mirrors.ts'
 import type { Store } from '../store/store.ts'
 import { answer } from './answers.ts'
 import { authorized } from './with-role.ts'
@@ -24,6 +25,8 @@ export interface LedgerRoutesDeps {
   readonly people: PeopleAuthenticator
   readonly store: Pick<Store, 'append' | 'leaves' | 'tile'>
   readonly checkpoints: Checkpoints
+  /** What witnesses signed. */
+  readonly mirrors?: Pick<Mirrors, 'cosigned'> | undefined
 }
 
 /** What is answered: text or bytes. */
@@ -60,6 +63,11 @@ export function ledgerRoutes(deps: LedgerRoutesDeps): Router {
   get('/ledger/checkpoint', () =>
     Promise.resolve({ type: TEXT, body: checkpoints.published().note }),
   )
+  get('/ledger/cosigned', () => {
+    const notes = deps.mirrors?.cosigned() ?? []
+    const missing = refuse('entry_unknown', 'no witness has signed a checkpoint')
+    return Promise.resolve(notes.length === 0 ? missing : { type: TEXT, body: notes.join('\n') })
+  })
   get('/ledger/keys', () => {
     const body = JSON.stringify({ origin: checkpoints.origin, keys: checkpoints.keys })
     return Promise.resolve({ type: 'application/json', body })

@@ -83,6 +83,7 @@ export const exportQuerySchema = z.strictObject({
   format: z.enum(EXPORT_FORMATS),
   from: seq.optional(),
   to: seq.optional(),
+  after: seq.optional(),
 })
 
 type FilterValues = Partial<
@@ -132,17 +133,21 @@ export interface ExportQuery {
   readonly from?: number
   /** The entry after the last one. */
   readonly to?: number
+  /** Of a `jsonl` that broke off: the last entry that came. */
+  readonly after?: number
 }
 
 /** Reads the question of an export. */
 export function readExportQuery(parameters: Iterable<[string, string]>): ExportQuery | Refusal {
   const read = readQuery(exportQuerySchema, parameters)
   if (isRefusal(read)) return read
-  const { format, from, to, ...rest } = read.values
+  const { format, from, to, after, ...rest } = read.values
   const filter = filterOf(rest)
   if (isRefusal(filter)) return filter
   if (from !== undefined && to !== undefined && from >= to)
     return refuse('query_invalid', 'from is not below to: nothing lies between')
+  if (after !== undefined && !goesOn(format, after, from, to))
+    return refuse('query_invalid', 'after: goes with jsonl, and is from `from` up to `to`')
   const asked = Object.fromEntries(
     Object.entries(read.raw).filter(([name]) => Object.hasOwn(filterShape, name)),
   )
@@ -150,7 +155,13 @@ export function readExportQuery(parameters: Iterable<[string, string]>): ExportQ
     ...{ format, filter, asked },
     ...(from === undefined ? {} : { from }),
     ...(to === undefined ? {} : { to }),
+    ...(after === undefined ? {} : { after }),
   }
+}
+
+/** Whoever goes on must say of what: the range is that of the manifest that came. */
+function goesOn(format: ExportFormat, after: number, from = NaN, to = NaN): boolean {
+  return format === 'jsonl' && from <= after && after < to
 }
 
 function readQuery<T>(

@@ -5,6 +5,8 @@ import type { Store } from '../store/store.ts'
 import { openCheckpoints } from './checkpoints.ts'
 import type { Checkpoints } from './checkpoints.ts'
 import { openLedgerIdentity } from './keys.ts'
+import { startMirrors } from './mirrors.ts'
+import type { Mirrors, MirrorsSettings } from './mirrors.ts'
 import { startRetention } from './retention.ts'
 
 /** See broker/config.ts. */
@@ -13,6 +15,7 @@ export interface LedgerSettings {
   readonly keysDir?: string | undefined
   readonly checkpointSeconds: number
   readonly retainDays?: number | undefined
+  readonly mirrors: MirrorsSettings
 }
 
 /** Where keys are unless the configuration says otherwise. */
@@ -25,14 +28,18 @@ const KEYS_DIR = 'ledger-keys'
  * @returns rejects as `openLedgerIdentity` and `openCheckpoints` do
  */
 export async function openLedger(
-  { origin, keysDir, checkpointSeconds, retainDays }: LedgerSettings,
+  { origin, keysDir, checkpointSeconds, retainDays, mirrors: copies }: LedgerSettings,
   deps: {
     readonly store: Store
     readonly dataDir: string
     readonly log: Logger
     readonly now: () => number
   },
-): Promise<{ readonly checkpoints: Checkpoints; readonly close: () => void }> {
+): Promise<{
+  readonly checkpoints: Checkpoints
+  readonly mirrors: Mirrors
+  readonly close: () => Promise<void>
+}> {
   const { store, dataDir, log, now } = deps
   const options = { dir: keysDir ?? join(dataDir, KEYS_DIR), origin }
   const identity = await openLedgerIdentity(options, store, now)
@@ -40,11 +47,14 @@ export async function openLedger(
   const checkpoints = await openCheckpoints({ store, identity, everyMs, log, now })
   const endRetention =
     retainDays === undefined ? undefined : startRetention({ store, retainDays, log, now })
+  const mirrors = startMirrors(copies, checkpoints, log)
   return {
     checkpoints,
+    mirrors,
     close: () => {
       endRetention?.()
       checkpoints.close()
+      return mirrors.close()
     },
   }
 }

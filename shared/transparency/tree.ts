@@ -135,8 +135,8 @@ export function verifyInclusion(
   proof: readonly Uint8Array[],
   root: Uint8Array,
 ): boolean {
-  if (!isSize(size) || !isSize(index) || index >= size || ![leaf, ...proof].every(isHash))
-    return false
+  if (!isSize(size) || !isSize(index) || index >= size) return false
+  if (![leaf, ...proof].every(isHash)) return false
   const steps = stepsToLeaf(index, size).reverse()
   if (steps.length !== proof.length) return false
   let hash = leaf
@@ -161,17 +161,26 @@ export function verifyConsistency(
   if (!isStretch(oldSize, newSize)) return false
   if (oldSize === newSize) return proof.length === 0 && sameHash(oldRoot, newRoot)
   const { steps, start } = stepsToEdge(oldSize, newSize)
-  const [first, ...hashes] = start === undefined ? [oldRoot, ...proof] : proof
-  if (first === undefined || hashes.length !== steps.length) return false
-  if (![first, ...hashes].every(isHash)) return false
-  let [older, newer] = [first, first]
-  steps.reverse()
-  for (const [at, sibling] of hashes.entries()) {
+  const [first, ...siblings] = start === undefined ? [oldRoot, ...proof] : proof
+  if (first === undefined || siblings.length !== steps.length) return false
+  if (![first, ...siblings].every(isHash)) return false
+  const [older, newer] = climb(first, siblings, steps.reverse())
+  return sameHash(older, oldRoot) && sameHash(newer, newRoot)
+}
+
+/** The roots of the old and of the new tree, from the subtree at the old one's edge upwards. */
+function climb(
+  start: Uint8Array,
+  siblings: readonly Uint8Array[],
+  steps: readonly Step[],
+): [older: Uint8Array, newer: Uint8Array] {
+  let [older, newer] = [start, start]
+  for (const [at, sibling] of siblings.entries()) {
     const left = steps[at]?.left === true
     if (left) older = nodeHash(sibling, older)
     newer = left ? nodeHash(sibling, newer) : nodeHash(newer, sibling)
   }
-  return sameHash(older, oldRoot) && sameHash(newer, newRoot)
+  return [older, newer]
 }
 
 async function readParts(steps: readonly Step[], read: HashReader): Promise<Uint8Array[]> {

@@ -13,7 +13,7 @@ import { REASONS } from '../../shared/reasons.ts'
 import type { Reason } from '../../shared/reasons.ts'
 import { startApi } from '../support/api-server.ts'
 import type { ApiServer } from '../support/api-server.ts'
-import { intent } from '../support/entries.ts'
+import { directIntent, intent } from '../support/entries.ts'
 import { policyOf } from '../support/policies.ts'
 
 const RULES = `
@@ -97,6 +97,39 @@ describe('access reviews over the API', () => {
     const [read] = await api.store.events({ event: 'audit_read' }, 1)
     expect(read?.entry).to.deep.include({ actor: 'carol' })
     expect(read?.entry).to.have.nested.property('detail.returned', 3)
+  })
+
+  it('can be counted again from an export that ends in the very same checkpoint', async () => {
+    const report = reportSchema.parse(
+      (await call('carol', 'GET', `/v1/access-review?${period}`)).body,
+    )
+    const { from, to, read, size, note } = report.population
+    const response = await request(
+      `${api.url}/v1/audit/export?format=jsonl&from=${from}&to=${size}`,
+      { dispatcher, headers: { authorization: 'Bearer token-carol' } },
+    )
+    const lines = (await response.body.text())
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as { seq?: number; leaf?: string; checkpoint?: string })
+    expect(lines.at(-1)).to.include({ checkpoint: note, end: true })
+    const leaves = lines.filter(({ seq = -1 }) => seq >= from && seq < to)
+    expect(leaves).to.have.length(read)
+    interface Counted {
+      readonly kind: string
+      readonly decision: { readonly effect: string }
+      readonly credential?: object
+    }
+    const counts = { done: 0, held: 0, denied: 0 }
+    for (const { leaf = '' } of leaves) {
+      const entry = JSON.parse(Buffer.from(leaf, 'base64').toString()) as Counted
+      if (entry.kind !== 'intent') continue
+      if (entry.decision.effect === 'deny') counts.denied += 1
+      else if (entry.credential === undefined) counts.held += 1
+      else counts.done += 1
+    }
+    expect(report.summary.requests).to.deep.include(counts)
+    expect(counts).to.deep.equal({ done: 2, held: 0, denied: 1 })
   })
 
   const refused: readonly [string, 'GET' | 'POST', string, unknown, Reason][] = [
@@ -255,6 +288,22 @@ describe('access reviews over the API', () => {
     ).to.equal(200)
   })
 
+  it('names people whom the ledger hides, and hides whom a report was about', async () => {
+    const credential = { mode: 'issuer', user: 'x' } as const
+    const { size } = await api.store.head()
+    await api.store.append([directIntent('oidc:dave', { cluster: 'far', credential })])
+    const [leaf] = await api.store.leaves(size, 1)
+    expect(Buffer.from(leaf?.bytes ?? []).toString()).to.not.contain('dave')
+    const path = `/v1/access-review?${period}&subject=oidc:dave`
+    const { principals } = reportSchema.parse((await call('carol', 'GET', path)).body)
+    expect(principals.map(({ kind, name }) => [kind, name])).to.deep.equal([
+      ['subject', 'oidc:dave'],
+    ])
+    const [read] = await api.store.leaves(size + 1, 1)
+    const text = Buffer.from(read?.bytes ?? []).toString()
+    expect(text).to.contain('audit_read').and.not.contain('dave')
+  })
+
   it('opens the largest campaign in one transaction', async () => {
     const before = policy
     const rules = Array.from(
@@ -264,7 +313,8 @@ describe('access reviews over the API', () => {
     )
     policy = policyOf(rules.join(''))
     const { size } = await api.store.head()
-    const reply = await call('carol', 'POST', '/v1/campaigns', open)
+    const asked = { ...open, scope: { cluster: 'main' } }
+    const reply = await call('carol', 'POST', '/v1/campaigns', asked)
     policy = before
     expect(campaignSchema.parse(reply.body).counts.items).to.equal(MAX_CAMPAIGN_ITEMS)
     expect((await api.store.head()).size).to.equal(size + 1)

@@ -51,7 +51,8 @@ describe('the audit routes', () => {
     const shown = auditEntrySchema.strict().parse(body)
     expect(shown).to.include({ seq, kind: 'intent' })
     expect(shown.entry).to.deep.equal(ledger.rows[seq]?.event.entry)
-    expect(shown.proof).to.match(new RegExp(`^/v1/ledger/.*${seq}\\.tlog-proof$`))
+    expect(Buffer.from(shown.leaf, 'base64')).to.deep.equal(Buffer.from(ledger.rows[seq]!.bytes))
+    expect(shown.proof).to.equal(`/v1/ledger/proof/${seq}`)
     expect(reads().at(-1)).to.deep.include({
       ...{ actor: 'carol', detail: { query: `{"seq":${seq}}`, returned: 1 } },
     })
@@ -74,6 +75,15 @@ describe('the audit routes', () => {
     )
     expect(await get(`/v1/audit/events/${seq + 1}`)).to.include({ status: 200 })
     ledger.firstSeq = 0
+  })
+
+  it('do not read a ledger for a HEAD', async () => {
+    for (const path of ['watch', 'export?format=csv']) {
+      const { status } = await fetch(`${api.url}/v1/audit/${path}`, {
+        ...{ method: 'HEAD', headers: { authorization: 'Bearer token-carol' } },
+      })
+      expect(status).to.equal(404)
+    }
   })
 
   it('refuse a condition on one entry', async () => {

@@ -256,7 +256,7 @@ describe('nestgate', () => {
     await api.store.append([intent({ agent }), intent(), intent({ agent })])
     const seen = [await lines.next(), await lines.next()].map(({ value }) => {
       expect(value).to.not.contain('\u202e')
-      return JSON.parse(value as string) as { seq: number; entry: { agent: string } }
+      return JSON.parse(value!) as { seq: number; entry: { agent: string } }
     })
     expect(seen.map(({ entry }) => entry.agent)).to.deep.equal([agent, agent])
     expect((seen[1]?.seq ?? 0) - (seen[0]?.seq ?? 0)).to.equal(2)

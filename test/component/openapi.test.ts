@@ -16,6 +16,7 @@ import type { ApiServer } from '../support/api-server.ts'
 import { facts, intent } from '../support/entries.ts'
 import { validator } from '../support/open-api.ts'
 import type { OpenApi, OperationObject } from '../support/open-api.ts'
+import { policyOf } from '../support/policies.ts'
 import { SILENT } from '../support/sqlite-store.ts'
 import { startUpstream } from '../support/upstream.ts'
 import type { Upstream } from '../support/upstream.ts'
@@ -30,11 +31,24 @@ interface Call {
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex')
 
+const RULES = `
+  - id: scan
+    match: { agents: [scanner], verbs: [get], resources: [secrets] }
+    effect: allow
+`
+const OTHER_RULES = `
+  - id: other
+    match: { agents: [other], verbs: [get], resources: [pods] }
+    effect: allow
+`
+const DAY_MS = 24 * 3600 * 1000
+
 describe('the OpenAPI document', () => {
   let api: ApiServer
   let upstream: Upstream
   let secrets: string
   let document: OpenApi
+  let policy = policyOf(RULES)
 
   before(async () => {
     upstream = await startUpstream()
@@ -45,6 +59,12 @@ describe('the OpenAPI document', () => {
       serviceAccountTokens: { verify: 'tokenReview' as const },
     }
     api = await startApi(undefined, undefined, {
+      accessReview: {
+        policy: () => policy,
+        scopes: { get: () => undefined },
+        acceptVerdicts: ['exclusive'],
+        registrations: [],
+      },
       issuer: { url: 'https://broker.example:8443/issuer' },
       clusterSecretsDir: secrets,
       clusters: [
@@ -87,11 +107,20 @@ describe('the OpenAPI document', () => {
   })
 
   it('has every route of the broker, and no other', () => {
-    const { approvals, store, credentials, clusters } = api
+    const { approvals, store, credentials, clusters, checkpoints } = api
     const deps = {
-      ...{ approvals, store, credentials, clusters, log: SILENT, now: Date.now, issuers: [] },
+      ...{
+        approvals,
+        store,
+        credentials,
+        clusters,
+        checkpoints,
+        log: SILENT,
+        now: Date.now,
+        issuers: [],
+      },
       ...{ people: { authenticate: () => Promise.reject(new Error('not to be called')) } },
-      ...{ sidecars: undefined, policy: undefined, clusterSecretsDir: undefined },
+      ...{ sidecars: undefined, policy: undefined, clusterSecretsDir: undefined, accessReview: {} },
     } as unknown as ApiDeps
     interface Layer {
       readonly route?: {
@@ -108,7 +137,7 @@ describe('the OpenAPI document', () => {
           return routesOf(layer.handle.stack ?? [], isBelow ? `${prefix}/v1` : prefix)
         }
         const { path, methods } = layer.route
-        const place = prefix + path.replaceAll(/:(\w+)/g, '{$1}')
+        const place = prefix + path.replaceAll(/[:*](\w+)/g, '{$1}')
         return Object.keys(methods).map((method) => `${method} ${place}`)
       })
     const stack = (createApp(deps) as unknown as { router: { stack: readonly Layer[] } }).router
@@ -131,6 +160,22 @@ describe('the OpenAPI document', () => {
     ...{ name, server: upstream.url, ca: readFileSync(upstream.caFile, 'utf8') },
     ...{ credential: { tokenFile: 'token' }, serviceAccountTokens: { verify: 'tokenReview' } },
   })
+  const period = {
+    since: new Date(Date.now() - DAY_MS).toISOString(),
+    until: new Date(Date.now() + DAY_MS).toISOString(),
+  }
+  const campaign = { title: 'autumn', ...period, reviewers: ['alice'] }
+  /** Opens a campaign, whose first item is decided on. */
+  const campaignOf = async (verdict?: string): Promise<string> => {
+    policy = policyOf(RULES)
+    const opened = await send('post', '/v1/campaigns', { as: 'token-carol', body: campaign })
+    const { id } = (await opened.json()) as { id: string }
+    if (verdict !== undefined)
+      await send('post', `/v1/campaigns/${id}/items/00001/decide`, {
+        ...{ as: 'token-alice', body: { verdict, reason: 'x' } },
+      })
+    return id
+  }
   /** One call for each operation; each makes what it needs. */
   const calls: Readonly<Record<string, () => Promise<Call> | Call>> = {
     showOpenApi: () => ({}),
@@ -182,6 +227,57 @@ describe('the OpenAPI document', () => {
     showEvent: () => ({ as: 'token-carol', path: { seq: '0' } }),
     watchEvents: () => ({ as: 'token-carol', query: 'after=0' }),
     exportEvents: () => ({ as: 'token-carol', query: 'format=ocsf&to=1' }),
+    showCheckpoint: () => ({}),
+    showLedgerKeys: () => ({}),
+    showCosigned: () => ({}),
+    showConsistency: () => ({ query: 'from=0' }),
+    showProof: () => ({ as: 'token-carol', path: { seq: '0' } }),
+    showBundle: async () => {
+      await api.checkpoints.current()
+      return { as: 'token-carol', path: { path: '000.p/1' } }
+    },
+    showTile: async () => {
+      await api.checkpoints.current()
+      return { path: { path: '0/000.p/1' } }
+    },
+    erasePerson: () => ({ as: 'token-root', body: { name: 'nobody at all', reason: 'asked' } }),
+    showPayload: async () => {
+      const content = Buffer.from('{"kind":"Pod"}')
+      const hash = createHash('sha256').update(content).digest('hex')
+      await api.store.append([intent()], [{ sha256: hash, content }])
+      return { as: 'token-carol', path: { sha256: hash } }
+    },
+    reportAccess: async () => {
+      const did = { credential: { mode: 'issuer', user: 'x' } } as const
+      await api.store.append([intent({ agent: 'scanner', chain: [], ...did })])
+      return { as: 'token-carol', query: new URLSearchParams(period).toString() }
+    },
+    listCampaigns: async () => {
+      await campaignOf()
+      return { as: 'token-bob', query: 'limit=1' }
+    },
+    openCampaign: () => ({ as: 'token-carol', body: campaign }),
+    showCampaign: async () => ({ as: 'token-bob', path: { id: await campaignOf('certify') } }),
+    listItems: async () => ({
+      ...{ as: 'token-alice', path: { id: await campaignOf('certify') } },
+      query: 'state=decided&mine=true',
+    }),
+    decideItem: async () => ({
+      ...{ as: 'token-alice', path: { id: await campaignOf(), item: '00001' } },
+      body: { verdict: 'exception', reason: 'x', expiresAt: period.until },
+    }),
+    remediateItem: async () => {
+      const id = await campaignOf('revoke')
+      policy = policyOf(OTHER_RULES)
+      const body = { policyDigest: policy.digest }
+      return { as: 'token-carol', path: { id, item: '00001' }, body }
+    },
+    signOffCampaign: async () => ({
+      ...{ as: 'token-carol', path: { id: await campaignOf('certify') }, body: { reason: 'x' } },
+    }),
+    cancelCampaign: async () => ({
+      ...{ as: 'token-carol', path: { id: await campaignOf() }, body: { reason: 'x' } },
+    }),
     listClusters: () => ({ as: 'token-bob' }),
     registerCluster: () => ({ as: 'token-root', body: cluster('new') }),
     changeCluster: async () => {
@@ -288,7 +384,16 @@ describe('the OpenAPI document', () => {
       const as = wrongCaller(operation)
       const wrong = as === undefined ? { query: 'surprise=1', body: [] } : { as }
       const response = await send(method, path, {
-        ...{ path: { id: newRequestId(0), name: 'none', seq: '0' } },
+        ...{
+          path: {
+            id: newRequestId(0),
+            name: 'none',
+            seq: '0',
+            path: '0/000',
+            item: 'x',
+            sha256: 'x',
+          },
+        },
         ...(method === 'get' ? { ...wrong, body: undefined } : wrong),
         ...(as !== undefined && 'requestBody' in operation ? { body: {} } : {}),
       })
@@ -309,7 +414,14 @@ describe('the OpenAPI document', () => {
     ] as const) {
       if (caller.includes(role)) continue
       it(`says that ${id} is not for a ${role}`, async () => {
-        const place = { id: newRequestId(0), name: 'none', seq: '0' }
+        const place = {
+          id: newRequestId(0),
+          name: 'none',
+          seq: '0',
+          path: '000',
+          item: 'x',
+          sha256: 'x',
+        }
         const body = method === 'get' || method === 'delete' ? {} : { body: {} }
         const response = await send(method, `/v1${path}`, { as: token, path: place, ...body })
         expect(await response.json()).to.include({ code: 'role_missing' })

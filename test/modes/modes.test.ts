@@ -5,9 +5,10 @@
 import { expect } from 'chai'
 import { SignJWT, generateKeyPair } from 'jose'
 import { after, before, describe, it } from 'mocha'
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createPrivateKey, randomUUID } from 'node:crypto'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { openSigningKeys } from '../../broker/credentials/signing-keys.ts'
 import type { SigningKeys } from '../../broker/credentials/signing-keys.ts'
 import { claimsOf } from '../../broker/credentials/tokens.ts'
@@ -33,7 +34,9 @@ describe('the credential of one request, on a real API server', function () {
   this.timeout(120_000)
   this.slow(5_000)
   let modes: RunningModes
+  let since: string
   before(async () => {
+    since = new Date().toISOString()
     modes = await startModes()
   })
   after(() => modes.close())
@@ -215,6 +218,63 @@ describe('the credential of one request, on a real API server', function () {
       const acted = modes.auditLog().filter(isByUs)
       expect(acted.length).to.be.greaterThan(15)
       for (const { auditID, requestURI } of acted) expect([...ids], requestURI).to.include(auditID)
+    })
+
+    const nestgate = async (
+      ...args: string[]
+    ): Promise<{ code: number; out: string; err: string }> => {
+      let [out, err] = ['', '']
+      const tokenFile = join(modes.dir, 'otto-token')
+      const caFile = join(modes.dir, 'otto-ca.crt')
+      writeFileSync(tokenFile, PEOPLE.otto.token, { mode: 0o600 })
+      writeFileSync(caFile, modes.brokerCa)
+      const code = await runCli({
+        args: [
+          ...['--broker', modes.brokerUrl, '--token-file', tokenFile, '--ca-file', caFile],
+          ...args,
+        ],
+        env: {},
+        now: Date.now,
+        out: (text) => (out += text),
+        err: (text) => (err += text),
+      })
+      return { code, out, err }
+    }
+
+    const reconcile = (...ledger: string[]): ReturnType<typeof nestgate> =>
+      nestgate(
+        ...['reconcile', '--audit-log', join(modes.dir, 'cluster', 'logs', 'audit.jsonl')],
+        ...['--cluster', ...MODES, '--skew', '0.5', '--format', 'json', ...ledger],
+      )
+
+    it('nestgate reconcile says the same of an export, in which people have pseudonyms', async () => {
+      const file = join(modes.dir, 'ledger.jsonl')
+      const exported = await nestgate('export', '--file', file)
+      expect(exported.code, exported.err).to.equal(0)
+      const { code, out, err } = await reconcile('--export', file)
+      expect(code, out + err).to.equal(0)
+      const { counts } = JSON.parse(out) as { counts: Record<string, number> }
+      expect(counts['fits']).to.be.greaterThan(15)
+      expect(counts['hidden']).to.be.within(1, counts['fits'] ?? 0)
+    })
+
+    it('nestgate reconcile says that ledger and audit log fit, and tells a call that is not in the ledger', async () => {
+      const { code, out, err } = await reconcile('--since', since)
+      expect(code, out + err).to.equal(0)
+      const { counts } = JSON.parse(out) as { counts: Record<string, number> }
+      expect(counts['fits']).to.be.greaterThan(15)
+      const secret = readFileSync(join(modes.dir, 'broker-token'), 'utf8').trim()
+      const stolen = { authorization: `Bearer ${secret}`, 'impersonate-user': PIPELINE }
+      await modes.direct(MAPS, stolen)
+      await sleep(1_000)
+      // the ledger goes on, so that the call is within its time
+      await ledger()
+      await sleep(1_000)
+      const after = await reconcile('--since', since)
+      expect(after.code, after.err).to.equal(1)
+      expect((JSON.parse(after.out) as { found: object }).found).to.deep.equal({
+        missing_in_ledger: 1,
+      })
     })
   })
 

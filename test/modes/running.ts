@@ -81,6 +81,10 @@ export interface RunningModes {
   readonly brokerUrl: string
   readonly brokerCa: string
   readonly dir: string
+  /** The broker's configuration. */
+  readonly configFile: string
+  /** A token of the pipeline. */
+  pipelineToken(): Promise<string>
   /** As the pipeline, through the broker. */
   call(mode: ModeName, path: string, line?: Line): Promise<Answer>
   /** As an agent, through a sidecar of its own for that cluster. */
@@ -114,13 +118,13 @@ rules:
   - { id: ask, match: { verbs: [delete], resources: [configmaps], resourceNames: ['held-*'] }, effect: hold }
 `
 
-/** Starts everything. Rejects when a part does not come up. */
-export async function startModes(): Promise<RunningModes> {
+/** Starts everything. Rejects when a part does not come up. @param policy - YAML, instead of the one above */
+export async function startModes(policy = POLICY): Promise<RunningModes> {
   const work = mkdtempSync(join(tmpdir(), 'nestgate-modes-'))
   chmodSync(work, 0o700)
   const stops: (() => Promise<void>)[] = []
   try {
-    return await startIn(work, stops)
+    return await startIn(work, stops, policy)
   } catch (error) {
     for (const stop of stops.toReversed()) await stop()
     rmSync(work, { recursive: true, force: true })
@@ -128,7 +132,11 @@ export async function startModes(): Promise<RunningModes> {
   }
 }
 
-async function startIn(work: string, stops: (() => Promise<void>)[]): Promise<RunningModes> {
+async function startIn(
+  work: string,
+  stops: (() => Promise<void>)[],
+  policy: string,
+): Promise<RunningModes> {
   const file = (name: string, text: string): string => {
     const path = join(work, name)
     writeFileSync(path, text, { mode: 0o600 })
@@ -179,7 +187,7 @@ async function startIn(work: string, stops: (() => Promise<void>)[]): Promise<Ru
     listen: { host: '127.0.0.1', port },
     tls: { certFile: file('broker.crt', cert), keyFile: file('broker.key', key) },
     dataDir: join(work, 'data'),
-    policyFile: file('policy.yaml', POLICY),
+    policyFile: file('policy.yaml', policy),
     issuer: { url: `${brokerUrl}/issuer` },
     clusters: [
       {
@@ -245,6 +253,7 @@ async function startIn(work: string, stops: (() => Promise<void>)[]): Promise<Ru
     }
   }
   const bearer = (secret: string): Record<string, string> => ({ authorization: `Bearer ${secret}` })
+  const pipelineToken = (): Promise<string> => mintRunnerToken(issuer, { sub: PIPELINE_SUB })
   const auditLog = (): AuditEvent[] =>
     readFileSync(join(dir, 'logs', 'audit.jsonl'), 'utf8')
       .split('\n')
@@ -258,11 +267,13 @@ async function startIn(work: string, stops: (() => Promise<void>)[]): Promise<Ru
       brokerCa: ca,
       dir: work,
       auditLog,
+      configFile,
       startBroker,
       stopBroker,
     },
+    pipelineToken,
     call: async (mode, path, line) => {
-      const own = await mintRunnerToken(issuer, { sub: PIPELINE_SUB })
+      const own = await pipelineToken()
       return send(agent, `${brokerUrl}/clusters/${mode}${path}`, bearer(own), line)
     },
     agent: (mode, path, line) => curl(sidecars[mode], path, line),

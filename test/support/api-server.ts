@@ -41,8 +41,8 @@ export interface ApiServer {
   readonly approvals: Approvals
   readonly credentials: CredentialParts
   readonly clusters: Clusters
-  /** What was refused to API servers. */
   readonly checkpoints: Checkpoints
+  /** What was refused to API servers. */
   readonly refused: readonly Refused[]
   close(): Promise<void>
 }
@@ -91,8 +91,8 @@ export interface ApiExtras {
 /** What a test's own source signs, and all else as it is. */
 function over(own: Checkpoints, source: CheckpointSource): Checkpoints {
   return {
-    ...{ origin: source.origin, keys: own.keys },
-    vkeys: () => source.vkeys(),
+    ...{ origin: source.origin, keys: source.keys },
+    vkeys: () => own.vkeys(),
     current: () => source.current(),
     published: () => own.published(),
     inclusion: (...args) => own.inclusion(...args),
@@ -157,6 +157,7 @@ export async function startApi(
   const api = createApi({
     policy,
     checkpoints,
+    mirrors: { cosigned: () => [checkpoints.published().note] },
     clusters,
     clusterSecretsDir,
     credentials,

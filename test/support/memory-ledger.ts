@@ -12,6 +12,8 @@ interface Row {
   readonly timeUs: number
   readonly bytes: Uint8Array
   readonly entry: Entry
+  /** `FIELD VALUE` of each of its terms. */
+  readonly terms: ReadonlySet<string>
 }
 
 export const sha256 = (...parts: readonly Uint8Array[]): Buffer => {
@@ -69,7 +71,8 @@ export class MemoryLedger {
         ...requestId,
         entry: JSON.parse(Buffer.from(bytes).toString()) as Record<string, unknown>,
       }
-      this.rows.push({ event, timeUs: this.nowUs, bytes, entry })
+      const terms = new Set(termsOf(event.entry).map(([field, value]) => `${field} ${value}`))
+      this.rows.push({ event, timeUs: this.nowUs, bytes, entry, terms })
     }
     return Promise.resolve(first)
   }
@@ -129,16 +132,14 @@ export class MemoryLedger {
   get source(): CheckpointSource {
     return {
       origin: 'test',
-      vkeys: () => ['test+00000000+AAAA'],
+      keys: [{ vkey: 'test+00000000+AAAA', since: '2026-01-01T00:00:00Z' }],
       current: () => Promise.resolve(this.mark()),
     }
   }
 }
 
-function matches({ event, timeUs }: Row, filter: EventFilter): boolean {
-  const terms = termsOf(event.entry)
-  const has = (field: string, value: unknown): boolean =>
-    terms.some(([name, text]) => name === field && text === String(value))
+function matches({ timeUs, terms }: Row, filter: EventFilter): boolean {
+  const has = (field: string, value: unknown): boolean => terms.has(`${field} ${String(value)}`)
   return Object.entries(filter).every(([key, value]) => {
     if (key === 'sinceMs') return timeUs >= (value as number) * 1000
     if (key === 'untilMs') return timeUs < (value as number) * 1000

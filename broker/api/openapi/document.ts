@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { AUDIT_FILTERS } from '../../../shared/audit-filters.ts'
 import { isRecord } from '../../../shared/config.ts'
 import { NAMED, OPERATIONS, problemSchema } from './operations.ts'
-import type { Answer, Operation } from './operations.ts'
+import type { Answer, Operation } from './operation.ts'
 
 type Json = Readonly<Record<string, unknown>>
 
@@ -17,8 +17,20 @@ for (const [id, schema] of Object.entries(NAMED)) registry.add(schema, { id })
 /** What path parameters are. */
 const PATH_PARAMETERS: Readonly<Record<string, { readonly text: string; readonly schema: Json }>> =
   {
-    id: { text: 'id of the request', schema: { type: 'string', format: 'uuid' } },
+    id: {
+      text: 'id of the request, or of the campaign',
+      schema: { type: 'string', maxLength: 64 },
+    },
+    item: { text: 'id of the item in its campaign', schema: { type: 'string', maxLength: 64 } },
+    sha256: {
+      text: 'SHA-256 of the body, hex',
+      schema: { type: 'string', pattern: '^[0-9a-f]{64}$' },
+    },
     name: { text: 'name of the cluster', schema: { type: 'string', maxLength: 63 } },
+    path: {
+      text: 'path of a tile or bundle, with its slashes: `0/x001/234`',
+      schema: { type: 'string' },
+    },
     seq: { text: 'number of the entry', schema: { type: 'integer', minimum: 0 } },
   }
 /** What query parameters are, beside the conditions on entries. */
@@ -32,6 +44,8 @@ const QUERY_TEXTS: ReadonlyMap<string, string> = new Map([
   ['to', 'the entry after the last one; of `jsonl` the checkpoint at or above it'],
   ['state', 'states, separated by commas'],
   ['review', 'only break-glass requests whose review is so'],
+  ['exportEvents.after', 'of a `jsonl` that broke off: the last entry that came'],
+  ['showConsistency.from', 'size of a tree that one knows'],
   ['wait', 'how long to wait for a change, in seconds'],
 ])
 
@@ -92,7 +106,7 @@ function operationObject(operation: Operation): Json {
   }
 }
 
-function parametersOf({ path, query, headers = {} }: Operation): readonly Json[] {
+function parametersOf({ id, path, query, headers = {} }: Operation): readonly Json[] {
   const names = [...path.matchAll(/\{(\w+)\}/g)].map(([, name = '']) => name)
   const inPath = names.map((name) => ({
     ...{ name, in: 'path', required: true },
@@ -100,7 +114,10 @@ function parametersOf({ path, query, headers = {} }: Operation): readonly Json[]
   }))
   const inQuery = Object.entries(query?.shape ?? {}).map(([name, schema]) => ({
     ...{ name, in: 'query', required: !z.safeParse(z.looseObject({ [name]: schema }), {}).success },
-    ...{ description: QUERY_TEXTS.get(name) ?? name, schema: schemaOf(schema, 'input') },
+    ...{
+      description: QUERY_TEXTS.get(`${id}.${name}`) ?? QUERY_TEXTS.get(name) ?? name,
+      schema: schemaOf(schema, 'input'),
+    },
   }))
   const inHeaders = Object.entries(headers).map(([name, description]) => ({
     ...{ name, in: 'header', required: false, description, schema: { type: 'string' } },

@@ -4,37 +4,16 @@
  */
 import { z } from 'zod'
 import { REASONS } from '../../../shared/reasons.ts'
+import * as review from '../../../shared/access-review-wire.ts'
 import * as wire from '../../../shared/wire.ts'
 import { eventsQuerySchema, exportQuerySchema, watchQuerySchema } from '../../audit/query.ts'
 import { registeredSchema } from '../../clusters/settings.ts'
 import { ROLES } from '../../identity/roles.ts'
-import type { Role } from '../../identity/roles.ts'
 import { listSchema } from '../people-routes.ts'
 import { waitSchema } from '../sidecar-routes.ts'
-
-/** One operation. */
-export interface Operation {
-  readonly method: 'get' | 'post' | 'put' | 'delete'
-  /** Below `/v1`, with parameters in braces. */
-  readonly path: string
-  /** Unique; generated clients name their functions by it. */
-  readonly id: string
-  readonly tag: string
-  readonly summary: string
-  /** Who may call it; people need one of the roles. */
-  readonly caller: 'anybody' | 'sidecar' | 'apiServer' | readonly Role[]
-  readonly query?: z.ZodObject<Readonly<Record<string, z.ZodType>>>
-  /** Header parameters: name and meaning. */
-  readonly headers?: Readonly<Record<string, string>>
-  readonly body?: z.ZodType
-  readonly answer: Answer
-}
-
-/** What comes back with status 200: a JSON value, server-sent events by name, or text of one of several types. */
-export type Answer =
-  | { readonly json: z.ZodType }
-  | { readonly events: Readonly<Record<string, z.ZodType>> }
-  | { readonly texts: readonly string[] }
+import { ACCESS_REVIEW_OPERATIONS } from './access-review-operations.ts'
+import { LEDGER_OPERATIONS } from './ledger-operations.ts'
+import type { Operation } from './operation.ts'
 
 /** A refusal (RFC 9457). */
 export const problemSchema = z.object({
@@ -72,12 +51,15 @@ const admittedSchema = z.object({
 
 /** Schemas that the document names; all others stand where they are used. */
 export const NAMED = {
+  AccessReport: review.reportSchema,
   Approval: wire.approvalSchema,
   ApprovalChange: wire.changeEventSchema,
   ApprovalList: wire.approvalListSchema,
   AuditEntry: wire.auditEntrySchema,
   AuditEvent: wire.auditEventSchema,
   AuditPage: wire.auditPageSchema,
+  Campaign: review.campaignSchema,
+  CampaignItem: review.campaignItemSchema,
   ClusterList: wire.clusterListSchema,
   ClusterStatus: wire.clusterStatusSchema,
   Context: wire.contextSchema,
@@ -237,4 +219,11 @@ const others: readonly Operation[] = [
 ]
 
 /** All of them. */
-export const OPERATIONS: readonly Operation[] = [...others, ...approvals, ...audit, ...clusters]
+export const OPERATIONS: readonly Operation[] = [
+  ...others,
+  ...approvals,
+  ...audit,
+  ...LEDGER_OPERATIONS,
+  ...ACCESS_REVIEW_OPERATIONS,
+  ...clusters,
+]

@@ -12,8 +12,8 @@ import type { CheckpointSource, ProvedRange, Range } from './range.ts'
 
 /** Version of the format. */
 export const EXPORT_VERSION = 1
-/** Entries from one checkpoint line to the next, at least. */
-export const CHECKPOINT_DISTANCE = 1024
+/** Of each so many entries the first checkpoint is shown. */
+export const CHECKPOINT_BLOCK = 1024
 
 /** Whose export of what. */
 export interface Manifest {
@@ -23,27 +23,52 @@ export interface Manifest {
   /** The conditions as they were given; empty for all entries. */
   readonly asked: Readonly<Record<string, string>>
   readonly filter: EventFilter
+  /** What is behind this entry only, without the first line: of an export that broke off. */
+  readonly after?: number | undefined
 }
 
-/** Texts of whole lines, a batch each. */
+/** Texts of whole lines, a batch each. The same range has the same lines behind the first one, whenever it is asked for, until retention removes bytes. */
 export async function* jsonlLines(
   store: Store,
   source: CheckpointSource,
   range: ProvedRange,
-  { exporter, time, asked, filter }: Manifest,
+  manifest: Manifest,
 ): AsyncGenerator<string> {
-  const { from, to } = range
-  const isFiltered = Object.keys(asked).length > 0
-  yield line({
+  const { asked, filter, after } = manifest
+  if (after === undefined) yield firstLine(source, range, manifest)
+  yield* bodyLines(store, range, after, Object.keys(asked).length > 0 ? filter : undefined)
+  yield line(await lastLine(store, range))
+}
+
+function firstLine(
+  { origin, keys }: CheckpointSource,
+  { from, to }: Range,
+  { exporter, time, asked }: Manifest,
+): string {
+  return line({
     ...{ nestgate: 'ledger-export', version: EXPORT_VERSION },
-    ...{ origin: source.origin, vkeys: source.vkeys(), from, to },
-    ...(isFiltered ? { filter: asked } : {}),
+    ...{ origin, vkeys: keys.map(({ vkey }) => vkey), from, to },
+    ...(Object.keys(asked).length > 0 ? { filter: asked } : {}),
     ...{ exporter, time },
   })
+}
+
+/** The lines of entries and checkpoints, behind `after` only where that is given. */
+async function* bodyLines(
+  store: Store,
+  range: ProvedRange,
+  after: number | undefined,
+  filter: EventFilter | undefined,
+): AsyncGenerator<string> {
+  const { from, to } = range
+  const first = after === undefined ? from : after + 1
   const leaves = leafReader(store)
-  const matches = isFiltered ? matchReader(ascending(store, filter, range)) : undefined
+  const matches =
+    filter === undefined ? undefined : matchReader(ascending(store, filter, { from: first, to }))
   const checkpoints = checkpointReader(store, range)
-  for (let start = from; start < to;) {
+  const behind = first === from ? undefined : await checkpoints(first)
+  if (behind !== undefined) yield line({ checkpoint: behind.note })
+  for (let start = first; start < to;) {
     const tile = Math.floor(start / TILE_WIDTH)
     const end = Math.min((tile + 1) * TILE_WIDTH, to)
     const hashes = await tileHashes(store, 0, tile, end - tile * TILE_WIDTH)
@@ -51,17 +76,18 @@ export async function* jsonlLines(
     let text = ''
     for (let seq = start; seq < end; seq += 1) {
       const leaf = matching?.has(seq) === false ? undefined : shown.get(seq)
-      const hash = hashes[seq - tile * TILE_WIDTH]?.toString('base64')
-      text += line(
-        leaf === undefined ? { seq, hash } : { seq, hash, leaf: leaf.toString('base64') },
-      )
+      text += entryLine(seq, hashes[seq - tile * TILE_WIDTH], leaf)
       const checkpoint = await checkpoints(seq + 1)
       if (checkpoint !== undefined) text += line({ checkpoint: checkpoint.note })
     }
     yield text
     start = end
   }
-  yield line(await lastLine(store, range))
+}
+
+function entryLine(seq: number, hash: Buffer | undefined, leaf: Buffer | undefined): string {
+  const proved = { seq, hash: hash?.toString('base64') }
+  return line(leaf === undefined ? proved : { ...proved, leaf: leaf.toString('base64') })
 }
 
 async function lastLine(store: Store, { from, to, end, before }: ProvedRange): Promise<object> {
@@ -128,16 +154,21 @@ function checkpointReader(
   store: Pick<Store, 'checkpoints'>,
   { from, to }: Range,
 ): (size: number) => Promise<StoredCheckpoint | undefined> {
-  const after = async (size: number): Promise<StoredCheckpoint | undefined> => {
-    const [next] = await store.checkpoints(size + CHECKPOINT_DISTANCE - 1, 1)
-    return next
+  const firstAbove = async (size: number): Promise<StoredCheckpoint | undefined> => {
+    const [found] = await store.checkpoints(size, 1)
+    return found !== undefined && found.size < to ? found : undefined
   }
-  let next: Promise<StoredCheckpoint | undefined> | undefined
+  let hasBegun = false
+  let next: StoredCheckpoint | undefined
   return async (size) => {
-    next ??= after(from)
-    const checkpoint = await next
-    if (checkpoint?.size !== size || size >= to) return undefined
-    next = after(size)
-    return checkpoint
+    if (!hasBegun) next = await firstAbove(Math.max(from, blockEnd(size) - CHECKPOINT_BLOCK))
+    hasBegun = true
+    while (next !== undefined && next.size < size) next = await firstAbove(blockEnd(next.size))
+    return next?.size === size ? next : undefined
   }
+}
+
+/** Largest size that belongs to the same block. */
+function blockEnd(size: number): number {
+  return Math.ceil(size / CHECKPOINT_BLOCK) * CHECKPOINT_BLOCK
 }

@@ -4,18 +4,12 @@ import { refuse } from '../../../shared/reasons.ts'
 import type { Refusal } from '../../../shared/reasons.ts'
 import { tileHashReader } from '../../../shared/transparency/tiles.ts'
 import { HASH_BYTES, makeConsistencyProof, readRange } from '../../../shared/transparency/tree.ts'
+import type { Checkpoints } from '../../ledger/checkpoints.ts'
 import type { Store, StoredCheckpoint } from '../../store/store.ts'
 import type { ExportQuery } from '../query.ts'
 
 /** Who signs what the ledger has. */
-export interface CheckpointSource {
-  /** Name of the log, first line of its checkpoints. */
-  readonly origin: string
-  /** Keys that its checkpoints are verified with (C2SP signed-note). */
-  vkeys(): readonly string[]
-  /** A checkpoint of all that is committed; makes one where there is none. */
-  current(): Promise<StoredCheckpoint>
-}
+export type CheckpointSource = Pick<Checkpoints, 'origin' | 'keys' | 'current'>
 
 /** Entries from `from` up to, and not with, `to`. */
 export interface Range {

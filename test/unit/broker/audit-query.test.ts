@@ -113,7 +113,7 @@ describe('a question about the ledger', () => {
     const own = [
       [eventsQuerySchema, ['limit', 'cursor']],
       [watchQuerySchema, ['after']],
-      [exportQuerySchema, ['format', 'from', 'to']],
+      [exportQuerySchema, ['format', 'from', 'to', 'after']],
     ] as const
     for (const [schema, more] of own)
       expect(Object.keys(schema.shape)).to.have.members([...names, ...more])
@@ -136,7 +136,14 @@ describe('a question about the ledger', () => {
       filter: { sinceMs: Date.UTC(2026, 0, 1), status: 403 },
       asked: { since: '2026-01-01T01:00:00+01:00', status: '403' },
     })
-    for (const bad of ['', 'format=xml', 'format=csv&from=9&to=9', 'format=csv&limit=5'])
+    expect(readExportQuery(new URLSearchParams('format=jsonl&from=5&to=9&after=8'))).to.include({
+      after: 8,
+    })
+    for (const bad of [
+      ...['', 'format=xml', 'format=csv&from=9&to=9', 'format=csv&limit=5'],
+      ...['format=csv&from=5&to=9&after=6', 'format=jsonl&after=6', 'format=jsonl&from=1&after=6'],
+      ...['format=jsonl&from=5&to=9&after=4', 'format=jsonl&from=5&to=9&after=9'],
+    ])
       expect(readExportQuery(new URLSearchParams(bad))).to.have.property('refused', 'query_invalid')
   })
 })

@@ -31,6 +31,7 @@ describe('sidecar configuration', () => {
       posture: 'degrade',
       caller: { unreadable: 'refuse' },
       holdLimitSeconds: 1800,
+      ledgerKeys: '',
       brokerWaitSeconds: 10,
       outliveNeighbours: false,
       log: { level: 'info' },

@@ -431,6 +431,28 @@ describe('the access report', () => {
     expect(of(await report(ledger), 'oidc:dave').requests.done).to.equal(1)
   })
 
+  it('reads a page again only where it has somebody new', async () => {
+    const ledger = memoryLedger(['oidc:dave', 'oidc:erin'])
+    const writes = (name: string, from: number): void => {
+      for (let at = 0; at < 1_000; at += 1)
+        ledger.write(directIntent(name, { credential: CREDENTIAL }), SINCE + (from + at) * 1000)
+    }
+    writes('oidc:dave', 0)
+    writes('oidc:erin', 1_000)
+    let pages = 0
+    const store = {
+      ...ledger,
+      events: (...args: Parameters<typeof ledger.events>) => {
+        if (Object.keys(args[0]).length === 0) pages += 1
+        return ledger.events(...args)
+      },
+    }
+    const made = await report(ledger, {}, deps(ledger, RULES, { store }))
+    for (const name of ['oidc:dave', 'oidc:erin'])
+      expect(of(made, name).requests.done).to.equal(1_000)
+    expect(pages).to.equal(2)
+  })
+
   it('keeps to its scope', async () => {
     const ledger = memoryLedger()
     ledger.write(did('scanner'), SINCE + DAY)
