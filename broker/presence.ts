@@ -13,6 +13,8 @@ import type { Store } from './store/store.ts'
 const BEAT_MS = 10_000
 /** A broker that gave no sign in so many turns has ended: a minute. */
 const GONE_AFTER_TURNS = 6
+/** Beginning of the records' ids; others of the kind are not signs of life. */
+const PREFIX = 'alive/'
 /** Records that are read at most. */
 const MAX_BROKERS = 1_000
 
@@ -53,6 +55,10 @@ export function brokerName(): string {
   return `${hostname()}-${randomBytes(6).toString('hex')}`
 }
 
+function recordOf(broker: string): { kind: 'broker'; id: string } {
+  return { kind: 'broker', id: PREFIX + broker }
+}
+
 interface Seen {
   readonly version: number
   /** Turns in which the version was the same. */
@@ -89,7 +95,7 @@ class Beating implements Presence {
     clearInterval(this.#timer)
     await this.#turning
     try {
-      await this.#deps.store.put([{ kind: 'broker', id: this.#deps.id, body: undefined }], [])
+      await this.#deps.store.put([{ ...recordOf(this.#deps.id), body: undefined }], [])
     } catch (error) {
       this.#deps.log.warn({ error: messageOf(error) }, 'other brokers could not be told of the end')
     }
@@ -98,13 +104,14 @@ class Beating implements Presence {
   async #beat(): Promise<void> {
     const { store, now } = this.#deps
     const body = { at: new Date(now()).toISOString() }
-    await store.put([{ kind: 'broker', id: this.#deps.id, body }], [])
+    await store.put([{ ...recordOf(this.#deps.id), body }], [])
   }
 
   async #look(): Promise<Map<string, Seen>> {
-    const records = await this.#deps.store.records('broker', {}, MAX_BROKERS)
+    const records = await this.#deps.store.records('broker', { prefix: PREFIX }, MAX_BROKERS)
     const others = new Map<string, Seen>()
-    for (const { id, version } of records) {
+    for (const { id: recordId, version } of records) {
+      const id = recordId.slice(PREFIX.length)
       if (id === this.#deps.id) continue
       const before = this.#others.get(id)
       others.set(id, { version, turns: before?.version === version ? before.turns + 1 : 0 })
@@ -140,7 +147,7 @@ class Beating implements Presence {
     await onGone(broker)
     if (seen !== undefined) {
       const { version } = seen
-      await store.put([{ kind: 'broker', id: broker, version, body: undefined }], [])
+      await store.put([{ ...recordOf(broker), version, body: undefined }], [])
     }
     this.#others.delete(broker)
     log.warn({ broker }, 'a broker has ended')

@@ -95,7 +95,12 @@ export type WriteCall =
   | { readonly op: 'put'; readonly changes: readonly NewRecord[]; readonly evidence: Evidence }
   | { readonly op: 'checkpoint'; readonly checkpoint: NewCheckpoint }
   /** Removes at most one range, see logic/prune.ts. */
-  | { readonly op: 'prune'; readonly below: number; readonly evidence: Evidence }
+  | {
+      readonly op: 'prune'
+      readonly from: number
+      readonly below: number
+      readonly evidence: Evidence
+    }
   | { readonly op: 'erase'; readonly pseudonyms: readonly string[]; readonly evidence: Evidence }
 
 /** A question that one access answers: never behind a long one, and it sees every write that was made before. */

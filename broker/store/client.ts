@@ -80,8 +80,8 @@ export function createStore(database: Database, now: () => number): Store {
       let { firstSeq } = fromHeadRow(await database.read({ op: 'head' }))
       for (;;) {
         const range = { from: firstSeq, to: firstSeq + RANGE_ENTRIES }
-        const call = { op: 'prune', below: seq, evidence: evidence([entry(range)]) } as const
-        const next = await write(call)
+        const call = { op: 'prune', from: firstSeq, below: seq } as const
+        const next = await write({ ...call, evidence: evidence([entry(range)]) })
         if (typeof next !== 'number') return firstSeq
         firstSeq = next
       }

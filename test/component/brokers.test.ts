@@ -148,6 +148,8 @@ describe('brokers that share a store', () => {
     const living = await start('living')
     const own = facts()
     await living.approvals.open(own, [])
+    // what else is kept of brokers is no sign of life
+    await living.store.put([{ kind: 'broker', id: 'other', body: {} }], [])
     // started while both live
     const young = await start('young')
     await sleep(10 * BEAT_MS)
@@ -164,7 +166,9 @@ describe('brokers that share a store', () => {
     expect(left?.progress).to.include({ clientWaits: false })
     expect(await state(own.id)).to.equal('EXECUTING')
     await young.approvals.finish(own.id, 'SUCCEEDED')
-    await until(async () => (await young.store.records('broker', {}, 9)).length === 2, 2_000)
+    const ids = async () => (await young.store.records('broker', {}, 9)).map(({ id }) => id)
+    await until(async () => (await ids()).length === 3, 2_000)
+    expect(await ids()).to.deep.equal(['alive/living', 'alive/young', 'other'])
   }).timeout(20_000)
 
   it('take over from one that ended in order, and left something running', async () => {
@@ -175,6 +179,7 @@ describe('brokers that share a store', () => {
     await stop(leaving)
     const state = async (): Promise<unknown> => (await living.store.approval(held.id))?.state
     await until(async () => (await state()) === 'UNKNOWN', 3_000)
+    await until(() => living.gone.length > 0, 1_000)
     expect(living.gone).to.deep.equal(['leaving'])
   })
 

@@ -11,13 +11,18 @@ export const RANGE_ENTRIES = 65_536
 /**
  * Removes the oldest range, if all of it is below `below`. The open block and the open tile are never part of it.
  *
+ * @param from - where that range begins, as its entry says; another broker may have removed it meanwhile
  * @returns the first entry that is still there; undefined where there was nothing to remove
  */
-export function* pruneRange({ db }: Dialect, below: number): Work<number | undefined> {
+export function* pruneRange(
+  { db }: Dialect,
+  { from, below }: { readonly from: number; readonly below: number },
+): Work<number | undefined> {
   const head = yield* queryOne(
     db.selectFrom('ledger_head').select(['size', 'first_seq']).where('id', '=', 1),
   )
-  const next = numberOf(head, 'first_seq') + RANGE_ENTRIES
+  if (numberOf(head, 'first_seq') !== from) return undefined
+  const next = from + RANGE_ENTRIES
   if (next > Math.min(below, numberOf(head, 'size'))) return undefined
   yield* query(db.updateTable('ledger_head').set({ first_seq: next }).where('id', '=', 1))
   yield* query(db.deleteFrom('ledger').where('seq', '<', next))

@@ -68,7 +68,7 @@ function* write(batch: Batch, call: WriteCall): Work<CallResult> {
     case 'checkpoint':
       return yield* putCheckpoint(batch, call)
     case 'prune': {
-      const firstSeq = yield* pruneRange(dialect, call.below)
+      const firstSeq = yield* pruneRange(dialect, call)
       if (firstSeq !== undefined) add(batch, call.evidence)
       return { ok: true, value: firstSeq }
     }
