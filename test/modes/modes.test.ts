@@ -376,10 +376,13 @@ describe('the credential of one request, on a real API server', function () {
       expect(again.status).to.equal(403)
       expect(again.text).to.contain('no such request is under way')
       expect(modes.auditLog().length).to.be.greaterThan(before)
-      const refusals = (await ledger('&kind=system')).filter(
-        ({ event }) => event === 'credential_refused',
-      )
-      expect(refusals.some(({ detail }) => detail?.['requestId'] === made.requestId)).to.equal(true)
+      // the API server is answered before that is written
+      const isWritten = async (): Promise<boolean> =>
+        (await ledger('&event=credential_refused')).some(
+          ({ detail }) => detail?.['requestId'] === made.requestId,
+        )
+      for (let tries = 0; tries < 40 && !(await isWritten()); tries += 1) await sleep(50)
+      expect(await isWritten()).to.equal(true)
     })
 
     it('of the broker’s token in mode impersonation can write nothing that is not under way', async () => {
