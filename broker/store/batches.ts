@@ -100,5 +100,5 @@ function unavailable(closed: boolean, waiting: number): Fault | undefined {
 
 function settle<Call>(waiting: Waiting<Call>, result: CallResult | undefined): void {
   if (result?.ok === true) waiting.resolve(result.value)
-  else waiting.reject(new Fault('store_failed', result?.message ?? 'no result'))
+  else waiting.reject(new Fault(result?.code ?? 'store_failed', result?.message ?? 'no result'))
 }

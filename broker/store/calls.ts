@@ -2,6 +2,7 @@
  * What is asked of a database, whichever it is: plain data, so that it can go to a thread, or wait for the next
  * transaction. Nothing here is outside input.
  */
+import type { FaultCode } from '../../shared/errors.ts'
 import type { ApprovalState } from '../../shared/wire.ts'
 import type { Term } from '../ledger/terms.ts'
 import type { ApprovalFilter, EventFilter, RecordFilter, RecordKind } from './store.ts'
@@ -141,4 +142,5 @@ export type ReadCall =
 
 /** Result of one call; `value` is still to be decoded by the client. */
 export type CallResult =
-  { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly message: string }
+  | { readonly ok: true; readonly value: unknown }
+  | { readonly ok: false; readonly message: string; readonly code?: FaultCode }

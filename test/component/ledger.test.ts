@@ -205,7 +205,7 @@ describe('checkpoints', () => {
     await store.putCheckpoint({ size, root: Buffer.alloc(32, 7), timeUs: 1, note: 'not of these' })
     await store.close()
     const fault = await faultOf(open(file))
-    expect(fault).to.have.property('code', 'store_failed')
+    expect(fault).to.have.property('code', 'ledger_rolled_back')
     expect(messageOf(fault)).to.contain('the first 300 entries are not those')
     expect(root).to.have.length(32)
     rmSync(file)

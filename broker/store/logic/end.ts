@@ -225,12 +225,11 @@ export function* lockEnd(
   const row = yield* queryOne(name === 'postgres' ? statement.forUpdate() : statement)
   const size = numberOf(row, 'size')
   const edge = bytesOf(row, 'edge')
-  const range = rangeOf(size, edge)
   if (seen !== undefined && size < seen.size) throw rolledBack(size, seen)
   const end =
     known !== undefined && size - known.size <= MAX_CATCH_UP
       ? yield* catchUp(db, known, size)
-      : yield* readEnd(db, range)
+      : yield* readEnd(db, size)
   if (Buffer.compare(encodeRange(end.range), edge) !== 0)
     throw new Fault('store_failed', 'the entries are not those that the head of the ledger is of')
   // what was read anew need not begin with what was seen
@@ -263,15 +262,16 @@ function* catchUp(db: Dialect['db'], known: LedgerEnd, size: number): Work<Ledge
   return known
 }
 
-/** Reads the end of a ledger whose range is known. */
-function* readEnd(db: Dialect['db'], range: CompactRange): Work<LedgerEnd> {
-  const { size } = range
+/** Reads the end of a ledger of so many entries. */
+function* readEnd(db: Dialect['db'], size: number): Work<LedgerEnd> {
   const first = size - (size % BLOCK_ENTRIES)
   const read = yield* readEntries(db, first, size)
-  const tile = read.slice(size - (size % TILE_WIDTH) - first)
+  const hashes = read.map(({ hash }) => hash)
+  // made again from the bytes, for the caller to compare: a tile must not be made of what was put in their place
+  const computed = appendHashes(yield* rangeAt(db, first), hashes)
   return new LedgerEnd(
-    range,
-    tile.map(({ hash }) => hash),
+    computed,
+    hashes.slice(size - (size % TILE_WIDTH) - first),
     read.map(({ entry }) => entry),
   )
 }

@@ -1,4 +1,5 @@
 /** What the store's client and its workers say to each other. Both are this process; nothing here is outside input. */
+import type { FaultCode } from '../../../shared/errors.ts'
 import type { CallResult } from '../calls.ts'
 
 /** What a worker is started with. */
@@ -14,6 +15,6 @@ export type Order<Call> =
 /** From worker to client; `results` answers the calls of one order, in their order. */
 export type Report =
   | { readonly report: 'ready' }
-  | { readonly report: 'failed'; readonly message: string }
+  | { readonly report: 'failed'; readonly message: string; readonly code?: FaultCode }
   | { readonly report: 'done'; readonly results: readonly CallResult[] }
   | { readonly report: 'closed' }

@@ -1,7 +1,7 @@
 /** How each of the store's threads begins, answers and ends. Imports next to nothing, as each thread loads it anew. */
 import { parentPort, workerData } from 'node:worker_threads'
 import type { MessagePort } from 'node:worker_threads'
-import { messageOf } from '../../../shared/errors.ts'
+import { Fault, messageOf } from '../../../shared/errors.ts'
 import type { CallResult } from '../calls.ts'
 import type { Order, Report, WorkerSettings } from './orders.ts'
 
@@ -29,7 +29,9 @@ export function serve<Call>(port: MessagePort, open: () => Side<Call>): void {
     })
     say({ report: 'ready' })
   } catch (error) {
-    say({ report: 'failed', message: messageOf(error) })
+    const message = messageOf(error)
+    const code = error instanceof Fault ? { code: error.code } : {}
+    say({ report: 'failed', message, ...code })
   }
 }
 

@@ -1,6 +1,7 @@
 /** The line to a worker thread that answers calls in batches. */
 import { Worker } from 'node:worker_threads'
 import { Fault, messageOf } from '../../../shared/errors.ts'
+import type { FaultCode } from '../../../shared/errors.ts'
 import { Batches } from '../batches.ts'
 import type { CallResult } from '../calls.ts'
 import type { Order, Report, WorkerSettings } from './orders.ts'
@@ -17,7 +18,7 @@ export interface WorkerLink<Call> {
  * Starts a worker and waits until it is ready.
  *
  * @param onDeath - told once if the thread ends without having been asked to; every call is rejected from then on
- * @throws {@link Fault} `store_failed` with the worker's own reason
+ * @throws {@link Fault} `store_failed`, or the worker's own code, with its reason
  */
 export async function startWorker<Call>(
   url: URL,
@@ -33,8 +34,8 @@ export async function startWorker<Call>(
 
 async function ready(worker: Worker): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<undefined>()
-  const fail = (why: string): void => {
-    reject(new Fault('store_failed', why))
+  const fail = (why: string, code: FaultCode = 'store_failed'): void => {
+    reject(new Fault(code, why))
   }
   const onError = (error: unknown): void => {
     fail(messageOf(error))
@@ -44,7 +45,8 @@ async function ready(worker: Worker): Promise<void> {
   }
   const onMessage = (report: Report): void => {
     if (report.report === 'ready') resolve(undefined)
-    else fail(report.report === 'failed' ? report.message : 'the store’s thread did not start')
+    else if (report.report === 'failed') fail(report.message, report.code)
+    else fail('the store’s thread did not start')
   }
   worker.once('error', onError).once('exit', onExit).once('message', onMessage)
   try {

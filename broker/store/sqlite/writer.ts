@@ -4,7 +4,7 @@
  * knows, and each is told so; a commit that failed after the disk took it shows at the next read of the end.
  */
 import type { DatabaseSync } from 'node:sqlite'
-import { messageOf } from '../../../shared/errors.ts'
+import { Fault, messageOf } from '../../../shared/errors.ts'
 import type { CallResult, QuickCall, WriteCall } from '../calls.ts'
 import { lockEnd, seenOf } from '../logic/end.ts'
 import type { LedgerEnd, SeenEnd } from '../logic/end.ts'
@@ -43,8 +43,7 @@ export function createWriter(db: DatabaseSync): Writer {
     } catch (error) {
       known = undefined
       rollBack(db)
-      const message = messageOf(error)
-      return calls.map(() => ({ ok: false, message }))
+      return calls.map(() => failed(error))
     }
   }
 
@@ -90,6 +89,11 @@ export function attempt(read: () => unknown): CallResult {
   try {
     return { ok: true, value: read() }
   } catch (error) {
-    return { ok: false, message: messageOf(error) }
+    return failed(error)
   }
+}
+
+function failed(error: unknown): CallResult {
+  const message = messageOf(error)
+  return error instanceof Fault ? { ok: false, message, code: error.code } : { ok: false, message }
 }
