@@ -83,7 +83,7 @@ export async function makeServer(): Promise<Server> {
     if (child?.pid !== undefined) {
       for (const pid of [child.pid, ...childrenOf(child.pid)]) killQuietly(pid)
     }
-    rmSync(base, { recursive: true, force: true })
+    rmSync(base, { recursive: true, force: true, maxRetries: 10 })
   })
   const server: Server = {
     port,
@@ -106,7 +106,7 @@ export async function makeServer(): Promise<Server> {
     stop: () => end('SIGINT'),
     async remove() {
       await end('SIGKILL')
-      rmSync(base, { recursive: true, force: true })
+      rmSync(base, { recursive: true, force: true, maxRetries: 10 })
     },
   }
   return server
