@@ -5,8 +5,21 @@
  */
 import { expect } from 'chai'
 import { after, before, describe, it } from 'mocha'
-import { sleep } from '../../scripts/run.ts'
-import { audit, clusterAuditOfBroker, closeBroker, NAMESPACE, prepare } from './support.ts'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { attempt, sleep } from '../../scripts/run.ts'
+import {
+  audit,
+  clusterAuditOfBroker,
+  closeBroker,
+  facts,
+  inPod,
+  NAMESPACE,
+  nestgate,
+  prepare,
+  PRIVILEGED,
+} from './support.ts'
 import type { ClusterAuditEvent, Intent } from './support.ts'
 
 const REQUEST_ID = 'nestgate.dev/request-id'
@@ -112,5 +125,62 @@ describe('the cluster’s own audit log', () => {
       ({ requestId }) => outcomes.has(requestId) && !seen.has(requestId),
     )
     expect(missing.map(({ request }) => `${request.verb} ${request.path}`)).to.deep.equal([])
+  })
+})
+
+describe('the evidence of all that', () => {
+  let folder: string
+  let file: string
+  let vkeys: readonly string[] = []
+
+  before(async () => {
+    await prepare()
+    folder = mkdtempSync(join(tmpdir(), 'nestgate-e2e-evidence-'))
+    file = join(folder, 'all.jsonl')
+    const keys = await nestgate('auditor', ['export', '--format', 'jsonl', '--file', file])
+    expect(keys.code, keys.stderr).to.equal(0)
+    const manifest = JSON.parse(readFileSync(file, 'utf8').split('\n')[0] ?? '') as {
+      vkeys: string[]
+    }
+    vkeys = manifest.vkeys.flatMap((vkey) => ['--vkey', vkey])
+  })
+  after(() => {
+    closeBroker()
+    rmSync(folder, { recursive: true, force: true })
+  })
+  const byScript = (name: string) =>
+    attempt('node', [join(facts.root, 'scripts', 'verify-ledger.mjs'), name, ...vkeys])
+
+  it('is proved by both verifiers, offline', async () => {
+    const entries = readFileSync(file, 'utf8').split('\n').length - 3
+    expect(entries).to.be.greaterThan(500)
+    for (const ran of [await nestgate('auditor', ['verify', file, ...vkeys]), await byScript(file)])
+      expect(ran.code, ran.stdout + ran.stderr).to.equal(0)
+  })
+
+  it('is not, where one entry says something else', async () => {
+    const lines = readFileSync(file, 'utf8').split('\n')
+    const at = lines.findIndex((line, index) => index > 200 && line.includes('"leaf"'))
+    const line = JSON.parse(lines[at] ?? '') as { seq: number; leaf: string }
+    const forged = Buffer.from(line.leaf, 'base64')
+      .toString()
+      .replace(/"kind":"/, '"kind":"x')
+    lines[at] = JSON.stringify({ ...line, leaf: Buffer.from(forged).toString('base64') })
+    const changed = join(folder, 'changed.jsonl')
+    writeFileSync(changed, lines.join('\n'))
+    for (const ran of [
+      await nestgate('auditor', ['verify', changed, ...vkeys]),
+      await byScript(changed),
+    ]) {
+      expect(ran.code).to.equal(1)
+      expect(ran.stdout + ran.stderr).to.contain(String(line.seq))
+    }
+  })
+
+  it('is witnessed by the sidecar of a pod', async () => {
+    const script = 'curl -s "http://$(hostname -i | cut -d" " -f1):8002/metrics"'
+    const { stdout } = await inPod(PRIVILEGED.name, 'planner', ['sh', '-c', script])
+    expect(stdout).to.match(/^nestgate_sidecar_ledger_consistent 1$/m)
+    expect(Number(/^nestgate_sidecar_ledger_size (\d+)$/m.exec(stdout)?.[1])).to.be.greaterThan(0)
   })
 })
