@@ -195,7 +195,7 @@ class ExportCheck {
 
   /** Where the range begins later, its last line says on which tree it goes on. */
   #beginAtEdge(from: number): boolean {
-    // without a last line the export fails in the end; until then each entry is looked at
+    // without it the export fails at its end; until then each entry is looked at
     if (this.#end === undefined) return true
     const { before, edge = [] } = this.#end
     const hashes = edge.map(decodeHash).filter((hash) => hash !== undefined)
@@ -274,6 +274,10 @@ class ExportCheck {
       return this.#fail('missing', 'it is missing, the entries end before it', { seq: this.#next })
     }
     if (end.count !== to - from) return this.#fail('malformed', `the count is not ${to - from}`)
+    // of a last line that could not be read ahead: nothing would be compared with what was signed
+    if (this.#tree === undefined) {
+      return this.#fail('edge_differs', `the tree before entry ${from} is not given`)
+    }
     if (!this.#checkpoint(end.checkpoint, 'quorum')) return false
     return this.#consistent(end, from)
   }

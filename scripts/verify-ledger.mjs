@@ -22,7 +22,6 @@ import { createHash, createPublicKey, verify } from 'node:crypto'
 import { closeSync, createReadStream, fstatSync, openSync, readdirSync } from 'node:fs'
 import { readFileSync, readSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
 
 /** What is found wrong: `code` for programs, `message` for people, `where` is the line, entry or sizes. */
@@ -194,6 +193,21 @@ function readTrust(vkeys, quorum) {
 
 // --- Exports ---
 
+/** Longest line that is read, characters; one of an entry has at most a tenth of it. */
+const MAX_LINE = 1024 * 1024
+
+/** Lines in batches. A newline ends them and nothing else: texts in them may have other characters that end lines. */
+async function* linesOf(file) {
+  let rest = ''
+  for await (const chunk of createReadStream(file, 'utf8')) {
+    const lines = (rest + chunk).split('\n')
+    rest = lines.pop()
+    yield lines
+    if (rest.length > MAX_LINE) throw new Bad('malformed', 'a line is too long')
+  }
+  if (rest !== '') yield [rest]
+}
+
 /** The last line, which says on which tree a range goes on; undefined where it is not there. */
 function lastLine(file) {
   const opened = openSync(file)
@@ -312,6 +326,9 @@ async function verifyExport(file, trust, known) {
     if (next !== to)
       throw new Bad('missing', 'it is missing, the entries end before it', { seq: next })
     if (line.count !== to - from) throw new Bad('malformed', `the count is not ${to - from}`)
+    // of a last line that could not be read ahead: nothing would be compared with what was signed
+    if (tree === undefined)
+      throw new Bad('edge_differs', `the tree before entry ${from} is not given`)
     const newer = takeCheckpoint(readOwn(line.checkpoint))
     const proof = line.before?.consistency
     if (proof === undefined || older === undefined) return
@@ -335,25 +352,23 @@ async function verifyExport(file, trust, known) {
       throw new Bad('malformed', 'not a line of an export')
     }
   }
-  try {
-    for await (const text of createInterface({
-      input: createReadStream(file),
-      crlfDelay: Infinity,
-    })) {
-      at += 1
-      if (lost !== undefined) {
-        if (parse(text).seq !== lost.where.seq) continue
-        throw new Bad('out_of_order', `it stands further down, in line ${at}`, lost.where)
-      }
-      try {
-        take(parse(text))
-      } catch (error) {
-        if (!(error instanceof Bad)) throw error
-        error.where = { line: at, ...error.where }
-        if (error.code !== 'missing' || isOver) throw error
-        lost = error
-      }
+  const takeText = (text) => {
+    at += 1
+    if (lost !== undefined) {
+      if (parse(text).seq !== lost.where.seq) return
+      throw new Bad('out_of_order', `it stands further down, in line ${at}`, lost.where)
     }
+    try {
+      take(parse(text))
+    } catch (error) {
+      if (!(error instanceof Bad)) throw error
+      error.where = { line: at, ...error.where }
+      if (error.code !== 'missing' || isOver) throw error
+      lost = error
+    }
+  }
+  try {
+    for await (const lines of linesOf(file)) for (const text of lines) takeText(text)
     if (lost !== undefined) throw lost
     if (!isOver)
       throw new Bad('cut_short', 'the export ends without its last line', { line: at, seq: next })

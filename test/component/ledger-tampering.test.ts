@@ -302,6 +302,36 @@ for (const [name, verify] of Object.entries(VERIFIERS)) {
       })
     }
 
+    const forged = async (): Promise<ExportLine[]> => {
+      const lines = await exportOf(ledger, { from: FROM, to: TO })
+      Object.assign(lines[at(lines, 217)]!, made(Buffer.from('never happened')))
+      return lines.filter(
+        (line, place) => place === 0 || line['checkpoint'] === undefined || 'end' in line,
+      )
+    }
+
+    it('accepts no range whose beginning it could not read ahead', async () => {
+      const lines = await forged()
+      const long = exportText([
+        ...lines.slice(0, -1),
+        { ...lines.at(-1), pad: 'x'.repeat(1_048_000) },
+      ])
+      const [end, ...rest] = exportText(lines).trimEnd().split('\n').reverse()
+      const inTwo = `${rest.reverse().join('\n')}\r${end}\n`
+      for (const text of [long, inTwo, inTwo.replace('\r', '\u2028')]) {
+        const { code, findings } = await verify([...key, write('forged', text)])
+        expect(findings[0]!.ok).to.equal(false)
+        expect(code).to.equal(1)
+      }
+    })
+
+    it('takes nothing but a newline for the end of a line', async () => {
+      const lines = await exportOf(ledger, { to: TO })
+      lines[0]!['filter'] = { name: 'a\u2028b\u2029c' }
+      const { findings } = await verify([...key, write('odd', exportText(lines))])
+      expect(findings[0]).to.include({ ok: true, withBytes: TO })
+    })
+
     it('believes no key that the export brings along', async () => {
       const file = write('foreign', exportText(await exportOf(forger, { to: TO })))
       const { code, findings } = await verify([...key, file])
