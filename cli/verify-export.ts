@@ -12,6 +12,7 @@ import {
   verifyConsistency,
   type CompactRange,
 } from '../shared/transparency/tree.ts'
+import { UsageError } from './settings.ts'
 import { lastLineOf, linesOf } from './verify-lines.ts'
 import { trustedCheckpoint, type Trust } from './verify-trust.ts'
 
@@ -94,6 +95,8 @@ export function isExport(firstLine: string): boolean {
 /**
  * Verifies the export, up to the first thing that is wrong. `known` are checkpoints that the auditor has from
  * elsewhere: the export must reach each of them, and have its root.
+ *
+ * @throws UsageError for one from before the export's first entry
  */
 export async function verifyExport(
   file: string,
@@ -187,6 +190,12 @@ class ExportCheck {
       if (size > manifest.to) {
         const detail = `a checkpoint of size ${size} is known, and the export ends at ${manifest.to}`
         return this.#fail('rolled_back', detail)
+      }
+      // passed over in silence, it would seem to have been compared
+      if (size < manifest.from) {
+        throw new UsageError(
+          `a checkpoint of size ${size} says nothing of an export that begins at ${manifest.from}`,
+        )
       }
     }
     if (manifest.from === 0) this.#tree = EMPTY_RANGE

@@ -290,6 +290,11 @@ async function verifyExport(file, trust, known) {
           'rolled_back',
           `a checkpoint of size ${one.size} is known, and the export ends at ${to}`,
         )
+      // passed over in silence, it would seem to have been compared
+      if (one.size < from)
+        throw new Usage(
+          `a checkpoint of size ${one.size} says nothing of an export that begins at ${from}`,
+        )
     }
     if (from === 0) tree = new Tree()
     else if (end !== undefined) {
@@ -418,6 +423,21 @@ function compareCheckpoints(read, proofFile) {
   return { with: older.file, sizes: [older.size, newer.size] }
 }
 
+/** Two checkpoints of one size must have one root. */
+function forks(read) {
+  const isFork = (one, { origin, size, root }) =>
+    one.origin === origin && one.size === size && !one.root.equals(root)
+  return read.flatMap((one, at) =>
+    read.slice(at + 1).flatMap((other) => {
+      const problem = {
+        code: 'root_differs',
+        detail: `${one.file} has another root: not one ledger`,
+      }
+      return isFork(one, other) ? [{ file: other.file, kind: 'consistency', problem }] : []
+    }),
+  )
+}
+
 async function verifyFolder(folder) {
   const names = readdirSync(folder)
     .filter((name) => /^[0-9a-f]{64}(\.|$)/.test(name))
@@ -486,7 +506,7 @@ async function main() {
   if (values.consistency !== undefined) {
     const compare = () => compareCheckpoints(read, values.consistency)
     await attempt(values.consistency, 'consistency', compare)
-  }
+  } else findings.push(...forks(read))
   for (const finding of findings) print(finding, values.json)
   return findings.some(({ problem }) => problem !== undefined) ? 1 : 0
 }

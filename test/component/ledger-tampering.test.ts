@@ -363,6 +363,30 @@ for (const [name, verify] of Object.entries(VERIFIERS)) {
       })
     })
 
+    it('does not pass over a known checkpoint from before the range', async () => {
+      const file = write('range', exportText(await exportOf(ledger, { from: FROM, to: TO })))
+      const known = (text: string): string[] => ['--checkpoint', write('known', text)]
+      const before = await verify([...key, ...known(await forkOf(ledger, FROM - 1)), file])
+      expect(before.code).to.equal(2)
+      expect(before.err).to.contain('says nothing of an export that begins at 123')
+      const at = await verify([...key, ...known(await ledger.checkpoint(FROM)), file])
+      expect(at).to.deep.include({ code: 0 })
+    })
+
+    it('finds two checkpoints of one size', async () => {
+      const files = [
+        write('one', await ledger.checkpoint(TO)),
+        write('same', await ledger.checkpoint(TO)),
+        write('other', await forkOf(ledger, TO)),
+      ]
+      const good = await verify([...key, ...files.slice(0, 2)])
+      expect(good.code).to.equal(0)
+      const bad = await verify([...key, ...files])
+      const kinds = bad.findings.filter(({ ok }) => !ok).map(({ kind }) => kind)
+      expect(kinds).to.deep.equal(['consistency', 'consistency'])
+      expect(bad.code).to.equal(1)
+    })
+
     it('verifies the proof of an entry, and of no other', async () => {
       const hashes = await makeInclusionProof(217, TO, ledger.reader(TO))
       const checkpoint = await ledger.checkpoint(TO)
