@@ -12,6 +12,7 @@ import {
   verifyConsistency,
   type CompactRange,
 } from '../shared/transparency/tree.ts'
+import { UsageError } from './settings.ts'
 import { lastLineOf, linesOf } from './verify-lines.ts'
 import { trustedCheckpoint, type Trust } from './verify-trust.ts'
 
@@ -94,6 +95,8 @@ export function isExport(firstLine: string): boolean {
 /**
  * Verifies the export, up to the first thing that is wrong. `known` are checkpoints that the auditor has from
  * elsewhere: the export must reach each of them, and have its root.
+ *
+ * @throws UsageError for one from before the export's first entry
  */
 export async function verifyExport(
   file: string,
@@ -188,6 +191,12 @@ class ExportCheck {
         const detail = `a checkpoint of size ${size} is known, and the export ends at ${manifest.to}`
         return this.#fail('rolled_back', detail)
       }
+      // passed over in silence, it would seem to have been compared
+      if (size < manifest.from) {
+        throw new UsageError(
+          `a checkpoint of size ${size} says nothing of an export that begins at ${manifest.from}`,
+        )
+      }
     }
     if (manifest.from === 0) this.#tree = EMPTY_RANGE
     return manifest.from === 0 ? this.#compareKnown() : this.#beginAtEdge(manifest.from)
@@ -195,7 +204,7 @@ class ExportCheck {
 
   /** Where the range begins later, its last line says on which tree it goes on. */
   #beginAtEdge(from: number): boolean {
-    // without a last line the export fails in the end; until then each entry is looked at
+    // without it the export fails at its end; until then each entry is looked at
     if (this.#end === undefined) return true
     const { before, edge = [] } = this.#end
     const hashes = edge.map(decodeHash).filter((hash) => hash !== undefined)
@@ -274,6 +283,10 @@ class ExportCheck {
       return this.#fail('missing', 'it is missing, the entries end before it', { seq: this.#next })
     }
     if (end.count !== to - from) return this.#fail('malformed', `the count is not ${to - from}`)
+    // of a last line that could not be read ahead: nothing would be compared with what was signed
+    if (this.#tree === undefined) {
+      return this.#fail('edge_differs', `the tree before entry ${from} is not given`)
+    }
     if (!this.#checkpoint(end.checkpoint, 'quorum')) return false
     return this.#consistent(end, from)
   }

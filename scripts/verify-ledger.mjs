@@ -22,7 +22,6 @@ import { createHash, createPublicKey, verify } from 'node:crypto'
 import { closeSync, createReadStream, fstatSync, openSync, readdirSync } from 'node:fs'
 import { readFileSync, readSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
 
 /** What is found wrong: `code` for programs, `message` for people, `where` is the line, entry or sizes. */
@@ -194,6 +193,21 @@ function readTrust(vkeys, quorum) {
 
 // --- Exports ---
 
+/** Longest line that is read, characters; one of an entry has at most a tenth of it. */
+const MAX_LINE = 1024 * 1024
+
+/** Lines in batches. A newline ends them and nothing else: texts in them may have other characters that end lines. */
+async function* linesOf(file) {
+  let rest = ''
+  for await (const chunk of createReadStream(file, 'utf8')) {
+    const lines = (rest + chunk).split('\n')
+    rest = lines.pop()
+    yield lines
+    if (rest.length > MAX_LINE) throw new Bad('malformed', 'a line is too long')
+  }
+  if (rest !== '') yield [rest]
+}
+
 /** The last line, which says on which tree a range goes on; undefined where it is not there. */
 function lastLine(file) {
   const opened = openSync(file)
@@ -276,6 +290,11 @@ async function verifyExport(file, trust, known) {
           'rolled_back',
           `a checkpoint of size ${one.size} is known, and the export ends at ${to}`,
         )
+      // passed over in silence, it would seem to have been compared
+      if (one.size < from)
+        throw new Usage(
+          `a checkpoint of size ${one.size} says nothing of an export that begins at ${from}`,
+        )
     }
     if (from === 0) tree = new Tree()
     else if (end !== undefined) {
@@ -312,6 +331,9 @@ async function verifyExport(file, trust, known) {
     if (next !== to)
       throw new Bad('missing', 'it is missing, the entries end before it', { seq: next })
     if (line.count !== to - from) throw new Bad('malformed', `the count is not ${to - from}`)
+    // of a last line that could not be read ahead: nothing would be compared with what was signed
+    if (tree === undefined)
+      throw new Bad('edge_differs', `the tree before entry ${from} is not given`)
     const newer = takeCheckpoint(readOwn(line.checkpoint))
     const proof = line.before?.consistency
     if (proof === undefined || older === undefined) return
@@ -335,25 +357,23 @@ async function verifyExport(file, trust, known) {
       throw new Bad('malformed', 'not a line of an export')
     }
   }
-  try {
-    for await (const text of createInterface({
-      input: createReadStream(file),
-      crlfDelay: Infinity,
-    })) {
-      at += 1
-      if (lost !== undefined) {
-        if (parse(text).seq !== lost.where.seq) continue
-        throw new Bad('out_of_order', `it stands further down, in line ${at}`, lost.where)
-      }
-      try {
-        take(parse(text))
-      } catch (error) {
-        if (!(error instanceof Bad)) throw error
-        error.where = { line: at, ...error.where }
-        if (error.code !== 'missing' || isOver) throw error
-        lost = error
-      }
+  const takeText = (text) => {
+    at += 1
+    if (lost !== undefined) {
+      if (parse(text).seq !== lost.where.seq) return
+      throw new Bad('out_of_order', `it stands further down, in line ${at}`, lost.where)
     }
+    try {
+      take(parse(text))
+    } catch (error) {
+      if (!(error instanceof Bad)) throw error
+      error.where = { line: at, ...error.where }
+      if (error.code !== 'missing' || isOver) throw error
+      lost = error
+    }
+  }
+  try {
+    for await (const lines of linesOf(file)) for (const text of lines) takeText(text)
     if (lost !== undefined) throw lost
     if (!isOver)
       throw new Bad('cut_short', 'the export ends without its last line', { line: at, seq: next })
@@ -401,6 +421,21 @@ function compareCheckpoints(read, proofFile) {
   const roots = rootsFromConsistency(older.size, newer.size, proof, older.root)
   if (!roots[0].equals(older.root) || !roots[1].equals(newer.root)) throw bad
   return { with: older.file, sizes: [older.size, newer.size] }
+}
+
+/** Two checkpoints of one size must have one root. */
+function forks(read) {
+  const isFork = (one, { origin, size, root }) =>
+    one.origin === origin && one.size === size && !one.root.equals(root)
+  return read.flatMap((one, at) =>
+    read.slice(at + 1).flatMap((other) => {
+      const problem = {
+        code: 'root_differs',
+        detail: `${one.file} has another root: not one ledger`,
+      }
+      return isFork(one, other) ? [{ file: other.file, kind: 'consistency', problem }] : []
+    }),
+  )
 }
 
 async function verifyFolder(folder) {
@@ -471,7 +506,7 @@ async function main() {
   if (values.consistency !== undefined) {
     const compare = () => compareCheckpoints(read, values.consistency)
     await attempt(values.consistency, 'consistency', compare)
-  }
+  } else findings.push(...forks(read))
   for (const finding of findings) print(finding, values.json)
   return findings.some(({ problem }) => problem !== undefined) ? 1 : 0
 }

@@ -186,10 +186,15 @@ class LedgerWitness implements Witness {
     signal: AbortSignal,
   ): Promise<{ readonly status: number; readonly text: string } | undefined> {
     try {
-      return await this.#deps.connections.ask({
+      const reply = await this.#deps.connections.ask({
         ...{ method: 'GET', path, headers: {}, signal },
         ...{ limitMs: ANSWER_LIMIT_MS, maxBytes: MAX_ANSWER_BYTES },
       })
+      // a broker that has something to hide need only refuse: nobody must take that for a ledger that fits
+      const { status } = reply
+      if (status !== 200 && status !== CONFLICT)
+        this.#deps.log.warn({ status }, 'the ledger could not be looked at')
+      return reply
     } catch (error) {
       this.#deps.log.warn({ error: messageOf(error) }, 'the ledger could not be looked at')
       return undefined

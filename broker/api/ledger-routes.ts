@@ -5,6 +5,7 @@
  */
 import express from 'express'
 import type { Request, Response, Router } from 'express'
+import { Fault } from '../../shared/errors.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import { encodeBase64 } from '../../shared/transparency/base64.ts'
@@ -16,14 +17,14 @@ import { TILE_WIDTH } from '../../shared/transparency/tree.ts'
 import type { PeopleAuthenticator, Person } from '../identity/people.ts'
 import type { Checkpoints } from '../ledger/checkpoints.ts'
 import type { Mirrors } from '../ledger/mirrors.ts'
-import type { Store } from '../store/store.ts'
+import type { Store, StoredCheckpoint } from '../store/store.ts'
 import { answer } from './answers.ts'
 import { authorized } from './with-role.ts'
 
 /** What these routes need. */
 export interface LedgerRoutesDeps {
   readonly people: PeopleAuthenticator
-  readonly store: Pick<Store, 'append' | 'leaves' | 'tile'>
+  readonly store: Pick<Store, 'append' | 'head' | 'leaves' | 'tile'>
   readonly checkpoints: Checkpoints
   /** What witnesses signed. */
   readonly mirrors?: Pick<Mirrors, 'cosigned'> | undefined
@@ -72,7 +73,7 @@ export function ledgerRoutes(deps: LedgerRoutesDeps): Router {
     const body = JSON.stringify({ origin: checkpoints.origin, keys: checkpoints.keys })
     return Promise.resolve({ type: 'application/json', body })
   })
-  get('/ledger/consistency', (request) => consistency(checkpoints, request))
+  get('/ledger/consistency', (request) => consistency(deps, request))
   get(
     '/ledger/proof/:seq',
     forAuditors((_person, request) => proof(checkpoints, String(request.params['seq']))),
@@ -96,20 +97,38 @@ function send(response: Response, { type, body, fixed = false }: Document): void
  * From a size that somebody knows to the checkpoint that was signed last, as a witness is told it (C2SP tlog-witness):
  * `old SIZE`, the hashes of the proof, an empty line, the checkpoint.
  */
-async function consistency(
-  checkpoints: Checkpoints,
-  request: Request,
-): Promise<Document | Refusal> {
+async function consistency(deps: LedgerRoutesDeps, request: Request): Promise<Document | Refusal> {
+  const { checkpoints } = deps
   const from = parseDecimal(
     new URLSearchParams(request.url.split('?')[1] ?? '').get('from') ?? undefined,
   )
   if (from === undefined) return refuse('query_invalid', 'from: expected a whole number')
-  const { size, note } = checkpoints.published()
+  const published = checkpoints.published()
+  const { size, note } = from <= published.size ? published : await newest(deps, from)
   if (from > size)
     return refuse('ledger_smaller', `the ledger has ${size} entries, not yet or no longer ${from}`)
   const hashes = from === 0 ? [] : await checkpoints.consistency(from, size)
   const lines = [`old ${from}`, ...hashes.map(encodeBase64), '', note]
   return { type: TEXT, body: lines.join('\n') }
+}
+
+/**
+ * What is signed of a ledger that somebody knows to be larger: another broker of the same database may have signed more.
+ * One that cannot read the database must not say that the ledger is smaller, for witnesses take it at its word.
+ */
+async function newest(
+  { checkpoints, store }: LedgerRoutesDeps,
+  known: number,
+): Promise<StoredCheckpoint> {
+  try {
+    // looked at first: nobody without credentials makes the broker sign by asking for what cannot be
+    const { size } = await store.head()
+    return size < known ? checkpoints.published() : await checkpoints.current()
+  } catch (error) {
+    if (error instanceof Fault && error.code === 'ledger_rolled_back')
+      return checkpoints.published()
+    throw error
+  }
 }
 
 /** That an entry is in the ledger, for a file `SEQ.tlog-proof`. */

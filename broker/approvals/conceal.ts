@@ -9,7 +9,7 @@ import type { Json, JsonObject } from './json-tree.ts'
 
 /** Variable names that promise a secret value. */
 const SECRET_NAME =
-  /TOKEN|SECRET|PASSW|PASSPHRASE|PWD|KEY|CREDENTIAL|PRIVATE|AUTH|COOKIE|SIGNATURE|DSN|CONNECTION_?STRING|DATABASE_URL/i
+  /TOKEN|SECRET|PASSW|PASSPHRASE|PASS(?:$|_)|PWD|KEY|CREDENTIAL|PRIVATE|AUTH|COOKIE|SIGNATURE|DSN|CONNECTION_?STRING|DATABASE_URL/i
 /** Paths of JSON patches that lead to a variable's value, by whatever spelling of its place (`0`, `+0`, `-1`), or to kubectl's copy. */
 const SECRET_PATH = /\/env\/[^/]+\/value$|last-applied-configuration$/
 /** kubectl's copy of the whole object, secrets and all. */

@@ -71,7 +71,7 @@ export function captureBody(
 
 /** Keys whose values are secret in objects of any kind, and endings of keys that only say where the secret is. */
 const SECRET_KEY =
-  /passw|passphrase|pwd|secret|token|credential|private[_-]?key|api[_-]?key|access[_-]?key|auth$|authorization|bearer|cookie|dsn$|connection[_-]?string|database[_-]?url|\.(?:key|pem|p12|pfx|jks)$/i
+  /passw|passphrase|pass(?:$|[_-])|pwd|secret|token|credential|private[_-]?key|api[_-]?key|access[_-]?key|auth$|authorization|bearer|cookie|dsn$|connection[_-]?string|database[_-]?url|\.(?:key|pem|p12|pfx|jks)$/i
 const ABOUT_SECRET =
   /(?:names?|namespace|refs?|paths?|files?|dir|type|kind|class|mode|policy|seconds|audiences?)$/i
 /** Values that are secret wherever they stand: private keys (RFC 7468), signed tokens (RFC 7519), passwords in URLs (RFC 3986, 3.2.1). */

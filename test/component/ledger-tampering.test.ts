@@ -302,6 +302,36 @@ for (const [name, verify] of Object.entries(VERIFIERS)) {
       })
     }
 
+    const forged = async (): Promise<ExportLine[]> => {
+      const lines = await exportOf(ledger, { from: FROM, to: TO })
+      Object.assign(lines[at(lines, 217)]!, made(Buffer.from('never happened')))
+      return lines.filter(
+        (line, place) => place === 0 || line['checkpoint'] === undefined || 'end' in line,
+      )
+    }
+
+    it('accepts no range whose beginning it could not read ahead', async () => {
+      const lines = await forged()
+      const long = exportText([
+        ...lines.slice(0, -1),
+        { ...lines.at(-1), pad: 'x'.repeat(1_048_000) },
+      ])
+      const [end, ...rest] = exportText(lines).trimEnd().split('\n').reverse()
+      const inTwo = `${rest.reverse().join('\n')}\r${end}\n`
+      for (const text of [long, inTwo, inTwo.replace('\r', '\u2028')]) {
+        const { code, findings } = await verify([...key, write('forged', text)])
+        expect(findings[0]!.ok).to.equal(false)
+        expect(code).to.equal(1)
+      }
+    })
+
+    it('takes nothing but a newline for the end of a line', async () => {
+      const lines = await exportOf(ledger, { to: TO })
+      lines[0]!['filter'] = { name: 'a\u2028b\u2029c' }
+      const { findings } = await verify([...key, write('odd', exportText(lines))])
+      expect(findings[0]).to.include({ ok: true, withBytes: TO })
+    })
+
     it('believes no key that the export brings along', async () => {
       const file = write('foreign', exportText(await exportOf(forger, { to: TO })))
       const { code, findings } = await verify([...key, file])
@@ -331,6 +361,30 @@ for (const [name, verify] of Object.entries(VERIFIERS)) {
         code: 'root_differs',
         between: [0, 250],
       })
+    })
+
+    it('does not pass over a known checkpoint from before the range', async () => {
+      const file = write('range', exportText(await exportOf(ledger, { from: FROM, to: TO })))
+      const known = (text: string): string[] => ['--checkpoint', write('known', text)]
+      const before = await verify([...key, ...known(await forkOf(ledger, FROM - 1)), file])
+      expect(before.code).to.equal(2)
+      expect(before.err).to.contain('says nothing of an export that begins at 123')
+      const at = await verify([...key, ...known(await ledger.checkpoint(FROM)), file])
+      expect(at).to.deep.include({ code: 0 })
+    })
+
+    it('finds two checkpoints of one size', async () => {
+      const files = [
+        write('one', await ledger.checkpoint(TO)),
+        write('same', await ledger.checkpoint(TO)),
+        write('other', await forkOf(ledger, TO)),
+      ]
+      const good = await verify([...key, ...files.slice(0, 2)])
+      expect(good.code).to.equal(0)
+      const bad = await verify([...key, ...files])
+      const kinds = bad.findings.filter(({ ok }) => !ok).map(({ kind }) => kind)
+      expect(kinds).to.deep.equal(['consistency', 'consistency'])
+      expect(bad.code).to.equal(1)
     })
 
     it('verifies the proof of an entry, and of no other', async () => {

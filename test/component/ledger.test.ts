@@ -142,6 +142,26 @@ describe('the ledger that is served', () => {
   })
 })
 
+describe('a broker that is behind another one of the same database', () => {
+  it('signs what a witness knows of already', async () => {
+    const api = await startApi()
+    const size = (await api.store.append(some(3))) + 3
+    expect(api.checkpoints.published().size).to.be.lessThan(size)
+    const answer = await fetch(`${api.url}/v1/ledger/consistency?from=${size}`)
+    expect(await answer.text()).to.equal(`old ${size}\n\n${api.checkpoints.published().note}`)
+    await api.close()
+  })
+
+  it('does not call the ledger smaller while it cannot read it', async () => {
+    const api = await startApi()
+    const { size } = await api.checkpoints.current()
+    await api.store.close()
+    const answer = await fetch(`${api.url}/v1/ledger/consistency?from=${size + 1}`)
+    expect(answer.status).to.be.at.least(500)
+    await api.close()
+  })
+})
+
 describe('checkpoints', () => {
   let file: string
   let remove: () => void

@@ -1,5 +1,6 @@
 /** People in a real store: hidden in the bytes, shown to readers, found by name, and erased without changing a byte. */
 import { expect } from 'chai'
+import { readFileSync } from 'node:fs'
 import { afterEach, beforeEach, describe, it } from 'mocha'
 import { erasedEntry } from '../../broker/api/erasure-routes.ts'
 import type { Store } from '../../broker/store/store.ts'
@@ -36,6 +37,20 @@ describe('people in the store', () => {
       expect(found).to.have.length(3)
       for (const { entry } of found) expect(entry).to.deep.include({ ...ASKED })
     }
+  })
+
+  it('are in no byte of the file after an erasure and a restart', async () => {
+    const names = Array.from({ length: 200 }, (_, index) => `sso:person-${index}-erased`)
+    await Promise.all(
+      names.map((name) => store.append([intent({ subject: { type: 'oidc', name } })])),
+    )
+    await store.close()
+    expect(readFileSync(file).includes('sso:person-77-erased')).to.equal(true)
+    store = await open(file)
+    for (const name of names) await store.erase(name, (found) => erasedEntry('root', 'left', found))
+    await store.close()
+    expect(/sso:person-\d+/.exec(readFileSync(file, 'latin1'))).to.equal(null)
+    store = await open(file)
   })
 
   it('are forgotten by an erasure, which changes no byte and no other person', async () => {

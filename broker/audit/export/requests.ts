@@ -39,8 +39,10 @@ class Pairs {
   readonly #range: Range
   readonly #looksUp: boolean
   readonly #waiting = new Map<string, AuditEvent>()
-  /** Requests whose outcome was looked up ahead, until it passes. */
-  readonly #settled = new Set<string>()
+  /** Requests whose outcome was looked up ahead, with its number, until that has passed. */
+  readonly #settled = new Map<string, number>()
+  /** Number of the entry that was taken last. */
+  #at = -1
   #ready: Happening[] = []
 
   constructor(store: EventSource, range: Range, looksUp: boolean) {
@@ -53,9 +55,13 @@ class Pairs {
     if (event.kind === 'intent') await this.#takeIntent(event)
     else if (event.kind === 'outcome') await this.#takeOutcome(event)
     else this.#ready.push({ other: event })
+    this.#at = event.seq
   }
 
   ready(): readonly Happening[] {
+    // an outcome that does not meet the conditions never comes: without this all requests would be remembered
+    for (const [requestId, seq] of this.#settled)
+      if (seq <= this.#at) this.#settled.delete(requestId)
     const ready = this.#ready
     this.#ready = []
     return ready
@@ -95,7 +101,7 @@ class Pairs {
       this.#ready.push({ intent })
       return
     }
-    this.#settled.add(requestId)
+    this.#settled.set(requestId, outcome.seq)
     this.#ready.push({ intent, outcome })
   }
 

@@ -31,6 +31,13 @@ export interface SqliteStoreDeps {
 const WORKER_URL = new URL(`./worker${extname(import.meta.url)}`, import.meta.url)
 const CHECKPOINTER_URL = new URL(`./checkpoint-worker${extname(import.meta.url)}`, import.meta.url)
 
+/** What the end of a thread means. */
+const DEATHS: Readonly<Record<WorkerSettings['role'], string>> = {
+  write: 'the store is gone, every write to it fails from now on',
+  read: 'the store is gone, every search of it fails from now on',
+  checkpoint: 'the write-ahead log of the store grows to 1 GiB and slows writes down from now on',
+}
+
 /**
  * Opens the store, creating or migrating its file.
  *
@@ -40,13 +47,12 @@ const CHECKPOINTER_URL = new URL(`./checkpoint-worker${extname(import.meta.url)}
 export async function openSqliteStore(deps: SqliteStoreDeps): Promise<Store> {
   const { log, worker = WORKER_URL } = deps
   const file = existsSync(deps.file) ? realpathSync(deps.file) : deps.file
-  const onDeath = (why: string): void => {
-    log.fatal({ why }, 'the store is gone, every call to it fails from now on')
-  }
   const opened: Pick<WorkerLink<never>, 'close'>[] = []
   const start = async <Call>(role: WorkerSettings['role']): Promise<WorkerLink<Call>> => {
     const url = role === 'checkpoint' ? CHECKPOINTER_URL : worker
-    const link = await startWorker<Call>(url, { role, file }, onDeath)
+    const link = await startWorker<Call>(url, { role, file }, (why) => {
+      log.fatal({ role, why }, DEATHS[role])
+    })
     opened.unshift(link)
     return link
   }

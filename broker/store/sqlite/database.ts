@@ -10,7 +10,7 @@ import { convertLegacy } from './legacy.ts'
 
 /** `application_id` of our files: "NSTG". */
 const APPLICATION_ID = 0x4e535447
-/** WAL size at which the writer itself copies it into the database file, in pages of 4 KiB: only where checkpointer.ts does not. */
+/** WAL size at which the writer itself copies it into the database file, in pages of 4 KiB: only where checkpoint-worker.ts does not. */
 const CHECKPOINT_PAGES = 262_144
 /** How long a commit waits for the end of a checkpoint, in milliseconds. */
 const BUSY_MS = 10_000

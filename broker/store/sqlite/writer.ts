@@ -34,7 +34,7 @@ export function createWriter(db: DatabaseSync): Writer {
 
   function transaction(calls: readonly WriteCall[]): readonly CallResult[] {
     try {
-      db.exec('BEGIN IMMEDIATE')
+      db.exec(`PRAGMA secure_delete = ${calls.some(isErasure) ? 'ON' : 'FAST'}; BEGIN IMMEDIATE`)
       const { results, end } = execute(writeBatch(SQLITE, calls, known, seen))
       db.exec('COMMIT')
       known = end
@@ -60,6 +60,15 @@ export function createWriter(db: DatabaseSync): Writer {
       })
     },
   }
+}
+
+/**
+ * What is erased must not stay readable in the file: SQLite then writes zeros over it, over whole pages too (`ON`). Else
+ * only where the page is written anyway (`FAST`), so that no copies are left where rows were moved; zeros over all that
+ * retention removes would hold up the writer.
+ */
+function isErasure({ op }: WriteCall): boolean {
+  return op === 'erase'
 }
 
 const QUICK: ReadonlySet<string> = new Set<QuickCall['op']>([

@@ -68,10 +68,17 @@ describe('a captured body', () => {
   it('has no variable whose name promises a secret, by whatever path a patch gives', () => {
     const env = [
       { name: 'DB_PASSWORD', value: 'hunter2' },
+      { name: 'DB_PASS', value: 'hunter2' },
       { name: 'PORT', value: '80' },
     ]
     expect(read({ spec: { containers: [{ env }] } })).to.deep.equal({
-      spec: { containers: [{ env: [{ name: 'DB_PASSWORD', value: '***' }, env[1]] }] },
+      spec: {
+        containers: [
+          {
+            env: [{ name: 'DB_PASSWORD', value: '***' }, { name: 'DB_PASS', value: '***' }, env[2]],
+          },
+        ],
+      },
     })
     const contentType = 'application/json-patch+json'
     for (const path of [

@@ -32,6 +32,8 @@ class Ledger {
   asked: string[] = []
   broken: 'down' | 'status' | 'odd' | undefined
   readonly said: string[] = []
+  /** Looks that came to nothing. */
+  warned = 0
 
   grow(count: number, text = 'entry'): void {
     for (let i = 0; i < count; i += 1) {
@@ -45,10 +47,13 @@ class Ledger {
       this.said.push('problem' in data ? String(data.problem) : '')
     }
     const silent = (): void => undefined
+    const warn = (): void => {
+      this.warned += 1
+    }
     return createWitness({
       connections: { ask: ({ path }) => this.#answer(path) },
       vkeys,
-      log: { error: log, warn: silent, info: silent } as never,
+      log: { error: log, warn, info: silent } as never,
       behindMs: 1,
     })
   }
@@ -158,7 +163,7 @@ describe('the witness of a sidecar', () => {
     expect(ledger.said).to.deep.equal([])
   })
 
-  it('says nothing of a broker that cannot be reached', async () => {
+  it('raises no alarm for a broker that cannot be reached, and warns that it could not look', async () => {
     const ledger = new Ledger()
     const witness = ledger.witness()
     for (const broken of ['down', 'status'] as const) {
@@ -174,6 +179,7 @@ describe('the witness of a sidecar', () => {
     }
     expect(witness.state()).to.deep.equal({ size: 2, problem: undefined })
     expect(ledger.said).to.deep.equal([])
+    expect(ledger.warned).to.equal(4)
   })
 
   it('follows keys that change with an overlap, and not those that do not', async () => {
