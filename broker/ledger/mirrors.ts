@@ -93,7 +93,7 @@ export interface Mirrors {
 /** Begins to copy. @param checkpoints - what is signed */
 export function startMirrors(
   { everySeconds, to }: MirrorsSettings,
-  checkpoints: Pick<Checkpoints, 'published' | 'consistency'>,
+  checkpoints: Pick<Checkpoints, 'current' | 'consistency'>,
   log: Logger,
 ): Mirrors {
   const cosigned = new Map<string, string>()
@@ -101,10 +101,12 @@ export function startMirrors(
   const done = new Map<Mirror, number>()
   const busy = new Set<Mirror>()
   const copy = async (mirror: Mirror): Promise<void> => {
-    const checkpoint = checkpoints.published()
-    if (busy.has(mirror) || done.get(mirror) === checkpoint.size) return
+    if (busy.has(mirror)) return
     busy.add(mirror)
     try {
+      // not the last one of this broker: another one may have shown a larger ledger to the same witness meanwhile
+      const checkpoint = await checkpoints.current()
+      if (done.get(mirror) === checkpoint.size) return
       await mirror.put(checkpoint)
       done.set(mirror, checkpoint.size)
     } catch (error) {

@@ -45,6 +45,9 @@ export interface Database {
 /** Microseconds in a millisecond. */
 const US_PER_MS = 1000
 
+/** How often an erasure looks: what was under way at the first look is committed before the first writes, and found by the second. */
+const ERASE_TURNS = 2
+
 /** @param now - milliseconds since the epoch; fractions become the entries' microseconds */
 export function createStore(database: Database, now: () => number): Store {
   let closing: Promise<void> | undefined
@@ -88,11 +91,16 @@ export function createStore(database: Database, now: () => number): Store {
     },
     async erase(name, entry) {
       const value = personalValue(name)
-      // first: what is written from now on gets another pseudonym, which is none of those that are removed
-      pseudonyms.forget(value)
-      const found = fromRows(await database.quick({ op: 'pseudonyms', value }), String)
-      await write({ op: 'erase', pseudonyms: found, evidence: evidence([entry(found)]) })
-      return found.length
+      let count = 0
+      for (let turn = 1; turn <= ERASE_TURNS; turn += 1) {
+        // first: what is written from now on gets another pseudonym, which is none of those that are removed
+        pseudonyms.forget(value)
+        const found = fromRows(await database.quick({ op: 'pseudonyms', value }), String)
+        if (turn > 1 && found.length === 0) break
+        await write({ op: 'erase', pseudonyms: found, evidence: evidence([entry(found)]) })
+        count += found.length
+      }
+      return count
     },
     onChange: (tell) => database.onChange(tell),
     close() {

@@ -239,6 +239,17 @@ describe('mirrors of checkpoints', () => {
     await third.close()
   })
 
+  it('get what another broker wrote, too: a witness that has it would think the ledger put back', async () => {
+    const other = await signed(store, identity)
+    const { size } = await grow(50)
+    expect(other.published().size).to.be.lessThan(size)
+    const to = [mirrorSchema.parse({ directory: folder })]
+    const mirrors = startMirrors({ everySeconds: 3600, to }, other, SILENT)
+    while (readdirSync(folder).length === 0) await new Promise((resolve) => setTimeout(resolve, 5))
+    expect(readdirSync(folder)).to.deep.equal([`${String(size).padStart(16, '0')}.checkpoint`])
+    await mirrors.close()
+  })
+
   it('are tried again with the next checkpoint, and hold up nobody', async () => {
     const settings: MirrorSettings[] = [
       { directory: join(folder, 'missing') },
