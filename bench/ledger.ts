@@ -325,6 +325,7 @@ export async function ledgerSection({
     await fill(third, Math.min(VERIFIED_ENTRIES, entries))
     const { seconds: verifySeconds, mib, entries: verifiedEntries } = await verified(third, dir)
     await third.close()
+    tenthMs = 0
     let large = await open()
     await fill(large, entries)
     await large.close()

@@ -218,6 +218,7 @@ function consistencyFinding(one: ReadCheckpoint, other: ReadCheckpoint, fits: bo
 /** Files of a folder whose name begins with their SHA-256; others are not looked at. */
 async function verifyFolder(folder: string): Promise<Finding> {
   const names = (await readdir(folder)).filter((name) => /^[0-9a-f]{64}(\.|$)/.test(name)).sort()
+  if (names.length === 0) throw new UsageError(`${folder} has no file that is named by its SHA-256`)
   for (const name of names) {
     const hash = createHash('sha256')
     await pipeline(createReadStream(join(folder, name)), hash)

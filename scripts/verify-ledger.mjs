@@ -442,6 +442,7 @@ async function verifyFolder(folder) {
   const names = readdirSync(folder)
     .filter((name) => /^[0-9a-f]{64}(\.|$)/.test(name))
     .sort()
+  if (names.length === 0) throw new Usage(`${folder} has no file that is named by its SHA-256`)
   for (const name of names) {
     const hash = createHash('sha256')
     for await (const chunk of createReadStream(join(folder, name))) hash.update(chunk)

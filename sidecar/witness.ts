@@ -225,7 +225,8 @@ function namedKeys(text: string): readonly string[] {
   const list: readonly unknown[] =
     isRecord(value) && Array.isArray(value['keys']) ? value['keys'] : []
   return list.slice(-MAX_KEYS).flatMap((key) => {
-    const vkey = isRecord(key) ? key['vkey'] : undefined
+    // one that signs no more is not believed: whoever has it still could sign another history
+    const vkey = isRecord(key) && key['until'] === undefined ? key['vkey'] : undefined
     return typeof vkey === 'string' ? [vkey] : []
   })
 }

@@ -165,34 +165,49 @@ function directoryMirror(directory: string): Mirror {
 
 /** What is there of this size already must be of the same tree: else the ledger has two histories. */
 function mustBeSame(there: string, { note, size }: StoredCheckpoint): void {
-  const textOf = (whole: string): string => whole.slice(0, whole.indexOf('\n\n'))
-  if (textOf(there) !== textOf(note))
+  const bodyOf = (whole: string): string => whole.slice(0, whole.indexOf('\n\n'))
+  if (bodyOf(there) !== bodyOf(note))
     throw new Fault('ledger_rolled_back', `the mirror has another checkpoint of size ${size}`)
 }
 
 function s3Mirror({ url, prefix, region, keyFile, caFile }: S3Settings): Mirror {
   const agent = createAgent(caFile)
+  const ask = async (
+    method: 'PUT' | 'GET',
+    checkpoint: StoredCheckpoint,
+  ): Promise<{ status: number; text: string }> => {
+    const [accessKeyId = '', secretAccessKey = ''] = (await readPrivateFile(keyFile)).split('\n')
+    const sent =
+      method === 'GET'
+        ? {}
+        : {
+            headers: { 'content-type': 'text/plain', 'if-none-match': '*' },
+            body: checkpoint.note,
+          }
+    const signer = new AwsV4Signer({
+      ...{ method, url: `${url.replace(/\/$/, '')}/${prefix}${nameOf(checkpoint)}`, ...sent },
+      ...{ accessKeyId: accessKeyId.trim(), secretAccessKey: secretAccessKey.trim() },
+      ...{ service: 's3', region },
+    })
+    const signed = await signer.sign()
+    const { statusCode, body } = await request(signed.url, {
+      ...{ method, dispatcher: await agent, headers: Object.fromEntries(signed.headers) },
+      ...{ ...(sent.body === undefined ? {} : { body: sent.body }) },
+      signal: AbortSignal.timeout(ANSWER_MS),
+    })
+    return { status: statusCode, text: await textOf(body) }
+  }
   return {
     name: url,
     async put(checkpoint) {
-      const [accessKeyId = '', secretAccessKey = ''] = (await readPrivateFile(keyFile)).split('\n')
-      const signer = new AwsV4Signer({
-        method: 'PUT',
-        url: `${url.replace(/\/$/, '')}/${prefix}${nameOf(checkpoint)}`,
-        // one that is there stays: the name says the size, and the ledger has one tree of a size
-        headers: { 'content-type': 'text/plain', 'if-none-match': '*' },
-        body: checkpoint.note,
-        ...{ accessKeyId: accessKeyId.trim(), secretAccessKey: secretAccessKey.trim() },
-        ...{ service: 's3', region },
-      })
-      const signed = await signer.sign()
-      const { statusCode, body } = await request(signed.url, {
-        ...{ method: 'PUT', dispatcher: await agent, headers: Object.fromEntries(signed.headers) },
-        ...{ body: checkpoint.note, signal: AbortSignal.timeout(ANSWER_MS) },
-      })
-      await body.dump({ limit: MAX_ANSWER_BYTES })
-      if (!CREATED.has(statusCode) && statusCode !== PRECONDITION_FAILED)
-        throw new Fault('mirror_failed', `the bucket answered ${statusCode}`)
+      // one that is there stays: the name says the size, and the ledger has one tree of a size
+      const put = await ask('PUT', checkpoint)
+      if (CREATED.has(put.status)) return
+      const isThere = put.status === PRECONDITION_FAILED
+      const got = isThere ? await ask('GET', checkpoint) : put
+      if (!isThere || got.status !== 200)
+        throw new Fault('mirror_failed', `the bucket answered ${got.status}`)
+      mustBeSame(got.text, checkpoint)
     },
     close: async () => (await agent).close(),
   }
@@ -219,9 +234,7 @@ function witnessMirror(
       ...{ method: 'POST', dispatcher: await agent, body: lines.join('\n') },
       signal: AbortSignal.timeout(ANSWER_MS),
     })
-    const answer = await body.text()
-    if (answer.length > MAX_ANSWER_BYTES) throw new Fault('mirror_failed', 'its answer is too long')
-    return { status: statusCode, text: answer }
+    return { status: statusCode, text: await textOf(body) }
   }
   return {
     name: url,
@@ -254,6 +267,18 @@ function mustBeCosigned(note: string, vkey: string): void {
   if (key.problem !== undefined) throw new Fault('mirror_failed', key.problem)
   const { problem } = verifyNote(note, [key.value])
   if (problem !== undefined) throw new Fault('mirror_failed', `the witness’ answer: ${problem}`)
+}
+
+/** An answer, which no honest mirror makes long. */
+async function textOf(body: AsyncIterable<Uint8Array>): Promise<string> {
+  const parts: Uint8Array[] = []
+  let bytes = 0
+  for await (const part of body) {
+    bytes += part.length
+    if (bytes > MAX_ANSWER_BYTES) throw new Fault('mirror_failed', 'the answer is too long')
+    parts.push(part)
+  }
+  return Buffer.concat(parts).toString('utf8')
 }
 
 async function createAgent(caFile: string | undefined): Promise<Agent> {

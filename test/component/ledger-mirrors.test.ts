@@ -133,6 +133,7 @@ describe('mirrors of checkpoints', () => {
     const bucket = await serve((request, body) => {
       if (!isSigned(request, body)) return { status: 403, body: 'SignatureDoesNotMatch' }
       const name = request.url ?? ''
+      if (request.method === 'GET') return { status: 200, body: objects.get(name) ?? '' }
       if (request.headers['if-none-match'] === '*' && objects.has(name)) {
         refusedAll.push(name)
         return { status: 412, body: '' }
@@ -152,6 +153,8 @@ describe('mirrors of checkpoints', () => {
       ['/evidence/ledger/0000000000000003.checkpoint', checkpoint.note],
     ])
     expect(refusedAll).to.have.length(1)
+    const forked = { ...checkpoint, note: checkpoint.note.replace(/\n3\n.{4}/, '\n3\nAAAA') }
+    expect(await faultOf(put(forked))).to.have.property('code', 'ledger_rolled_back')
     writeFileSync(keyFile, `${KEY_ID}\nanother\n`)
     const fault = await faultOf(put(await grow(1)))
     expect(fault).to.have.property('code', 'mirror_failed')

@@ -29,6 +29,7 @@ class Ledger {
   leaves: Uint8Array[] = []
   signers: readonly NoteSigner[] = [keySigner(ORIGIN, generateKeyPairSync('ed25519').privateKey)]
   origin = ORIGIN
+  until: string | undefined
   asked: string[] = []
   broken: 'down' | 'status' | 'odd' | undefined
   readonly said: string[] = []
@@ -63,7 +64,7 @@ class Ledger {
     if (this.broken === 'down') throw new Error('nobody is there')
     if (this.broken === 'status') return { status: 503, text: '' }
     if (path === '/v1/ledger/keys') {
-      const keys = this.signers.map(({ vkey }) => ({ vkey }))
+      const keys = this.signers.map(({ vkey }) => ({ vkey, until: this.until }))
       return { status: 200, text: JSON.stringify({ origin: this.origin, keys }) }
     }
     if (this.broken === 'odd') return { status: 200, text: 'hello' }
@@ -201,6 +202,15 @@ describe('the witness of a sidecar', () => {
     ledger.signers = [next]
     await given.look(signal)
     expect(given.state().problem).to.be.a('string')
+  })
+
+  it('believes no key that signs no more', async () => {
+    const ledger = new Ledger()
+    ledger.grow(2)
+    ledger.until = '2026-01-01T00:00:00Z'
+    const witness = ledger.witness()
+    expect(await witness.look(signal)).to.equal(false)
+    expect(witness.state().size).to.equal(0)
   })
 
   it('believes no other key than those that it was given', async () => {
