@@ -17,7 +17,7 @@ const homes = {
   kysely: ['broker/store/**/*.ts', 'broker/store/postgres/**/*.ts', 'broker/store/sqlite/**/*.ts'],
   express: ['webhook/server.ts', 'broker/api/**/*.ts'],
   'http-proxy-middleware': ['sidecar/forward.ts'],
-  'fast-json-patch': ['webhook/patch.ts'],
+  'fast-json-patch': ['shared/injection/patch.ts'],
   'node-forge': ['scripts/**/*.ts', 'cli/certificates.ts'],
   'node:sqlite': ['broker/store/sqlite/**/*.ts', 'cli/login-store.ts', 'bench/ledger.ts'],
   pg: ['broker/store/postgres/**/*.ts', 'bench/ledger.ts'],

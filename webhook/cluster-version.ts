@@ -9,7 +9,7 @@ import { z } from 'zod'
 import { messageOf } from '../shared/errors.ts'
 import type { Logger } from '../shared/log.ts'
 import { readPrivateFile } from '../shared/private-file.ts'
-import type { SidecarMode } from './sidecar-spec.ts'
+import type { SidecarMode } from '../shared/injection/sidecar-spec.ts'
 
 /**
  * First version of an API server, as [major, minor], whose oldest supported kubelet (three minor versions

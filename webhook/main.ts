@@ -5,7 +5,7 @@
 import { messageOf } from '../shared/errors.ts'
 import { createLog } from '../shared/log.ts'
 import { closeOnSignal } from '../shared/shutdown.ts'
-import { readWebhookConfig } from './config.ts'
+import { readWebhookConfig } from '../shared/injection/config.ts'
 import { startWebhook } from './start.ts'
 
 try {

@@ -14,8 +14,8 @@ import type { Logger } from '../shared/log.ts'
 import { isRefusal, refuse } from '../shared/reasons.ts'
 import type { Refusal } from '../shared/reasons.ts'
 import { statusAnswer } from '../shared/status.ts'
-import { reviewPod } from './review.ts'
-import type { InjectionSettings, WantedLevel } from './sidecar-spec.ts'
+import { reviewPod } from '../shared/injection/review.ts'
+import type { InjectionSettings, WantedLevel } from '../shared/injection/sidecar-spec.ts'
 
 /** Largest AdmissionReview, in bytes: a pod of the API server's 3 MiB, with the rest of the request and escapes. */
 export const MAX_REVIEW_BYTES = 8 * 1024 * 1024

@@ -4,12 +4,13 @@ import { messageOf } from '../shared/errors.ts'
 import type { Logger } from '../shared/log.ts'
 import { expiryOf, loadKeyPair } from '../shared/key-pair.ts'
 import { watchFiles } from '../shared/watched-files.ts'
-import { loadCaCertificates } from './certificates.ts'
+import { loadCaCertificates } from '../shared/injection/broker-authority.ts'
+import { injectionSettings } from '../shared/injection/settings.ts'
 import { learnMode } from './cluster-version.ts'
-import type { Config } from './config.ts'
+import type { Config } from '../shared/injection/config.ts'
 import { startServer } from './server.ts'
 import type { WebhookServer } from './server.ts'
-import type { InjectionSettings, SidecarMode } from './sidecar-spec.ts'
+import type { InjectionSettings, SidecarMode } from '../shared/injection/sidecar-spec.ts'
 
 /** What a running webhook needs from outside. */
 export interface WebhookDeps {
@@ -63,7 +64,7 @@ export async function startWebhook(config: Config, deps: WebhookDeps): Promise<W
   })
   const stopping = new AbortController()
   const mode = modeSource(config, deps, stopping.signal)
-  const settings = (): InjectionSettings | undefined => settingsOf(config, brokerCaPem, mode())
+  const settings = (): InjectionSettings | undefined => settingsNow(config, brokerCaPem, mode())
   const clock = (): number => performance.now()
   const stopWatches = (): void => {
     stopping.abort()
@@ -102,25 +103,10 @@ function modeSource(
   return () => learnt
 }
 
-function settingsOf(
+function settingsNow(
   config: Config,
   brokerCaPem: string,
   mode: SidecarMode | undefined,
 ): InjectionSettings | undefined {
-  if (mode === undefined) return undefined
-  const { image, imagePullPolicy, brokerUrl, cluster, resources } = config.sidecar
-  return {
-    mode,
-    image,
-    imagePullPolicy,
-    brokerUrl,
-    cluster,
-    brokerCaPem,
-    resources: { requests: { ...resources.requests }, limits: { ...resources.limits } },
-    allowedProfiles: config.identity.profiles,
-    posture: config.identity.posture,
-    dropNetRaw: config.identity.dropNetRaw,
-    tokenExpirationSeconds: config.tokens.expirationSeconds,
-    apiAudiences: config.tokens.apiAudiences,
-  }
+  return mode === undefined ? undefined : injectionSettings(config, brokerCaPem, mode)
 }

@@ -16,7 +16,7 @@ import { renewCertificates } from '../../cli/certificates-renew.ts'
 import { writeCertificates } from '../../cli/certificates.ts'
 import type { Logger } from '../../shared/log.ts'
 import { FILE_CHECK_INTERVAL_MS } from '../../shared/watched-files.ts'
-import { configSchema } from '../../webhook/config.ts'
+import { configSchema } from '../../shared/injection/config.ts'
 import { startWebhook } from '../../webhook/start.ts'
 
 const FILE_CHECK_MS = 20

@@ -9,8 +9,8 @@ import {
   SIDECAR_NAME,
   TOKEN_VOLUME,
   serviceAccountMount,
-} from '../../webhook/sidecar-spec.ts'
-import type { SidecarMode } from '../../webhook/sidecar-spec.ts'
+} from '../../shared/injection/sidecar-spec.ts'
+import type { SidecarMode } from '../../shared/injection/sidecar-spec.ts'
 import { admit } from '../support/pod-admission.ts'
 import type { Era, Json } from '../support/pod-admission.ts'
 import { SETTINGS, inject } from '../support/reviews.ts'

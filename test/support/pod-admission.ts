@@ -3,7 +3,7 @@
  * ServiceAccount plugin (kubernetes/plugin/pkg/admission/serviceaccount), which runs again after it, and the
  * defaults of core/v1. Two eras: up to 1.20 tokens are Secret volumes, from 1.21 on projected ones.
  */
-import { SERVICE_ACCOUNT_PATH } from '../../webhook/sidecar-spec.ts'
+import { SERVICE_ACCOUNT_PATH } from '../../shared/injection/sidecar-spec.ts'
 
 /** A pod, or a part of one, as tests write it. */
 export type Json = Record<string, unknown>

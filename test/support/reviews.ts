@@ -2,9 +2,9 @@
 import jsonPatch from 'fast-json-patch'
 import type { Operation } from 'fast-json-patch'
 import { isRefusal } from '../../shared/reasons.ts'
-import { reviewPod } from '../../webhook/review.ts'
-import type { Reviewed } from '../../webhook/review.ts'
-import type { InjectionSettings, WantedLevel } from '../../webhook/sidecar-spec.ts'
+import { reviewPod } from '../../shared/injection/review.ts'
+import type { Reviewed } from '../../shared/injection/review.ts'
+import type { InjectionSettings, WantedLevel } from '../../shared/injection/sidecar-spec.ts'
 import type { Json } from './pod-admission.ts'
 
 /** Settings that say nothing special. */

@@ -6,7 +6,7 @@ import { describe, it } from 'mocha'
 import { parseAllDocuments } from 'yaml'
 import { readBrokerConfig } from '../../../broker/config.ts'
 import { readPolicySet } from '../../../shared/policy/policy-set.ts'
-import { readWebhookConfig } from '../../../webhook/config.ts'
+import { readWebhookConfig } from '../../../shared/injection/config.ts'
 
 const MANIFESTS = join(import.meta.dirname, '..', '..', '..', 'manifests')
 

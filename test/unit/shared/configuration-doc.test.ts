@@ -4,7 +4,7 @@ import { describe, it } from 'mocha'
 import { z } from 'zod'
 import { BROKER_ENV, brokerSchema } from '../../../broker/config.ts'
 import { SIDECAR_ENV, sidecarKeys } from '../../../sidecar/config.ts'
-import { configSchema, WEBHOOK_ENV } from '../../../webhook/config.ts'
+import { configSchema, WEBHOOK_ENV } from '../../../shared/injection/config.ts'
 
 interface Node {
   readonly properties?: Readonly<Record<string, Node>>

@@ -5,9 +5,9 @@
  */
 import { isDeepStrictEqual } from 'node:util'
 import { posix } from 'node:path'
-import { isRecord } from '../shared/config.ts'
-import { refuse } from '../shared/reasons.ts'
-import type { Refusal } from '../shared/reasons.ts'
+import { isRecord } from '../config.ts'
+import { refuse } from '../reasons.ts'
+import type { Refusal } from '../reasons.ts'
 import type { JsonObject } from './patch.ts'
 import { valueAt } from './patch.ts'
 import { allContainers } from './pod.ts'

@@ -3,8 +3,8 @@
  * of the settings. Every field is written that the API server would fill in, so that a pod that was
  * injected, stored and sent again compares equal to a fresh injection (see `reserved.ts`).
  */
-import { BROKER_AUDIENCE } from '../shared/agent-tag.ts'
-import { SIDECAR_NODE_FLAGS } from '../shared/sidecar-runtime.ts'
+import { BROKER_AUDIENCE } from '../agent-tag.ts'
+import { SIDECAR_NODE_FLAGS } from '../sidecar-runtime.ts'
 import type { JsonObject } from './patch.ts'
 
 /** Name of the injected container. */

@@ -7,8 +7,8 @@
 import { isDeepStrictEqual } from 'node:util'
 // The ESM entry of fast-json-patch 3.1.1 names exports that its CommonJS build lacks: only the default import works.
 import jsonPatch from 'fast-json-patch'
-import { isRecord } from '../shared/config.ts'
-import { Fault, messageOf } from '../shared/errors.ts'
+import { isRecord } from '../config.ts'
+import { Fault, messageOf } from '../errors.ts'
 
 /** A JSON object whose values are not known. */
 export type JsonObject = Record<string, unknown>

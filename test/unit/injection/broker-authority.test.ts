@@ -2,7 +2,7 @@ import { expect } from 'chai'
 import { before, describe, it } from 'mocha'
 import { Fault } from '../../../shared/errors.ts'
 import { expiryOf, loadKeyPair } from '../../../shared/key-pair.ts'
-import { MAX_CA_BYTES, loadCaCertificates } from '../../../webhook/certificates.ts'
+import { MAX_CA_BYTES, loadCaCertificates } from '../../../shared/injection/broker-authority.ts'
 import { makeCertificates } from '../../support/certificates.ts'
 import type { Certificates } from '../../support/certificates.ts'
 

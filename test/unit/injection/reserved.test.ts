@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { describe, it } from 'mocha'
-import type { SidecarMode } from '../../../webhook/sidecar-spec.ts'
+import type { SidecarMode } from '../../../shared/injection/sidecar-spec.ts'
 import type { Json } from '../../support/pod-admission.ts'
 import { SETTINGS, inject } from '../../support/reviews.ts'
 

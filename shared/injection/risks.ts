@@ -3,7 +3,7 @@
  * authors are told (AdmissionResponse.warnings, admission/v1; kubectl prints them). The sidecar looks at the running
  * processes for itself; see sidecar/posture.ts.
  */
-import { capabilityNames, SPEAKING_FOR_OTHERS } from '../shared/capabilities.ts'
+import { capabilityNames, SPEAKING_FOR_OTHERS } from '../capabilities.ts'
 import { allContainers } from './pod.ts'
 import type { Container, PlacedContainer, Pod } from './pod.ts'
 import { containerPath, isSidecar } from './reserved.ts'

@@ -3,9 +3,9 @@
  * node's namespaces, the users that it runs as. Decides what goes and what is refused; changes nothing. The
  * pod is the author's: every field is untrusted.
  */
-import { BROKER_AUDIENCE } from '../shared/agent-tag.ts'
-import { isRefusal, refuse } from '../shared/reasons.ts'
-import type { Refusal } from '../shared/reasons.ts'
+import { BROKER_AUDIENCE } from '../agent-tag.ts'
+import { isRefusal, refuse } from '../reasons.ts'
+import type { Refusal } from '../reasons.ts'
 import type { JsonObject } from './patch.ts'
 import { allContainers } from './pod.ts'
 import type { Pod, Volume } from './pod.ts'

@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { expect } from 'chai'
 import { after, before, describe, it } from 'mocha'
 import { ConfigError } from '../../../shared/config.ts'
-import { readWebhookConfig } from '../../../webhook/config.ts'
-import type { Config } from '../../../webhook/config.ts'
+import { readWebhookConfig } from '../../../shared/injection/config.ts'
+import type { Config } from '../../../shared/injection/config.ts'
 
 describe('the webhook’s configuration', () => {
   let folder: string

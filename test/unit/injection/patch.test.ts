@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import { describe, it } from 'mocha'
 import { Fault } from '../../../shared/errors.ts'
-import { Draft, finishPatch, pointer, valueAt } from '../../../webhook/patch.ts'
+import { Draft, finishPatch, pointer, valueAt } from '../../../shared/injection/patch.ts'
 
 describe('pointer', () => {
   it('escapes the tilde before the slash (RFC 6901, section 3)', () => {

@@ -4,9 +4,9 @@
  * nothing in them is believed, and the answer says nothing about the webhook's own secrets: it has none to say.
  */
 import { z } from 'zod'
-import { isRecord } from '../shared/config.ts'
-import { REASONS, isRefusal, refusalText, refuse } from '../shared/reasons.ts'
-import type { Reason, Refusal } from '../shared/reasons.ts'
+import { isRecord } from '../config.ts'
+import { REASONS, isRefusal, refusalText, refuse } from '../reasons.ts'
+import type { Reason, Refusal } from '../reasons.ts'
 import { inspectPod } from './inspect.ts'
 import { Draft, finishPatch } from './patch.ts'
 import type { JsonObject } from './patch.ts'

@@ -1,6 +1,6 @@
 /** Checks of the CA that the webhook hands to every pod. */
 import { X509Certificate } from 'node:crypto'
-import { Fault } from '../shared/errors.ts'
+import { Fault } from '../errors.ts'
 
 /** Most bytes of CA certificates that go into a pod; the variables of a process share about 128 KiB with its arguments. */
 export const MAX_CA_BYTES = 32_768

@@ -1,6 +1,6 @@
 import { expect } from 'chai'
 import { describe, it } from 'mocha'
-import { quantityAmount, sameQuantity } from '../../../webhook/quantity.ts'
+import { quantityAmount, sameQuantity } from '../../../shared/injection/quantity.ts'
 
 describe('sameQuantity', () => {
   const same = [

@@ -3,10 +3,10 @@
  * operator's; a pod's author can change none of it.
  */
 import { z } from 'zod'
-import { BROKER_AUDIENCE } from '../shared/agent-tag.ts'
-import { integer, port, readConfig } from '../shared/config.ts'
-import type { ConfigSource, EnvTable } from '../shared/config.ts'
-import { LOG_LEVELS } from '../shared/log.ts'
+import { BROKER_AUDIENCE } from '../agent-tag.ts'
+import { integer, port, readConfig } from '../config.ts'
+import type { ConfigSource, EnvTable } from '../config.ts'
+import { LOG_LEVELS } from '../log.ts'
 import { QUANTITY } from './quantity.ts'
 import { PROFILES } from './sidecar-spec.ts'
 

@@ -1,7 +1,7 @@
 import { expect } from 'chai'
 import { describe, it } from 'mocha'
-import { podSchema } from '../../../webhook/pod.ts'
-import { dropsNetRaw, warningsFor } from '../../../webhook/risks.ts'
+import { podSchema } from '../../../shared/injection/pod.ts'
+import { dropsNetRaw, warningsFor } from '../../../shared/injection/risks.ts'
 import type { Json } from '../../support/pod-admission.ts'
 
 function podOf(container: Json): ReturnType<typeof podSchema.parse> {
