@@ -38,7 +38,7 @@ CONF
 }
 
 go_tree() {
-  local folder=$1 library=$2 oldest=$3 uri version package
+  local folder=$1 library=$2 least=$3 uri version package
   shift 3
   [[ ! -f $folder/root/version ]] || return 0
   command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || lacks "not a Debian machine: there is no apt-get"
@@ -48,7 +48,7 @@ go_tree() {
   apt-get update -qq >&2 || lacks "the mirror $uri does not serve the suite sid"
   version=$(apt-cache policy "$library" | sed -n 's/^ *Candidate: //p')
   [[ -n $version && $version != '(none)' ]] || lacks "the mirror $uri has no $library in sid"
-  dpkg --compare-versions "$version" ge "$oldest" || lacks "$library is $version there; $oldest or newer is needed"
+  dpkg --compare-versions "$version" ge "$least" || lacks "$library is $version there; $least or newer is needed"
   say "fetching Go and $library $version"
   apt-get install -y -qq --download-only golang-go "$@" >&2
   rm -rf "$folder/root.new"
