@@ -28,6 +28,8 @@ import {
 } from './sidecar-spec.ts'
 import type { InjectionSettings, Profile } from './sidecar-spec.ts'
 
+/** Longest part of an annotation's key that is repeated. */
+const MAX_SHOWN_KEY = 128
 const OWN_VOLUMES: readonly string[] = [TOKEN_VOLUME, KUBECONFIG_VOLUME, SERVICE_ACCOUNT_VOLUME]
 
 /** A mount path without repeated slashes, dots and the `/run` alias, so that one place has one spelling. */
@@ -131,7 +133,10 @@ function checkReferences(pod: Pod): Refusal | undefined {
     key.endsWith(`/${SIDECAR_NAME}`),
   )
   if (annotation !== undefined)
-    return reserved(`metadata.annotations[${annotation}]`, `is about ${SIDECAR_NAME}`)
+    return reserved(
+      `metadata.annotations[${annotation.slice(0, MAX_SHOWN_KEY)}]`,
+      `is about ${SIDECAR_NAME}`,
+    )
   for (const placed of allContainers(pod)) {
     const index = placed.container.env.findIndex(({ valueFrom }) =>
       OWN_VOLUMES.includes(valueFrom?.fileKeyRef?.volumeName ?? ''),
