@@ -4,11 +4,11 @@
  * whatever else the author or another webhook wrote stays as it is. Doing it again changes nothing.
  */
 import { isDeepStrictEqual } from 'node:util'
-import { isServiceAccountMount } from './inspect.ts'
+import { isServiceAccountMount } from './tokens.ts'
 import type { Inspection } from './inspect.ts'
 import type { Draft, JsonObject } from './patch.ts'
 import { valueAt } from './patch.ts'
-import { allContainers } from './pod.ts'
+import { allContainers, isBounded } from './pod.ts'
 import type { PlacedContainer, Pod } from './pod.ts'
 import { isSidecar } from './reserved.ts'
 import { dropsNetRaw } from './risks.ts'
@@ -137,9 +137,9 @@ function annotate(draft: Draft, { pod, inspection, settings, namespace }: Rewrit
     draft.set([...path, DEFAULT_CONTAINER_ANNOTATION], author.name)
 }
 
-function addSidecar(draft: Draft, { inspection, settings }: Rewriting): void {
+function addSidecar(draft: Draft, { pod, inspection, settings }: Rewriting): void {
   const list = settings.mode === 'native' ? 'initContainers' : 'containers'
-  draft.insert(['spec', list], 0, sidecarContainer(settings, inspection.profile))
+  draft.insert(['spec', list], 0, sidecarContainer(settings, inspection.profile, isBounded(pod)))
 }
 
 function pathOf(placed: PlacedContainer): readonly (string | number)[] {
