@@ -7,14 +7,13 @@ import { isRecord } from '../../config.ts'
 import { isRefusal, REASONS, refusalText, refuse } from '../../reasons.ts'
 import type { Refusal } from '../../reasons.ts'
 import type { JsonObject } from '../patch.ts'
+import { readReview } from '../read-review.ts'
 import type { Reviewed } from '../review.ts'
 
 /** Longest request uid that is echoed; the API server sends UUIDs. */
 const MAX_UID_LENGTH = 128
 /** Longest name that is read: a DNS subdomain (RFC 1123), which objects have. */
 const MAX_NAME_LENGTH = 253
-/** Deepest nesting that is read, as in `../review.ts`. */
-const MAX_DEPTH = 100
 
 /** A member that the API server leaves out, or writes as null, where it is empty. */
 function optional<T extends z.ZodType>(schema: T, empty: z.output<T>): z.ZodType<z.output<T>> {
@@ -43,6 +42,7 @@ const reviewSchema = z.object({
     userInfo: optional(caller, { username: '', groups: [], extra: {} }),
     object: optional(object, {}),
     oldObject: optional(object, {}),
+    dryRun: optional(z.boolean(), false),
   }),
 })
 
@@ -66,14 +66,15 @@ export interface FinalRequest {
   readonly object: JsonObject
   /** The object as it is; empty but for `UPDATE`. */
   readonly oldObject: JsonObject
+  /** Whether it is only tried. */
+  readonly isDryRun: boolean
 }
 
 /** Decodes a review, or refuses it with `review_invalid`; the detail never repeats a value. */
 export function decodeRequest(body: Uint8Array): FinalRequest | Refusal {
-  const value = parseJson(body)
-  if (value === undefined) return refuse('review_invalid', 'not JSON in UTF-8')
-  if (isDeeperThan(value, MAX_DEPTH)) return refuse('review_invalid', 'nested too deeply')
-  const review = reviewSchema.safeParse(value)
+  const read = readReview(body)
+  if ('problem' in read) return refuse('review_invalid', read.problem)
+  const review = reviewSchema.safeParse(read.value)
   if (!review.success) return invalid(review.error, [])
   const { uid, resource, subResource, operation, namespace, name, ...rest } = review.data.request
   const path = subResource === '' ? resource.resource : `${resource.resource}/${subResource}`
@@ -85,15 +86,7 @@ export function decodeRequest(body: Uint8Array): FinalRequest | Refusal {
     caller: rest.userInfo,
     object: rest.object,
     oldObject: rest.oldObject,
-  }
-}
-
-/** Undefined where it is not JSON; the parser's own message would quote the body. */
-function parseJson(body: Uint8Array): unknown {
-  try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body))
-  } catch {
-    return undefined
+    isDryRun: rest.dryRun,
   }
 }
 
@@ -123,12 +116,6 @@ export function readBoth<T extends object>(
   return isRefusal(after) ? after : { before, after }
 }
 
-function isDeeperThan(value: unknown, levels: number): boolean {
-  if (typeof value !== 'object' || value === null) return false
-  if (levels === 0) return true
-  return Object.values(value).some((inner) => isDeeperThan(inner, levels - 1))
-}
-
 function invalid(error: z.ZodError, prefix: readonly string[]): Refusal {
   const [issue] = error.issues
   const path = [...prefix, ...(issue?.path ?? [])].map(String).join('.')
@@ -150,7 +137,7 @@ export function deny(request: FinalRequest, refusal: Refusal): Reviewed {
 }
 
 function answer(
-  { uid, namespace, name: pod }: FinalRequest,
+  { uid, namespace, name: pod, isDryRun }: FinalRequest,
   outcome: Reviewed['outcome'],
   response: object,
 ): Reviewed {
@@ -159,5 +146,5 @@ function answer(
     kind: 'AdmissionReview',
     response: { uid, ...response },
   })
-  return { body, outcome, uid, namespace, pod }
+  return { body, outcome, uid, namespace, pod, warnings: [], isDryRun }
 }

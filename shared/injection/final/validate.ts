@@ -26,7 +26,7 @@ type Rule = (request: FinalRequest, settings: InjectionSettings) => Refusal | un
 /** Nobody is exempt from these: a pod with a way round the injector is one for everybody who reaches it. */
 const BINDING: Readonly<Record<string, Rule>> = {
   'UPDATE pods': judgeUpdated,
-  'UPDATE pods/ephemeralcontainers': (request, { posture }) => judgeEphemeral(request, posture),
+  'UPDATE pods/ephemeralcontainers': judgeEphemeral,
 }
 
 /** From these, `exempt` exempts; from entering the sidecar not where the broker forwards: see `isExempt`. */
