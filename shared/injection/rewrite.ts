@@ -129,7 +129,7 @@ function addVolume(draft: Draft, name: string, volume: JsonObject): void {
 function annotate(draft: Draft, { pod, inspection, settings, namespace }: Rewriting): void {
   const path = ['metadata', 'annotations']
   draft.set([...path, KUBECONFIG_ANNOTATION], kubeconfigText(namespace))
-  draft.set([...path, STATUS_ANNOTATION], statusText(settings.mode, inspection.profile))
+  draft.set([...path, STATUS_ANNOTATION], statusText(settings, inspection.profile))
   const author = pod.spec.containers.find((container) => container.name !== SIDECAR_NAME)
   if (settings.mode === 'native' || author?.name === undefined || author.name === null) return
   // The sidecar comes first in the list, and kubectl takes the first.
