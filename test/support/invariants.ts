@@ -76,10 +76,13 @@ function note({ open }: Notes, when: boolean, row: string, invariant: string, pa
   if (when) open.push({ row, invariant, path })
 }
 
+/** A text, and an empty one for anything else. */
+function text(value: unknown): string {
+  return typeof value === 'string' ? value : ''
+}
+
 function record(value: unknown): Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-    ? (value as Json)
-    : {}
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {}
 }
 
 function items(value: unknown): readonly Json[] {
@@ -112,7 +115,7 @@ function variableOf(container: Json, name: string): string | undefined {
 /** Where a path leads, by name: empty and dot segments count for nothing, and images link /var/run to /run. */
 function segments(path: unknown): readonly string[] {
   const found: string[] = []
-  for (const part of String(path ?? '').split('/')) {
+  for (const part of text(path).split('/')) {
     if (part === '..') found.pop()
     else if (part !== '' && part !== '.') found.push(part)
   }
@@ -125,16 +128,40 @@ function leadsInto(path: unknown, folder: readonly string[]): boolean {
 }
 
 function checkPodLevel(notes: Notes, spec: Json, metadata: Json): void {
-  note(notes, spec['automountServiceAccountToken'] !== false, 'A1', 'I1', 'spec.automountServiceAccountToken')
-  note(notes, has(spec, 'hostNetwork') && spec['hostNetwork'] !== false, 'A15', 'I6', 'spec.hostNetwork')
+  note(
+    notes,
+    spec['automountServiceAccountToken'] !== false,
+    'A1',
+    'I1',
+    'spec.automountServiceAccountToken',
+  )
+  note(
+    notes,
+    has(spec, 'hostNetwork') && spec['hostNetwork'] !== false,
+    'A15',
+    'I6',
+    'spec.hostNetwork',
+  )
   for (const key of ['hostPID', 'hostIPC'])
     note(notes, has(spec, key) && spec[key] !== false, 'A16', 'I6', `spec.${key}`)
   // Ours to set: R and P need to see the neighbours, and in C nobody may see the sidecar.
   const shared = spec['shareProcessNamespace'] === true
-  note(notes, shared !== (notes.profile === 'R' || notes.profile === 'P'), 'A17', 'I6', 'spec.shareProcessNamespace')
+  note(
+    notes,
+    shared !== (notes.profile === 'R' || notes.profile === 'P'),
+    'A17',
+    'I6',
+    'spec.shareProcessNamespace',
+  )
   note(notes, record(spec['os'])['name'] === 'windows', 'A19', 'I10', 'spec.os')
   for (const label of ['kubernetes.io/os', 'beta.kubernetes.io/os'])
-    note(notes, record(spec['nodeSelector'])[label] === 'windows', 'A19', 'I10', 'spec.nodeSelector')
+    note(
+      notes,
+      record(spec['nodeSelector'])[label] === 'windows',
+      'A19',
+      'I10',
+      'spec.nodeSelector',
+    )
   const annotations = record(metadata['annotations'])
   note(notes, has(annotations, 'kubernetes.io/config.mirror'), 'A21', 'I10', 'metadata.annotations')
   checkUsers(notes, record(spec['securityContext']), 'spec.securityContext')
@@ -143,8 +170,8 @@ function checkPodLevel(notes: Notes, spec: Json, metadata: Json): void {
 function checkUsers(notes: Notes, context: Json, path: string): void {
   note(notes, has(context, 'windowsOptions'), 'A19', 'I10', `${path}.windowsOptions`)
   if (notes.profile !== 'C') return
-  for (const key of ['runAsUser', 'runAsGroup'])
-    note(notes, context[key] === SIDECAR_USER, 'A18', 'I7', `${path}.${key}`)
+  for (const key of ['runAsUser', 'runAsGroup', 'fsGroup', 'supplementalGroups'])
+    note(notes, [context[key]].flat().includes(SIDECAR_USER), 'A18', 'I7', `${path}.${key}`)
 }
 
 function checkVolume(notes: Notes, volume: Json, path: string): void {
@@ -152,7 +179,13 @@ function checkVolume(notes: Notes, volume: Json, path: string): void {
   note(notes, has(volume, 'hostPath'), 'A9', 'I5', `${path}.hostPath`)
   note(notes, has(volume, 'flexVolume'), 'A8', 'I5', `${path}.flexVolume`)
   const driver = record(volume['csi'])['driver']
-  note(notes, has(volume, 'csi') && !allowedCsiDrivers.includes(String(driver)), 'A8', 'I5', `${path}.csi`)
+  note(
+    notes,
+    has(volume, 'csi') && !allowedCsiDrivers.includes(String(driver)),
+    'A8',
+    'I5',
+    `${path}.csi`,
+  )
   const secret = record(volume['secret'])['secretName']
   note(notes, isTokenSecret(secret), 'A5', 'I2', `${path}.secret`)
   for (const [index, source] of items(record(volume['projected'])['sources']).entries())
@@ -165,10 +198,16 @@ function checkSource(notes: Notes, volume: Json, source: Json, path: string): vo
   if (has(source, 'podCertificate')) {
     const signer = String(record(source['podCertificate'])['signerName'])
     const allowed = facts.allowedSigners?.includes(signer) === true
-    note(notes, !allowed || signer.startsWith('kubernetes.io/'), 'A7', 'I5', `${path}.podCertificate`)
+    note(
+      notes,
+      !allowed || signer.startsWith('kubernetes.io/'),
+      'A7',
+      'I5',
+      `${path}.podCertificate`,
+    )
   }
   if (!has(source, 'serviceAccountToken')) return
-  const audience = String(record(source['serviceAccountToken'])['audience'] ?? '')
+  const audience = text(record(source['serviceAccountToken'])['audience'])
   const where = `${path}.serviceAccountToken`
   if (audience === '' || facts.apiAudiences.includes(audience)) note(notes, true, 'A2', 'I2', where)
   else if (audience === BROKER) note(notes, volume['name'] !== TOKEN, 'A3', 'I2', where)
@@ -177,7 +216,7 @@ function checkSource(notes: Notes, volume: Json, source: Json, path: string): vo
 
 /** By the name that the token controller gives: five letters of an alphabet without vowels, y, 0, 1 and 3. */
 function isTokenSecret(name: unknown): boolean {
-  const [, tail] = /-token-([a-z0-9]{5})$/.exec(String(name ?? '')) ?? []
+  const [, tail] = /-token-([a-z0-9]{5})$/.exec(text(name)) ?? []
   return tail !== undefined && !/[aeiouy013]/.test(tail)
 }
 
@@ -188,12 +227,24 @@ function checkOwnVolumes(notes: Notes, spec: Json): void {
     note(notes, found.length !== 1, 'A10', 'I11', `volume ${name} is there ${found.length} times`)
     const [volume = {}] = found
     const kinds = Object.keys(volume).filter((key) => key !== 'name' && has(volume, key))
-    note(notes, kinds.join() !== (name === ACCOUNT ? 'emptyDir' : 'projected'), 'A10', 'I11', `volume ${name}: ${kinds.join()}`)
+    note(
+      notes,
+      kinds.join() !== (name === ACCOUNT ? 'emptyDir' : 'projected'),
+      'A10',
+      'I11',
+      `volume ${name}: ${kinds.join()}`,
+    )
     const sources = items(record(volume['projected'])['sources'])
     const [source = {}] = sources
     if (name === TOKEN) {
       const token = record(source['serviceAccountToken'])
-      note(notes, sources.length !== 1 || token['audience'] !== BROKER || token['path'] !== 'token', 'A3', 'I2', name)
+      note(
+        notes,
+        sources.length !== 1 || token['audience'] !== BROKER || token['path'] !== 'token',
+        'A3',
+        'I2',
+        name,
+      )
     } else if (name === CONFIG) {
       const [item = {}, ...more] = items(record(source['downwardAPI'])['items'])
       const from = record(item['fieldRef'])['fieldPath']
@@ -241,20 +292,44 @@ function checkSidecar(notes: Notes, { path, index, it }: Place): void {
   const command = Array.isArray(it['command']) ? (it['command'] as unknown[]) : []
   const [program, ...words] = command
   wrong(program !== 'node' || words.at(-1) !== '/app/sidecar/main.js', 'command')
-  wrong(words.slice(0, -1).some((word) => !/^--(disable-sigusr1|max-|optimize-for-size|no-opt)/.test(String(word))), 'command')
+  wrong(
+    words
+      .slice(0, -1)
+      .some((word) => !/^--(disable-sigusr1|max-|optimize-for-size|no-opt)/.test(String(word))),
+    'command',
+  )
   wrong(!words.includes('--disable-sigusr1'), 'command')
-  if (facts.mode === 'native') wrong(it['restartPolicy'] !== 'Always' || has(it, 'lifecycle'), 'restartPolicy')
+  if (facts.mode === 'native')
+    wrong(it['restartPolicy'] !== 'Always' || has(it, 'lifecycle'), 'restartPolicy')
   else wrong(has(it, 'restartPolicy') || has(it, 'startupProbe'), 'restartPolicy')
   for (const probe of [it['startupProbe'], record(it['lifecycle'])['postStart']]) {
     const words = record(record(probe)['exec'])['command']
-    wrong(probe !== undefined && (words as unknown[] | undefined)?.at(-1) !== '/app/sidecar/wait-ready.js', 'probe')
+    wrong(
+      probe !== undefined &&
+        (words as unknown[] | undefined)?.at(-1) !== '/app/sidecar/wait-ready.js',
+      'probe',
+    )
   }
+  // A claim lets a driver put devices, mounts and variables into the container.
+  wrong(
+    Object.keys(record(it['resources'])).some((key) => !['requests', 'limits'].includes(key)),
+    'resources',
+  )
   checkSidecarVariables(notes, it, path)
   checkSidecarRights(notes, it, path)
   const mounts = items(it['volumeMounts'])
-  wrong(mounts.map((mount) => mount['name']).sort().join() !== `${ACCOUNT},${TOKEN}`, 'volumeMounts')
+  wrong(
+    mounts
+      .map((mount) => mount['name'])
+      .sort()
+      .join() !== `${ACCOUNT},${TOKEN}`,
+    'volumeMounts',
+  )
   const token = mounts.find((mount) => mount['name'] === TOKEN) ?? {}
-  wrong(token['readOnly'] !== true || has(token, 'subPath') || has(token, 'subPathExpr'), 'volumeMounts')
+  wrong(
+    token['readOnly'] !== true || has(token, 'subPath') || has(token, 'subPathExpr'),
+    'volumeMounts',
+  )
   wrong(token['mountPath'] !== '/var/run/secrets/nestgate.dev', 'volumeMounts')
 }
 
@@ -293,22 +368,38 @@ function checkSidecarRights(notes: Notes, it: Json, path: string): void {
 
 /** Capabilities as runtimes read them: in either case, with and without `CAP_`. */
 function names(list: unknown): readonly string[] {
-  return (Array.isArray(list) ? list : []).map((name) => String(name).toUpperCase().replace('CAP_', ''))
+  return (Array.isArray(list) ? list : []).map((name) =>
+    String(name).toUpperCase().replace('CAP_', ''),
+  )
 }
 
 const NODE_RIGHTS = new Set(
-  'SYS_ADMIN SYS_PTRACE SYS_MODULE SYS_RAWIO DAC_READ_SEARCH BPF PERFMON CHECKPOINT_RESTORE ALL'.split(' '),
+  'SYS_ADMIN SYS_PTRACE SYS_MODULE SYS_RAWIO DAC_READ_SEARCH BPF PERFMON CHECKPOINT_RESTORE ALL'.split(
+    ' ',
+  ),
 )
 
 function checkContainer(notes: Notes, { it, path }: Place): void {
   const context = record(it['securityContext'])
   checkUsers(notes, context, `${path}.securityContext`)
-  note(notes, has(context, 'privileged') && context['privileged'] !== false, 'A18', 'I7', `${path}.securityContext.privileged`)
+  note(
+    notes,
+    has(context, 'privileged') && context['privileged'] !== false,
+    'A18',
+    'I7',
+    `${path}.securityContext.privileged`,
+  )
   note(notes, context['procMount'] === 'Unmasked', 'A18', 'I7', `${path}.securityContext.procMount`)
   checkCapabilities(notes, record(context['capabilities']), `${path}.securityContext.capabilities`)
   for (const [index, port] of items(it['ports']).entries())
-    for (const key of ['containerPort', 'hostPort'])
-      note(notes, [8001, 8002, 8443].includes(Number(port[key])), 'A20', 'I11', `${path}.ports[${index}].${key}`)
+    note(
+      notes,
+      (port['protocol'] ?? 'TCP') === 'TCP' &&
+        [8001, 8002, 8443].includes(Number(port['containerPort'])),
+      'A20',
+      'I11',
+      `${path}.ports[${index}]`,
+    )
   checkMounts(notes, it, path)
   checkVariables(notes, it, path)
 }
@@ -317,12 +408,24 @@ function checkCapabilities(notes: Notes, capabilities: Json, path: string): void
   const { posture, dropNetRaw } = notes.facts
   const added = names(capabilities['add'])
   const dropped = names(capabilities['drop'])
-  note(notes, added.some((name) => NODE_RIGHTS.has(name)), 'A18', 'I7', path)
+  note(
+    notes,
+    added.some((name) => NODE_RIGHTS.has(name)),
+    'A18',
+    'I7',
+    path,
+  )
   const kept = !dropped.includes('NET_RAW') && !dropped.includes('ALL')
   const speaks = added.includes('NET_RAW') || added.includes('NET_ADMIN')
   note(notes, dropNetRaw && kept && !added.includes('NET_RAW'), 'A18', 'I7', path)
   // Told apart by process it may not be able to speak for others; by container, it may.
-  note(notes, posture !== 'report' && notes.profile !== 'C' && (speaks || (kept && !dropNetRaw)), 'A18', 'I7', path)
+  note(
+    notes,
+    posture !== 'report' && notes.profile !== 'C' && (speaks || (kept && !dropNetRaw)),
+    'A18',
+    'I7',
+    path,
+  )
 }
 
 function checkMounts(notes: Notes, it: Json, path: string): void {
@@ -345,7 +448,13 @@ function checkMounts(notes: Notes, it: Json, path: string): void {
   note(notes, seen[ACCOUNT] !== 1, 'A1', 'I9', `${path} has no mount of ${ACCOUNT}, or several`)
   note(notes, seen[CONFIG] !== 1, 'A13', 'I8', `${path} has no mount of ${CONFIG}, or several`)
   for (const device of items(it['volumeDevices']))
-    note(notes, [TOKEN, CONFIG, ACCOUNT].includes(String(device['name'])), 'A11', 'I3', `${path}.volumeDevices`)
+    note(
+      notes,
+      [TOKEN, CONFIG, ACCOUNT].includes(String(device['name'])),
+      'A11',
+      'I3',
+      `${path}.volumeDevices`,
+    )
 }
 
 const ROUTE: readonly (readonly [string, string])[] = [
@@ -358,12 +467,24 @@ const ROUTE: readonly (readonly [string, string])[] = [
 function checkVariables(notes: Notes, it: Json, path: string): void {
   for (const [name, value] of ROUTE) {
     const last = items(it['env']).findLast((entry) => entry['name'] === name) ?? {}
-    note(notes, last['value'] !== value || has(last, 'valueFrom'), 'A13', 'I8', `${path}.env ${name}`)
+    note(
+      notes,
+      last['value'] !== value || has(last, 'valueFrom'),
+      'A13',
+      'I8',
+      `${path}.env ${name}`,
+    )
   }
   for (const [index, entry] of items(it['env']).entries()) {
     const secret = record(record(entry['valueFrom'])['secretKeyRef'])['name']
     note(notes, isTokenSecret(secret), 'A5', 'I2', `${path}.env[${index}]`)
   }
   for (const [index, entry] of items(it['envFrom']).entries())
-    note(notes, isTokenSecret(record(entry['secretRef'])['name']), 'A5', 'I2', `${path}.envFrom[${index}]`)
+    note(
+      notes,
+      isTokenSecret(record(entry['secretRef'])['name']),
+      'A5',
+      'I2',
+      `${path}.envFrom[${index}]`,
+    )
 }

@@ -57,8 +57,8 @@ function setDefaults(pod: Json, era: Era): void {
   }
   for (const volume of (spec['volumes'] ?? []) as Json[]) {
     for (const kind of ['secret', 'projected', 'configMap', 'downwardAPI']) {
-      const source = volume[kind] as Json | undefined
-      if (source !== undefined) source['defaultMode'] ??= 420
+      const source = volume[kind] as Json | null | undefined
+      if (source !== undefined && source !== null) source['defaultMode'] ??= 420
     }
   }
   const defaults = { restartPolicy: 'Always', dnsPolicy: 'ClusterFirst', enableServiceLinks: true }

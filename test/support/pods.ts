@@ -217,9 +217,8 @@ export const REWRITTEN: readonly Attack[] = [
   ].flatMap((env) =>
     LISTS.map((list) => ({
       row: 'A13',
-      name: `${env.map((entry) => String(entry.name)).join(', ')} in ${list}`,
-      apply: (pod: Json): string =>
-        `${addContainer(pod, list, { env: structuredClone(env) })}.env`,
+      name: `${env.map((entry) => entry.name).join(', ')} in ${list}`,
+      apply: (pod: Json): string => `${addContainer(pod, list, { env: structuredClone(env) })}.env`,
     })),
   ),
   podField('A17', 'shareProcessNamespace', true),
@@ -303,16 +302,21 @@ export const REFUSED: readonly Attack[] = [
     projected(tokenOf('nestgate-broker')),
     '.projected.sources[0].serviceAccountToken',
   ),
-  ...['sts.amazonaws.com', 'api://AzureADTokenExchange', 'istio-ca', 'vault', 'nestgate-broker '].map(
-    (audience) =>
-      volumeAttack(
-        'A4',
-        `a token for ${JSON.stringify(audience)}`,
-        'token_audience_not_allowed',
-        projected(tokenOf(audience)),
-        '.projected.sources[0].serviceAccountToken',
-        { mountPath: '/x' },
-      ),
+  ...[
+    'sts.amazonaws.com',
+    'api://AzureADTokenExchange',
+    'istio-ca',
+    'vault.example',
+    'nestgate-broker ',
+  ].map((audience) =>
+    volumeAttack(
+      'A4',
+      `a token for ${JSON.stringify(audience)}`,
+      'token_audience_not_allowed',
+      projected(tokenOf(audience)),
+      '.projected.sources[0].serviceAccountToken',
+      { mountPath: '/x' },
+    ),
   ),
   volumeAttack(
     'A5',
@@ -334,7 +338,12 @@ export const REFUSED: readonly Attack[] = [
     'A5',
     'a token Secret in a variable',
     'token_secret',
-    { env: [{ name: 'A' }, { name: 'B', valueFrom: { secretKeyRef: { ...secretRef, key: 'token' } } }] },
+    {
+      env: [
+        { name: 'A' },
+        { name: 'B', valueFrom: { secretKeyRef: { ...secretRef, key: 'token' } } },
+      ],
+    },
     'env[1].valueFrom.secretKeyRef',
   ),
   ...inEachList(
@@ -360,8 +369,20 @@ export const REFUSED: readonly Attack[] = [
   ),
   volumeAttack('A8', 'a CSI volume', 'csi_driver', { csi: { driver: 'csi.spiffe.io' } }, '.csi'),
   volumeAttack('A8', 'a CSI volume without a driver', 'csi_driver', { csi: {} }, '.csi'),
-  volumeAttack('A8', 'a flexVolume', 'csi_driver', { flexVolume: { driver: 'x/y' } }, '.flexVolume'),
-  volumeAttack('A9', 'a hostPath', 'host_path', { hostPath: { path: '/var/lib/kubelet' } }, '.hostPath'),
+  volumeAttack(
+    'A8',
+    'a flexVolume',
+    'csi_driver',
+    { flexVolume: { driver: 'x/y' } },
+    '.flexVolume',
+  ),
+  volumeAttack(
+    'A9',
+    'a hostPath',
+    'host_path',
+    { hostPath: { path: '/var/lib/kubelet' } },
+    '.hostPath',
+  ),
   volumeAttack('A9', 'an empty hostPath', 'host_path', { hostPath: {} }, '.hostPath'),
   ...LISTS.map((list): Attack => ({
     row: 'A10',
@@ -370,14 +391,16 @@ export const REFUSED: readonly Attack[] = [
     apply: (pod) => addContainer(pod, list, { name: 'nestgate-sidecar' }),
   })),
   ...['nestgate-token', 'nestgate-kubeconfig', 'nestgate-serviceaccount'].flatMap((name) =>
-    [{ emptyDir: {} }, { secret: { secretName: 'mine' } }, projected(tokenOf('nestgate-broker'))].map(
-      (source): Attack => ({
-        row: 'A10',
-        name: `a volume ${name}: ${JSON.stringify(source)}`,
-        code: 'reserved_name',
-        apply: (pod) => addVolume(pod, { name, ...structuredClone(source) }),
-      }),
-    ),
+    [
+      { emptyDir: {} },
+      { secret: { secretName: 'mine' } },
+      projected(tokenOf('nestgate-broker')),
+    ].map((source): Attack => ({
+      row: 'A10',
+      name: `a volume ${name}: ${JSON.stringify(source)}`,
+      code: 'reserved_name',
+      apply: (pod) => addVolume(pod, { name, ...structuredClone(source) }),
+    })),
   ),
   ...inEachList(
     'A11',
@@ -444,22 +467,18 @@ export const REFUSED: readonly Attack[] = [
     { securityContext: { windowsOptions } },
     'securityContext.windowsOptions',
   ),
-  ...SIDECAR_PORTS.flatMap((port) => [
-    ...inEachList(
-      'A20',
-      `containerPort ${port}`,
-      'port_reserved',
-      { ports: [{ containerPort: 80 }, { containerPort: port }] },
-      'ports[1]',
+  ...SIDECAR_PORTS.flatMap((containerPort) =>
+    [{ containerPort }, { containerPort, protocol: 'TCP' }, { containerPort, hostPort: 1 }].flatMap(
+      (port) =>
+        inEachList(
+          'A20',
+          JSON.stringify(port),
+          'port_reserved',
+          { ports: [{ containerPort: 80 }, port] },
+          'ports[1].containerPort',
+        ),
     ),
-    ...inEachList(
-      'A20',
-      `hostPort ${port}`,
-      'port_reserved',
-      { ports: [{ containerPort: 80, hostPort: port }] },
-      'ports[0]',
-    ),
-  ]),
+  ),
   {
     row: 'A21',
     name: 'a mirror annotation',
@@ -471,29 +490,34 @@ export const REFUSED: readonly Attack[] = [
   },
 ]
 
-/** The sidecar's user and group in profile C; refused where that profile is given. */
+/** The sidecar's user and group in profile C, which nobody else may have. */
 export const SIDECAR_ID = 64_210
 
-/** Users and groups that are the sidecar's in profile C. */
+/** Users and groups that are the sidecar's. */
 export const SIDECAR_USERS: readonly Attack[] = [
-  ...['runAsUser', 'runAsGroup'].flatMap((key) => [
-    {
-      row: 'A18',
-      name: `${key} of the sidecar for the pod`,
-      code: 'sidecar_user',
-      apply: (pod: Json): string => {
-        objectIn(specOf(pod), 'securityContext')[key] = SIDECAR_ID
-        return `spec.securityContext.${key}`
-      },
+  ...[
+    ['runAsUser', SIDECAR_ID],
+    ['runAsGroup', SIDECAR_ID],
+    ['fsGroup', SIDECAR_ID],
+    ['supplementalGroups', [1, SIDECAR_ID]],
+  ].map(([key, value]) => ({
+    row: 'A18',
+    name: `${String(key)} of the sidecar for the pod`,
+    code: 'sidecar_user',
+    apply: (pod: Json): string => {
+      objectIn(specOf(pod), 'securityContext')[String(key)] = value
+      return `spec.securityContext.${String(key)}`
     },
-    ...inEachList(
+  })),
+  ...['runAsUser', 'runAsGroup'].flatMap((key) =>
+    inEachList(
       'A18',
       `${key} of the sidecar`,
       'sidecar_user',
       { securityContext: { [key]: SIDECAR_ID } },
       `securityContext.${key}`,
     ),
-  ]),
+  ),
 ]
 
 /** What looks like an attack and is none: nobody may be refused for it, and nothing of it may change. */
@@ -512,7 +536,10 @@ export const HARMLESS: readonly Attack[] = [
     row: 'A7',
     name: 'a cluster trust bundle',
     apply: (pod) =>
-      addVolume(pod, { name: 'b', ...projected({ clusterTrustBundle: { name: 'x', path: 'ca' } }) }),
+      addVolume(pod, {
+        name: 'b',
+        ...projected({ clusterTrustBundle: { name: 'x', path: 'ca' } }),
+      }),
   },
   ...(
     [
@@ -537,23 +564,31 @@ export const HARMLESS: readonly Attack[] = [
       return addContainer(pod, 'containers', mountOf('e', mountPath))
     },
   })),
-  ...[`${SA_PATH}s`, '/var/run/secrets/nestgate', '/var/run/nestgate2'].map((mountPath): Attack => ({
-    row: 'A1',
-    name: `an emptyDir at ${mountPath}`,
-    apply: (pod) => {
-      addVolume(pod, { name: 'e', emptyDir: {} })
-      return addContainer(pod, 'containers', mountOf('e', mountPath))
-    },
-  })),
+  ...[`${SA_PATH}s`, '/var/run/secrets/nestgate', '/var/run/nestgate2'].map(
+    (mountPath): Attack => ({
+      row: 'A1',
+      name: `an emptyDir at ${mountPath}`,
+      apply: (pod) => {
+        addVolume(pod, { name: 'e', emptyDir: {} })
+        return addContainer(pod, 'containers', mountOf('e', mountPath))
+      },
+    }),
+  ),
   podField('A15', 'hostNetwork', false),
   podField('A16', 'hostPID', null),
   podField('A19', 'os', { name: 'linux' }),
   podField('A19', 'nodeSelector', { 'kubernetes.io/os': 'linux', disk: 'windows' }),
   podField('A19', 'tolerations', [{ key: 'os', value: 'windows', tolerationSeconds: 2 ** 40 }]),
-  ...[80, 8000, 8003, 8080, 9443].map((containerPort): Attack => ({
+  ...(
+    [
+      ...[80, 8000, 8003, 8080, 9443].map((containerPort) => ({ containerPort })),
+      { containerPort: 8443, protocol: 'UDP' },
+      { containerPort: 80, hostPort: 8001 },
+    ] as Json[]
+  ).map((port): Attack => ({
     row: 'A20',
-    name: `port ${containerPort}`,
-    apply: (pod) => addContainer(pod, 'containers', { ports: [{ containerPort }] }),
+    name: `port ${JSON.stringify(port)}`,
+    apply: (pod) => addContainer(pod, 'containers', { ports: [{ ...port }] }),
   })),
   {
     row: 'A18',

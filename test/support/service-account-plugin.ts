@@ -60,7 +60,8 @@ function mountToken(spec: Json, { era, suffix = '7hq2d' }: PluginOptions): void 
   )
   const taken = volumes.some((volume) => volume['name'] === TOKEN_SECRET)
   const secretVolume = taken ? `${TOKEN_SECRET}-${suffix}` : TOKEN_SECRET
-  const name = there?.['name'] ?? (era === '1.20' ? secretVolume : `${PREFIX}${suffix}`)
+  const made = era === '1.20' ? secretVolume : `${PREFIX}${suffix}`
+  const name = there?.['name'] ?? made
   let needed = false
   for (const list of ['initContainers', 'containers'])
     for (const container of itemsOf(spec, list)) {
@@ -72,7 +73,7 @@ function mountToken(spec: Json, { era, suffix = '7hq2d' }: PluginOptions): void 
       listIn(container, 'volumeMounts').push({ name, readOnly: true, mountPath: TOKEN_PATH })
       needed = true
     }
-  if (needed && there === undefined) listIn(spec, 'volumes').push(tokenVolume(String(name), era))
+  if (needed && there === undefined) listIn(spec, 'volumes').push(tokenVolume(made, era))
 }
 
 function tokenVolume(name: string, era: Era): Json {
