@@ -162,7 +162,12 @@ function checkPodLevel(notes: Notes, spec: Json, metadata: Json): void {
       'I10',
       'spec.nodeSelector',
     )
+  const affinity = JSON.stringify(record(record(spec['affinity'])['nodeAffinity']))
+  const required = affinity.replace(/"preferred[A-Za-z]*":\[.*?\](?=,"required|\}$)/, '')
+  note(notes, required.includes('"windows"'), 'A19', 'I10', 'spec.affinity')
   const annotations = record(metadata['annotations'])
+  for (const key of Object.keys(annotations))
+    note(notes, key.endsWith(`/${SIDECAR}`), 'A12', 'I4', `metadata.annotations[${key}]`)
   note(notes, has(annotations, 'kubernetes.io/config.mirror'), 'A21', 'I10', 'metadata.annotations')
   checkUsers(notes, record(spec['securityContext']), 'spec.securityContext')
 }
@@ -177,6 +182,8 @@ function checkUsers(notes: Notes, context: Json, path: string): void {
 function checkVolume(notes: Notes, volume: Json, path: string): void {
   const { allowedCsiDrivers = [] } = notes.facts
   note(notes, has(volume, 'hostPath'), 'A9', 'I5', `${path}.hostPath`)
+  // The kubelet runs git on the node (CVE-2024-10220).
+  note(notes, has(volume, 'gitRepo'), 'A9', 'I5', `${path}.gitRepo`)
   note(notes, has(volume, 'flexVolume'), 'A8', 'I5', `${path}.flexVolume`)
   const driver = record(volume['csi'])['driver']
   note(
@@ -478,6 +485,9 @@ function checkVariables(notes: Notes, it: Json, path: string): void {
   for (const [index, entry] of items(it['env']).entries()) {
     const secret = record(record(entry['valueFrom'])['secretKeyRef'])['name']
     note(notes, isTokenSecret(secret), 'A5', 'I2', `${path}.env[${index}]`)
+    // The kubelet reads the file, whatever the container mounts (EnvFiles).
+    const file = record(record(entry['valueFrom'])['fileKeyRef'])['volumeName']
+    note(notes, file === TOKEN, 'A11', 'I3', `${path}.env[${index}]`)
   }
   for (const [index, entry] of items(it['envFrom']).entries())
     note(

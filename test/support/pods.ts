@@ -384,6 +384,13 @@ export const REFUSED: readonly Attack[] = [
     '.hostPath',
   ),
   volumeAttack('A9', 'an empty hostPath', 'host_path', { hostPath: {} }, '.hostPath'),
+  volumeAttack(
+    'A9',
+    'a git repository',
+    'csi_driver',
+    { gitRepo: { repository: 'r' } },
+    '.gitRepo',
+  ),
   ...LISTS.map((list): Attack => ({
     row: 'A10',
     name: `a sidecar of the author’s in ${list}`,
@@ -423,6 +430,29 @@ export const REFUSED: readonly Attack[] = [
     mountOf('w', '/run/nestgate/config'),
     'volumeMounts[0]',
   ),
+  ...inEachList(
+    'A11',
+    'a variable from a file of our volume',
+    'reserved_name',
+    {
+      env: [
+        { name: 'A', valueFrom: { fileKeyRef: { volumeName: 'nestgate-token', path: 'token' } } },
+      ],
+    },
+    'env[0].valueFrom.fileKeyRef',
+  ),
+  ...[
+    'container.apparmor.security.beta.kubernetes.io/nestgate-sidecar',
+    'container.seccomp.security.alpha.kubernetes.io/nestgate-sidecar',
+  ].map((key): Attack => ({
+    row: 'A12',
+    name: `an annotation ${key}`,
+    code: 'reserved_name',
+    apply: (pod) => {
+      objectIn(objectIn(pod, 'metadata'), 'annotations')[key] = 'unconfined'
+      return 'metadata.annotations'
+    },
+  })),
   podField('A15', 'hostNetwork', true, 'host_network'),
   podField('A16', 'hostPID', true, 'host_pid'),
   podField('A16', 'hostIPC', true, 'host_ipc'),
@@ -460,6 +490,21 @@ export const REFUSED: readonly Attack[] = [
     },
   })),
   podField('A19', 'securityContext', { windowsOptions }, 'windows'),
+  {
+    row: 'A19',
+    name: 'a node affinity',
+    code: 'windows',
+    apply: (pod) => {
+      const matchExpressions = [
+        { key: 'disk', operator: 'Exists' },
+        { key: 'kubernetes.io/os', operator: 'In', values: ['linux', 'windows'] },
+      ]
+      objectIn(objectIn(specOf(pod), 'affinity'), 'nodeAffinity')[
+        'requiredDuringSchedulingIgnoredDuringExecution'
+      ] = { nodeSelectorTerms: [{}, { matchExpressions }] }
+      return 'spec.affinity.nodeAffinity'
+    },
+  },
   ...inEachList(
     'A19',
     'Windows options',
