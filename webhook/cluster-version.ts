@@ -9,13 +9,9 @@ import { z } from 'zod'
 import { messageOf } from '../shared/errors.ts'
 import type { Logger } from '../shared/log.ts'
 import { readPrivateFile } from '../shared/private-file.ts'
+import { modeFor } from '../shared/injection/sidecar-mode.ts'
 import type { SidecarMode } from '../shared/injection/sidecar-spec.ts'
 
-/**
- * First version of an API server, as [major, minor], whose oldest supported kubelet (three minor versions
- * back, by the version skew policy) runs native sidecars without a feature gate: 1.29.
- */
-const FIRST_NATIVE = [1, 32] as const
 /** Time between two attempts, in milliseconds. */
 const RETRY_MS = 5_000
 /** Time for one attempt, in milliseconds. */
@@ -32,14 +28,6 @@ export interface ApiServer {
   readonly server: string
   readonly caFile: string
   readonly tokenFile: string
-}
-
-/** The form of sidecar for a cluster of this version. */
-export function modeFor(major: number, minor: number): SidecarMode {
-  const [nativeMajor, nativeMinor] = FIRST_NATIVE
-  return major > nativeMajor || (major === nativeMajor && minor >= nativeMinor)
-    ? 'native'
-    : 'container'
 }
 
 /**
