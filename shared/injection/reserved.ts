@@ -10,7 +10,7 @@ import { refuse } from '../reasons.ts'
 import type { Refusal } from '../reasons.ts'
 import type { JsonObject } from './patch.ts'
 import { valueAt } from './patch.ts'
-import { allContainers } from './pod.ts'
+import { allContainers, isBounded } from './pod.ts'
 import type { PlacedContainer, Pod } from './pod.ts'
 import { sameQuantity } from './quantity.ts'
 import {
@@ -73,7 +73,8 @@ function checkSidecars(
   if (first.list !== home)
     return reserved(containerPath(first), `is named ${SIDECAR_NAME}, which belongs in ${home}`)
   const theirs = valueAt(raw, ['spec', first.list, first.index])
-  const difference = sidecarDifference(theirs, sidecarContainer(settings, profile))
+  const ours = sidecarContainer(settings, profile, isBounded(pod))
+  const difference = sidecarDifference(theirs, ours)
   if (difference === undefined) return undefined
   return reserved(`${containerPath(first)}.${difference}`, 'is not what Nestgate injects')
 }
@@ -108,9 +109,11 @@ function sameField(name: string, theirs: unknown, ours: unknown): boolean {
   return isDeepStrictEqual(theirs, ours)
 }
 
-/** Whether each amount of ours is there; what is beside them is the cluster's business. */
+/** Whether each amount of ours is there; what is beside them, and all of it where ours has none, is the cluster's business. */
 function sameResources(theirs: unknown, ours: unknown): boolean {
-  if (!isRecord(theirs) || !isRecord(ours)) return false
+  if (!isRecord(ours)) return false
+  if (Object.keys(ours).length === 0) return true
+  if (!isRecord(theirs)) return false
   if (Object.keys(theirs).some((kind) => !Object.hasOwn(ours, kind))) return false
   return Object.entries(ours).every(([kind, amounts]) =>
     Object.entries(isRecord(amounts) ? amounts : {}).every(([name, amount]) =>

@@ -4,11 +4,11 @@
  * whatever else the author or another webhook wrote stays as it is. Doing it again changes nothing.
  */
 import { isDeepStrictEqual } from 'node:util'
-import { isServiceAccountMount } from './inspect.ts'
+import { isServiceAccountMount } from './tokens.ts'
 import type { Inspection } from './inspect.ts'
 import type { Draft, JsonObject } from './patch.ts'
 import { valueAt } from './patch.ts'
-import { allContainers } from './pod.ts'
+import { allContainers, isBounded } from './pod.ts'
 import type { PlacedContainer, Pod } from './pod.ts'
 import { isSidecar } from './reserved.ts'
 import { dropsNetRaw } from './risks.ts'
@@ -129,7 +129,7 @@ function addVolume(draft: Draft, name: string, volume: JsonObject): void {
 function annotate(draft: Draft, { pod, inspection, settings, namespace }: Rewriting): void {
   const path = ['metadata', 'annotations']
   draft.set([...path, KUBECONFIG_ANNOTATION], kubeconfigText(namespace))
-  draft.set([...path, STATUS_ANNOTATION], statusText(settings.mode, inspection.profile))
+  draft.set([...path, STATUS_ANNOTATION], statusText(settings, inspection.profile))
   const author = pod.spec.containers.find((container) => container.name !== SIDECAR_NAME)
   if (settings.mode === 'native' || author?.name === undefined || author.name === null) return
   // The sidecar comes first in the list, and kubectl takes the first.
@@ -137,9 +137,9 @@ function annotate(draft: Draft, { pod, inspection, settings, namespace }: Rewrit
     draft.set([...path, DEFAULT_CONTAINER_ANNOTATION], author.name)
 }
 
-function addSidecar(draft: Draft, { inspection, settings }: Rewriting): void {
+function addSidecar(draft: Draft, { pod, inspection, settings }: Rewriting): void {
   const list = settings.mode === 'native' ? 'initContainers' : 'containers'
-  draft.insert(['spec', list], 0, sidecarContainer(settings, inspection.profile))
+  draft.insert(['spec', list], 0, sidecarContainer(settings, inspection.profile, isBounded(pod)))
 }
 
 function pathOf(placed: PlacedContainer): readonly (string | number)[] {
