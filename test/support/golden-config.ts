@@ -17,6 +17,11 @@ const PLACES: Readonly<Record<string, string>> = {
   posture: 'identity.posture',
   dropNetRaw: 'identity.dropNetRaw',
   apiAudiences: 'tokens.apiAudiences',
+  allowedAudiences: 'tokens.allowedAudiences',
+  allowedSigners: 'volumes.allowedSigners',
+  allowedCsiDrivers: 'volumes.allowedCsiDrivers',
+  ledgerKeys: 'sidecar.ledgerKeys',
+  revision: 'sidecar.revision',
 }
 
 /** Files that a configuration names. */
