@@ -13,6 +13,8 @@ const NODE_USER = 'system:node:'
 /** Labels by which nodes say their operating system; the second one is from before 1.14. */
 const OS_LABELS = ['kubernetes.io/os', 'beta.kubernetes.io/os'] as const
 
+const WINDOWS = 'windows'
+
 /** Who creates a pod, as the API server says. */
 export interface Creator {
   readonly username: string
@@ -47,14 +49,25 @@ export function checkHost(pod: Pod): Refusal | undefined {
 
 /** The field by which a pod is for Windows. A toleration is none: it lets a pod onto a node, and sends it nowhere. */
 function windowsPath({ spec }: Pod): string | undefined {
-  if (spec.os?.name === 'windows') return 'spec.os.name'
-  const label = OS_LABELS.find((name) => spec.nodeSelector?.[name] === 'windows')
+  if (spec.os?.name === WINDOWS) return 'spec.os.name'
+  const label = OS_LABELS.find((name) => spec.nodeSelector?.[name] === WINDOWS)
   if (label !== undefined) return `spec.nodeSelector[${label}]`
+  if (wantsWindowsNode(spec)) return 'spec.affinity.nodeAffinity'
   if (isSet(spec.securityContext?.windowsOptions)) return 'spec.securityContext.windowsOptions'
   const placed = allContainers({ spec }).find(({ container }) =>
     isSet(container.securityContext?.windowsOptions),
   )
   return placed && `${containerPath(placed)}.securityContext.windowsOptions`
+}
+
+function wantsWindowsNode({ affinity }: Pod['spec']): boolean {
+  const required = affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution
+  return (required?.nodeSelectorTerms ?? []).some(({ matchExpressions }) =>
+    matchExpressions.some(
+      ({ key, operator, values }) =>
+        OS_LABELS.some((label) => label === key) && operator === 'In' && values.includes(WINDOWS),
+    ),
+  )
 }
 
 function isSet(value: object | null | undefined): boolean {

@@ -20,7 +20,9 @@ const secretReference = z.object({ name: text }).nullish()
 const envSchema = z.object({
   name: text,
   value: text,
-  valueFrom: z.object({ secretKeyRef: secretReference }).nullish(),
+  valueFrom: z
+    .object({ secretKeyRef: secretReference, fileKeyRef: z.object({ volumeName: text }).nullish() })
+    .nullish(),
 })
 
 const mountSchema = z.object({ name: text, mountPath: text })
@@ -77,6 +79,7 @@ const volumeSchema = z.object({
   hostPath: z.object({}).nullish(),
   csi: z.object({ driver: text }).nullish(),
   flexVolume: z.object({}).nullish(),
+  gitRepo: z.object({}).nullish(),
   projected: z.object({ sources: list(sourceSchema) }).nullish(),
 })
 
@@ -95,6 +98,27 @@ const ownerSchema = z.object({
   controller: flag,
 })
 
+/** On which nodes a pod must run (NodeAffinity). */
+const affinitySchema = z
+  .object({
+    nodeAffinity: z
+      .object({
+        requiredDuringSchedulingIgnoredDuringExecution: z
+          .object({
+            nodeSelectorTerms: list(
+              z.object({
+                matchExpressions: list(
+                  z.object({ key: text, operator: text, values: list(z.string()) }),
+                ),
+              }),
+            ),
+          })
+          .nullish(),
+      })
+      .nullish(),
+  })
+  .nullish()
+
 /** A pod as the webhook reads it; see the head of the file. */
 export const podSchema = z.object({
   metadata: z
@@ -108,6 +132,7 @@ export const podSchema = z.object({
   spec: z.object({
     os: z.object({ name: text }).nullish(),
     nodeSelector: z.record(z.string(), z.string()).nullish(),
+    affinity: affinitySchema,
     hostNetwork: flag,
     hostPID: flag,
     hostIPC: flag,

@@ -28,6 +28,10 @@ import {
 } from './sidecar-spec.ts'
 import type { InjectionSettings, Profile } from './sidecar-spec.ts'
 
+/** Longest part of an annotation's key that is repeated. */
+const MAX_SHOWN_KEY = 128
+const OWN_VOLUMES: readonly string[] = [TOKEN_VOLUME, KUBECONFIG_VOLUME, SERVICE_ACCOUNT_VOLUME]
+
 /** A mount path without repeated slashes, dots and the `/run` alias, so that one place has one spelling. */
 export function plainPath(path: string): string {
   const plain = posix.normalize(`/${path}`).replace(/^\/+/, '/').replace(/\/$/, '')
@@ -52,7 +56,8 @@ export function checkReserved(
     checkVolume(raw, pod, TOKEN_VOLUME, tokenVolume(settings)) ??
     checkVolume(raw, pod, KUBECONFIG_VOLUME, kubeconfigVolume()) ??
     checkVolume(raw, pod, SERVICE_ACCOUNT_VOLUME, serviceAccountVolume()) ??
-    checkMounts(raw, pod)
+    checkMounts(raw, pod) ??
+    checkReferences(pod)
   )
 }
 
@@ -120,6 +125,29 @@ function sameResources(theirs: unknown, ours: unknown): boolean {
       sameQuantity(valueAt(theirs, [kind, name]), amount),
     ),
   )
+}
+
+/** Ways to our volumes and container that are no mounts: variables read from a volume's file, annotations for one container. */
+function checkReferences(pod: Pod): Refusal | undefined {
+  const annotation = Object.keys(pod.metadata?.annotations ?? {}).find((key) =>
+    key.endsWith(`/${SIDECAR_NAME}`),
+  )
+  if (annotation !== undefined)
+    return reserved(
+      `metadata.annotations[${annotation.slice(0, MAX_SHOWN_KEY)}]`,
+      `is about ${SIDECAR_NAME}`,
+    )
+  for (const placed of allContainers(pod)) {
+    const index = placed.container.env.findIndex(({ valueFrom }) =>
+      OWN_VOLUMES.includes(valueFrom?.fileKeyRef?.volumeName ?? ''),
+    )
+    if (index !== -1)
+      return reserved(
+        `${containerPath(placed)}.env[${index}].valueFrom.fileKeyRef`,
+        'reads a volume of Nestgate’s',
+      )
+  }
+  return undefined
 }
 
 function checkVolume(

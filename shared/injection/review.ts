@@ -21,6 +21,10 @@ import type { InjectionSettings, Profile, WantedLevel } from './sidecar-spec.ts'
 
 /** Longest request uid that is echoed; the API server sends UUIDs. */
 const MAX_UID_LENGTH = 128
+/** Longest text about what is wrong with a review: keys of the author's are part of it. */
+const MAX_ISSUE_LENGTH = 256
+/** Longest name of a pod that is repeated: a DNS subdomain (RFC 1123), which admission has not checked yet. */
+const MAX_NAME_LENGTH = 253
 /** A namespace's name: a DNS label (RFC 1123). */
 const NAMESPACE = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/
 
@@ -147,7 +151,7 @@ function decode(body: Uint8Array): Review | Refusal {
 function issueText(error: z.ZodError, prefix: readonly string[]): string {
   const [issue] = error.issues
   const path = [...prefix, ...(issue?.path ?? [])].map(String).join('.')
-  return `${path}: ${issue?.message ?? 'invalid'}`
+  return `${path}: ${issue?.message ?? 'invalid'}`.slice(0, MAX_ISSUE_LENGTH)
 }
 
 function allowed(review: Review, finding: Finding, settings: InjectionSettings): Reviewed {
@@ -216,8 +220,9 @@ function answer(review: Review, outcome: Reviewed['outcome'], response: Response
     response: { uid, ...response },
   })
   const { warnings = [] } = response
-  const facts = { body, outcome, uid, namespace, pod, warnings, isDryRun }
-  return owner === undefined ? facts : { ...facts, owner }
+  const facts = { body, outcome, uid, namespace, warnings, isDryRun }
+  const named = { ...facts, pod: pod.slice(0, MAX_NAME_LENGTH) }
+  return owner === undefined ? named : { ...named, owner }
 }
 
 function ownerOf(pod: Pod): Owner | undefined {

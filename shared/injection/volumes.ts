@@ -17,12 +17,14 @@ export function checkVolumes(pod: Pod, settings: InjectionSettings): Refusal | u
 }
 
 function checkVolume(
-  { hostPath, csi, flexVolume, projected }: Volume,
+  { hostPath, csi, flexVolume, gitRepo, projected }: Volume,
   path: string,
   { allowedCsiDrivers, allowedSigners }: InjectionSettings,
 ): Refusal | undefined {
   if (isSet(hostPath)) return refuse('host_path', `${path}.hostPath`)
   if (isSet(flexVolume)) return refuse('csi_driver', `${path}.flexVolume`)
+  // The kubelet runs git for it, on the node (CVE-2024-10220).
+  if (isSet(gitRepo)) return refuse('csi_driver', `${path}.gitRepo`)
   if (isSet(csi) && !allowedCsiDrivers.includes(csi.driver ?? ''))
     return refuse('csi_driver', `${path}.csi.driver`)
   const source = (projected?.sources ?? []).findIndex(({ podCertificate }) => {
