@@ -136,4 +136,47 @@ describe('the manifests', () => {
         matchPolicy: 'Equivalent',
       })
   })
+
+  describe('the kit of a namespace', () => {
+    const kit = objectsBelow(join(MANIFESTS, 'namespace'))
+
+    it('labels it for Nestgate and for Pod Security', () => {
+      expect(kit.find(({ kind }) => kind === 'Namespace')?.metadata.labels).to.deep.equal({
+        'nestgate.dev/inject': 'enabled',
+        'pod-security.kubernetes.io/enforce': 'restricted',
+        'pod-security.kubernetes.io/warn': 'restricted',
+      })
+    })
+
+    it('lets pods reach names and the broker, and nothing else', () => {
+      const { egress, ...rest } = (kit.find(({ kind }) => kind === 'NetworkPolicy')?.spec ??
+        {}) as { egress?: readonly { to: readonly object[]; ports: readonly { port: number }[] }[] }
+      expect(rest).to.deep.equal({ podSelector: {}, policyTypes: ['Egress'] })
+      expect(egress?.map(({ ports }) => ports.map(({ port }) => port))).to.deep.equal([
+        [53, 53],
+        [53, 53],
+        [8443],
+      ])
+      for (const { to } of egress ?? []) expect(to).to.have.lengthOf(1)
+      const broker = base.find(({ kind }) => kind === 'StatefulSet')
+      expect(egress?.[2]?.to[0]).to.deep.equal({
+        namespaceSelector: {
+          matchLabels: { 'kubernetes.io/metadata.name': broker?.metadata.namespace },
+        },
+        podSelector: {
+          matchLabels: {
+            'app.kubernetes.io/name':
+              broker?.spec?.template?.metadata.labels['app.kubernetes.io/name'],
+          },
+        },
+      })
+      expect(JSON.stringify(egress)).to.include('169.254.20.10/32')
+    })
+
+    it('keeps tokens from its default account', () => {
+      expect(kit.find(({ kind }) => kind === 'ServiceAccount')).to.deep.include({
+        automountServiceAccountToken: false,
+      })
+    })
+  })
 })
