@@ -206,6 +206,15 @@ for (const one of cases) {
       }
     })
 
+    it('name the protocol of each port, without which server-side apply does not take them', () => {
+      const ports = [
+        ...objects.flatMap(({ kind, spec }) => (kind === 'Service' ? (spec?.ports ?? []) : [])),
+        ...containersOf(objects).flatMap(({ ports: list = [] }) => list),
+      ]
+      expect(ports).to.not.have.lengthOf(0)
+      for (const port of ports) expect(port).to.have.property('protocol', 'TCP')
+    })
+
     it('refer to what is there', () => {
       const there = (kind: string): readonly string[] =>
         objects.filter((object) => object.kind === kind).map(({ metadata }) => metadata.name)
