@@ -139,7 +139,7 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
     },
   }
   addApprovals(program, runner)
-  addCertificates(program, runner)
+  addCertificates(program, runner, deps.env)
   const login = { ...deps, settings: () => brokerSettings(globals(), deps.env) }
   addLogin(program, runner, login)
   addCredential(program, runner, login)
