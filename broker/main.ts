@@ -27,6 +27,7 @@ import { openHeldRequests } from './held-requests.ts'
 import type { Entry } from './ledger/entry.ts'
 import { openLedger } from './ledger/parts.ts'
 import { createContainers } from './identity/containers.ts'
+import { createNeighbours } from './identity/neighbours.ts'
 import { createDirectClients } from './identity/direct.ts'
 import { createNaming } from './identity/naming.ts'
 import type { Naming } from './identity/naming.ts'
@@ -78,6 +79,7 @@ async function main(): Promise<void> {
     ...{ approvals, store, sidecars, people: createPeople(config.people, direct), policy },
     ...{ clusters, clusterSecretsDir: config.clusterSecretsDir, issuers: config.oidc },
     ...{ credentials, checkpoints: ledger.checkpoints, mirrors: ledger.mirrors, log, now },
+    neighbours: createNeighbours({ get: (name) => usable(clusters, name)?.connection }),
     accessReview: reviewsOf(config, policy, clusters),
   })
   await store.append([startedEntry(config, policy, credentials)])

@@ -3,6 +3,7 @@
  * travels under and one sentence. A refusal is a value, never an exception; only the HTTP edge turns it
  * into an answer. docs/errors.md lists them all, and a test keeps the two equal.
  */
+import { INJECTION_REASONS } from './reasons-injection.ts'
 import { LEDGER_REASONS } from './reasons-ledger.ts'
 import { REVIEW_REASONS } from './reasons-review.ts'
 
@@ -360,42 +361,8 @@ export const REASONS = {
     remedy:
       'check that it reaches the API server, or set sidecar.mode; the pod can be created again',
   },
-  host_network: {
-    status: 403,
-    sentence: 'a pod on the host network shares its loopback with the node',
-    remedy: 'remove spec.hostNetwork',
-  },
-  host_pid: {
-    status: 403,
-    sentence: 'a pod in the host’s process namespace sees the processes of the node',
-    remedy: 'remove spec.hostPID',
-  },
-  host_ipc: {
-    status: 403,
-    sentence: 'a pod in the host’s IPC namespace shares memory with the node',
-    remedy: 'remove spec.hostIPC',
-  },
-  reserved_name: {
-    status: 403,
-    sentence: 'the pod uses a name that Nestgate reserves',
-    remedy: 'rename or remove what the message names',
-  },
-  identity_level: {
-    status: 403,
-    sentence: 'the namespace does not admit pods whose callers are identified this way',
-    remedy:
-      'give all containers one user and group that is not root (profile R), let them ask for no capability, or ask the platform team about the namespace’s identity level',
-  },
-  token_audience: {
-    status: 403,
-    sentence: 'the pod projects a token for the broker, which only the sidecar may hold',
-    remedy: 'remove the projection',
-  },
-  token_secret: {
-    status: 403,
-    sentence: 'the pod refers to a service-account token Secret',
-    remedy: 'remove the reference; API access goes through localhost:8001',
-  },
+
+  ...INJECTION_REASONS,
 } as const satisfies Record<string, ReasonInfo>
 
 /** A reason code. */

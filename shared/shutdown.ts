@@ -13,12 +13,13 @@ export type Closer = () => Promise<void> | void
  * or the time runs out.
  *
  * @param ready - waited for first, without a limit; a second signal ends this waiting. Never rejects
+ * @returns closes without a signal, and without that waiting
  */
 export function closeOnSignal(
   log: Log,
   closers: readonly Closer[],
   ready: () => Promise<void> = () => Promise.resolve(),
-): void {
+): () => void {
   let state: 'open' | 'waiting' | 'closing' = 'open'
   const close = (): void => {
     if (state === 'closing') return
@@ -40,6 +41,7 @@ export function closeOnSignal(
   }
   process.on('SIGTERM', hear)
   process.on('SIGINT', hear)
+  return close
 }
 
 async function runAll(log: Log, closers: readonly Closer[]): Promise<boolean> {

@@ -16,5 +16,14 @@ export const APPROVAL_STATES = [
   'REVOKED',
 ] as const
 
+/**
+ * What the containers beside a sidecar do: some still run, or will again; all have ended for good; or whatever ends is
+ * started again for as long as the pod is there.
+ */
+export const NEIGHBOUR_STATES = ['running', 'ended', 'permanent'] as const
+
+/** See {@link NEIGHBOUR_STATES}. */
+export type NeighbourState = (typeof NEIGHBOUR_STATES)[number]
+
 /** State of a held request; see docs/architecture.md for the transitions. */
 export type ApprovalState = (typeof APPROVAL_STATES)[number]

@@ -3,7 +3,7 @@
  * Each side decodes what it receives with these schemas.
  */
 import { z } from 'zod'
-import { APPROVAL_STATES } from './wire-constants.ts'
+import { APPROVAL_STATES, NEIGHBOUR_STATES } from './wire-constants.ts'
 
 export * from './wire-constants.ts'
 
@@ -12,6 +12,9 @@ export const registrationSchema = z.strictObject({ proof: z.string().max(4096) }
 
 /** Answer to a registration. */
 export const registeredSchema = z.object({ podUid: z.string(), keyId: z.string() })
+
+/** Answer to `GET /v1/sidecar/pod`. */
+export const podStateSchema = z.object({ neighbours: z.enum(NEIGHBOUR_STATES) })
 
 /** Body of the answer to a held request, and of `GET /v1/requests/{id}`. */
 export const heldRequestSchema = z.object({

@@ -1,12 +1,13 @@
 /**
- * The sidecar's own calls to the broker: registration, and the state of held requests. The broker's certificate must
+ * The sidecar's own calls to the broker: registration, the state of held requests, and that of the pod's other containers. The broker's certificate must
  * be signed by the pinned authority. Answers are decoded before use; the broker's refusals come back as values, a
  * missing broker is thrown as the transport's error.
  */
 import { isRecord } from '../shared/config-source.ts'
 import { Fault } from '../shared/errors.ts'
 import { CLUSTER_HEADER } from '../shared/headers.ts'
-import { APPROVAL_STATES } from '../shared/wire-constants.ts'
+import { APPROVAL_STATES, NEIGHBOUR_STATES } from '../shared/wire-constants.ts'
+import type { NeighbourState } from '../shared/wire-constants.ts'
 import type { HeldRequest } from '../shared/wire.ts'
 import type { BrokerConnections } from './broker-connections.ts'
 
@@ -39,6 +40,8 @@ export interface BrokerClient {
   cancel(token: string, id: string): Promise<Reply<unknown>>
   /** Says that the client was told to come back; `ok: false` where it was decided meanwhile. */
   park(token: string, id: string): Promise<Reply<unknown>>
+  /** What the containers beside this sidecar do, as the cluster knows it. */
+  neighbours(token: string, signal: AbortSignal): Promise<Reply<NeighbourState>>
 }
 
 interface Call<T> {
@@ -102,6 +105,8 @@ export function createBrokerClient(connections: BrokerConnections, cluster: stri
       }),
     cancel: (token, id) => call(afterHold(token, id, 'cancel')),
     park: (token, id) => call(afterHold(token, id, 'park')),
+    neighbours: (token, signal) =>
+      call({ method: 'GET', path: '/v1/sidecar/pod', token, decode: decodeNeighbours, signal }),
   }
 }
 
@@ -114,6 +119,11 @@ function decodeRegistered(value: unknown): Registered | undefined {
   if (!isRecord(value)) return undefined
   const { podUid, keyId } = value
   return typeof podUid === 'string' && typeof keyId === 'string' ? { podUid, keyId } : undefined
+}
+
+/** The field of `podStateSchema` in shared/wire.ts. */
+function decodeNeighbours(value: unknown): NeighbourState | undefined {
+  return isRecord(value) ? NEIGHBOUR_STATES.find((name) => name === value['neighbours']) : undefined
 }
 
 /** The fields of `heldRequestSchema` in shared/wire.ts. */

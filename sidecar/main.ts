@@ -27,7 +27,12 @@ try {
   const own = { pid: process.pid, isTraceable: !forbidDumps(log) }
   keepSmall(log)
   const sidecar = await startSidecar(config, log, own)
-  closeOnSignal(log, [() => sidecar.close()], () => sidecar.outliveNeighbours())
+  const end = closeOnSignal(log, [() => sidecar.close()], () => sidecar.outliveNeighbours())
+  void sidecar.neighboursEnd.then((haveEnded) => {
+    if (!haveEnded) return
+    log.info('the pod’s other containers are through')
+    end()
+  })
   const { cluster, profile } = config
   log.info({ addresses: sidecar.addresses, cluster, profile }, 'listening')
 } catch (error) {

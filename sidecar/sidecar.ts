@@ -6,6 +6,7 @@ import type { Log } from '../shared/json-log.ts'
 import { refusalText } from '../shared/reasons.ts'
 import { createBodies } from './body.ts'
 import { createBrokerClient } from './broker-client.ts'
+import type { BrokerClient } from './broker-client.ts'
 import { createBrokerConnections } from './broker-connections.ts'
 import type { BrokerConnections } from './broker-connections.ts'
 import { createCallers } from './caller/caller.ts'
@@ -23,8 +24,9 @@ import { listen } from './listeners.ts'
 import type { TlsListener } from './listeners.ts'
 import { createLoopbackCertificate } from './loopback-certificate.ts'
 import { createMetrics } from './metrics.ts'
+import { neighboursEnd } from './neighbours.ts'
 import { createOutage } from './outage.ts'
-import { outlive } from './outlive.ts'
+import { hasNeighbours, outlive } from './outlive.ts'
 import { findRiskyNeighbours, hasRawSockets } from './posture.ts'
 import { createRegistration } from './registration.ts'
 import { createRunning } from './running.ts'
@@ -46,6 +48,11 @@ export interface Sidecar {
   readonly health?: AddressInfo
   /** Goes on serving for as long as others of the pod may need it that are told to stop at the same time. */
   outliveNeighbours(): Promise<void>
+  /**
+   * Settles when it is over: true once the pod's other containers are through for good, false when this sidecar closes
+   * before. A native sidecar is ended by the kubelet, and does not look.
+   */
+  readonly neighboursEnd: Promise<boolean>
   /** Drains and closes everything; held requests are withdrawn. */
   close(): Promise<void>
 }
@@ -61,6 +68,7 @@ export async function startSidecar(
   own: OwnProcess,
 ): Promise<Sidecar> {
   const closing = new AbortController()
+  const ending = new AbortController()
   const now = (): number => performance.now()
   const { guard, callers } = tellCallersApart(config, log, own, now)
   const { deps, connections } = assemble(config, { log, now, callers, guard, closing })
@@ -87,13 +95,22 @@ export async function startSidecar(
     guard.watch(port, closing.signal),
     witness.watch(closing.signal),
   ]
+  const visible = config.profile !== 'C'
+  const openConnections = (): number => listeners.connections()
   return {
     addresses: listeners.addresses,
     ...(health === undefined ? {} : { health: health.address }),
+    neighboursEnd: !config.outliveNeighbours
+      ? Promise.resolve(false)
+      : neighboursEnd({
+          ...{ broker: deps.broker, token: deps.token, log },
+          ...{ ending: ending.signal, closing: closing.signal },
+          seemGone: () => (visible ? !hasNeighbours(PROC_ROOT) : openConnections() === 0),
+        }),
     async outliveNeighbours(): Promise<void> {
+      ending.abort()
       if (!config.outliveNeighbours) return
-      const connections = (): number => listeners.connections()
-      await outlive({ visible: config.profile !== 'C', procRoot: PROC_ROOT, connections, now })
+      await outlive({ visible, procRoot: PROC_ROOT, connections: openConnections, now })
     },
     async close(): Promise<void> {
       closing.abort()
@@ -146,7 +163,7 @@ interface Parts {
 function assemble(
   config: SidecarConfig,
   { log, now, callers, guard, closing }: Parts,
-): { deps: RequestDeps; connections: BrokerConnections } {
+): { deps: RequestDeps & { broker: BrokerClient }; connections: BrokerConnections } {
   const ca = config.brokerCaPem ?? readFileSync(config.brokerCaFile ?? '', 'utf8')
   const { origin, host } = new URL(config.brokerUrl)
   const connections = createBrokerConnections({ origin, ca })
@@ -155,6 +172,7 @@ function assemble(
   const signer = createSigner(() => Date.now())
   const limitMs = config.holdLimitSeconds * 1000
   const deps = {
+    broker,
     callers,
     guard,
     token,

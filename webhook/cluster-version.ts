@@ -8,13 +8,9 @@ import { messageOf } from '../shared/errors.ts'
 import { createInClusterApi } from '../shared/in-cluster-api.ts'
 import type { ApiServer, InClusterApi } from '../shared/in-cluster-api.ts'
 import type { Logger } from '../shared/log.ts'
+import { modeFor } from '../shared/injection/sidecar-mode.ts'
 import type { SidecarMode } from '../shared/injection/sidecar-spec.ts'
 
-/**
- * First version of an API server, as [major, minor], whose oldest supported kubelet (three minor versions
- * back, by the version skew policy) runs native sidecars without a feature gate: 1.29.
- */
-const FIRST_NATIVE = [1, 32] as const
 /** Time between two attempts, in milliseconds. */
 const RETRY_MS = 5_000
 /** Time for one attempt, in milliseconds. */
@@ -25,14 +21,6 @@ const MAX_ANSWER_BYTES = 16_384
 /** Managed clusters write `29+`. */
 const number = z.string().regex(/^\d{1,5}\+?$/)
 const versionSchema = z.object({ major: number, minor: number })
-
-/** The form of sidecar for a cluster of this version. */
-export function modeFor(major: number, minor: number): SidecarMode {
-  const [nativeMajor, nativeMinor] = FIRST_NATIVE
-  return major > nativeMajor || (major === nativeMajor && minor >= nativeMinor)
-    ? 'native'
-    : 'container'
-}
 
 /**
  * Asks until the API server answers.

@@ -35,7 +35,7 @@ import { peopleRoutes } from './people-routes.ts'
 import { policyRoutes } from './policy-routes.ts'
 import type { PolicySource } from './policy-routes.ts'
 import { sidecarRoutes } from './sidecar-routes.ts'
-import type { SidecarAuthenticator } from './sidecar-routes.ts'
+import type { PodStates, SidecarAuthenticator } from './sidecar-routes.ts'
 
 /** Longest body, in bytes: a registration or a reason. */
 const MAX_BODY_BYTES = 64 * 1024
@@ -46,6 +46,7 @@ export interface ApiDeps {
   readonly store: Store
   readonly people: PeopleAuthenticator
   readonly sidecars: SidecarAuthenticator
+  readonly neighbours: PodStates
   /** Whom people may sign in with. */
   readonly issuers: readonly Pick<IssuerSettings, 'name' | 'issuer' | 'login'>[]
   /** What policy is in force; see broker/policy/source.ts. */

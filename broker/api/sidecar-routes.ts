@@ -1,4 +1,7 @@
-/** What sidecars ask for: to register their key, to wait for their own held requests, to say that the client left or was sent away. */
+/**
+ * What sidecars ask for: to register their key, to wait for their own held requests, to say that the client left or was sent away,
+ * and whether the containers beside them are through.
+ */
 import express from 'express'
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Request, Router } from 'express'
@@ -6,7 +9,7 @@ import { z } from 'zod'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import { MAX_WAIT_S, registrationSchema } from '../../shared/wire.ts'
-import type { HeldRequest } from '../../shared/wire.ts'
+import type { HeldRequest, NeighbourState } from '../../shared/wire.ts'
 import type { Approvals } from '../approvals/types.ts'
 import { onceEach, problemsOf } from '../audit/query.ts'
 import type { StoredApproval, Store } from '../store/store.ts'
@@ -31,6 +34,12 @@ export interface SidecarAuthenticator {
   ): Promise<{ podUid: string; keyId: string; jwk: object } | Refusal>
 }
 
+/** What the API asks about the containers of a pod; broker/identity/neighbours.ts answers. */
+export interface PodStates {
+  /** What the containers beside the pod's sidecar do. */
+  stateOf(pod: Pod): Promise<NeighbourState | Refusal>
+}
+
 /** The pod behind a call. */
 export interface Pod {
   readonly cluster: string
@@ -44,6 +53,7 @@ export interface SidecarRoutesDeps {
   readonly approvals: Approvals
   readonly store: Store
   readonly sidecars: SidecarAuthenticator
+  readonly neighbours: PodStates
   /** Milliseconds since the epoch. */
   readonly now: () => number
 }
@@ -59,14 +69,23 @@ export const waitSchema = z.strictObject({
     .optional(),
 })
 
-/** The routes under `/v1/sidecars` and `/v1/requests`. @param json - reads a JSON body */
+/** The routes under `/v1/sidecars`, `/v1/sidecar` and `/v1/requests`. @param json - reads a JSON body */
 export function sidecarRoutes(deps: SidecarRoutesDeps, json: express.RequestHandler): Router {
-  const { approvals, sidecars } = deps
+  const { approvals, sidecars, neighbours } = deps
   const router = express.Router({ caseSensitive: true, strict: true })
   router.post(
     '/sidecars',
     json,
     route((request) => register(deps, request)),
+  )
+  router.get(
+    '/sidecar/pod',
+    route(async (request) => {
+      const pod = await sidecars.authenticate(request)
+      if (isRefusal(pod)) return pod
+      const state = await neighbours.stateOf(pod)
+      return typeof state === 'string' ? { neighbours: state } : state
+    }),
   )
   router.get(
     '/requests/:id',

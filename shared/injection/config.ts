@@ -15,7 +15,14 @@ const MIN_TOKEN_LIFE_S = 600
 /** Longest life of a projected token that the API server accepts, in seconds. */
 const MAX_TOKEN_LIFE_S = 2 ** 32
 
+/** Most ledger keys of one sidecar: the present one, and those of a change of keys. */
+const MAX_LEDGER_KEYS = 8
+
 const file = z.string().min(1)
+/** A verifier key of a signed note: NAME+HASH+KEY, without spaces. */
+const vkey = z
+  .string()
+  .regex(/^[^+\s]+\+[0-9a-f]{8}\+[A-Za-z0-9+/=]+$/, 'expected a verifier key, NAME+HASH+KEY')
 const httpsUrl = z.url({ protocol: /^https$/, error: 'expected an https URL' })
 const amount = z.string().regex(QUANTITY, 'expected a quantity, such as 100m or 64Mi')
 const requestsSchema = z.strictObject({
@@ -59,6 +66,16 @@ const sidecarSchema = z.strictObject({
   cluster: z.string().regex(/^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$/, 'expected a lower-case name'),
   /** PEM file of the CA certificates that sidecars trust for the broker, and nothing but certificates. Read again when it changes. */
   brokerCaFile: file,
+  /**
+   * Keys of the broker's ledger, as `nestgate ledger keys` prints them: a sidecar that has them believes no other from
+   * the start. Default: none, and each sidecar believes the keys that it is told first.
+   */
+  ledgerKeys: z.array(vkey).max(MAX_LEDGER_KEYS).default([]),
+  /** Name of this installation where several stand side by side; in the status annotation. */
+  revision: z
+    .string()
+    .regex(/^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?$/, 'expected a DNS label')
+    .default(''),
   /** The sidecar's resources; always set, because quotas refuse pods without. */
   resources: z
     .strictObject({ requests: requestsSchema.prefault({}), limits: limitsSchema.prefault({}) })
@@ -101,11 +118,46 @@ const tokensSchema = z.strictObject({
       'kubernetes.default',
     ])
     .refine((list) => !list.includes(BROKER_AUDIENCE), `must not hold ${BROKER_AUDIENCE}`),
+  /**
+   * Other audiences for which pods may project tokens of their own, such as `sts.amazonaws.com` or `istio-ca`. Default:
+   * none. A cloud's identity can be good for the cluster's API as well: pods that use one are warned.
+   */
+  allowedAudiences: z
+    .array(z.string().min(1))
+    .default([])
+    .refine((list) => !list.includes(BROKER_AUDIENCE), `must not hold ${BROKER_AUDIENCE}`),
   /** Life of the sidecar's token, in seconds; the kubelet renews it in time. Default 3600. */
   expirationSeconds: integer(MIN_TOKEN_LIFE_S, MAX_TOKEN_LIFE_S).default(3600),
 })
 
-/** How to ask the API server for its version; used with mode `auto` only. */
+/** Volumes that pods may have though they can bring credentials. */
+const volumesSchema = z.strictObject({
+  /** Signers of `podCertificate` projections. Default: none; `kubernetes.io/` signers never. */
+  allowedSigners: z
+    .array(
+      z
+        .string()
+        .regex(/^(?!kubernetes\.io\/)[^/]+\/.+$/, 'expected DOMAIN/NAME, not of kubernetes.io'),
+    )
+    .default([]),
+  /** Drivers of inline `csi` volumes. Default: none. */
+  allowedCsiDrivers: z.array(z.string().min(1)).default([]),
+})
+
+/** Who is exempt from what the validating webhook refuses; with admission policies RBAC says it (docs/final-state.md). */
+const exemptSchema = z.strictObject({
+  users: z.array(z.string().min(1)).default([]),
+  /** Default `system:masters`. */
+  groups: z.array(z.string().min(1)).default(['system:masters']),
+})
+
+/** Events on the owners of pods: that they are injected, or would be refused where it is only observed. */
+const eventsSchema = z.strictObject({
+  /** Whether they are written; the webhook's service account needs the right to create them. Default false. */
+  enabled: z.stringbool().or(z.boolean()).default(false),
+})
+
+/** How to reach the API server: for its version, with mode `auto`, and for events. */
 const kubernetesSchema = z.strictObject({
   /** Base URL of the API server. */
   server: httpsUrl.default('https://kubernetes.default.svc'),
@@ -132,6 +184,12 @@ export const configSchema = z.strictObject({
   identity: identitySchema.prefault({}),
   /** Which tokens go, and how long ours lives. */
   tokens: tokensSchema.prefault({}),
+  /** Volumes that can bring credentials. */
+  volumes: volumesSchema.prefault({}),
+  /** Who may do what the validating webhook refuses. */
+  exempt: exemptSchema.prefault({}),
+  /** Events on owners. */
+  events: eventsSchema.prefault({}),
   /** The cluster's API server. */
   kubernetes: kubernetesSchema.prefault({}),
   /** Logging. */
@@ -155,6 +213,8 @@ export const WEBHOOK_ENV: EnvTable = {
   BROKER_CA_FILE: 'sidecar.brokerCaFile',
   POSTURE: 'identity.posture',
   DROP_NET_RAW: 'identity.dropNetRaw',
+  REVISION: 'sidecar.revision',
+  EVENTS: 'events.enabled',
   TOKEN_EXPIRATION_SECONDS: 'tokens.expirationSeconds',
   KUBERNETES_SERVER: 'kubernetes.server',
   KUBERNETES_CA_FILE: 'kubernetes.caFile',

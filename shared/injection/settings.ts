@@ -27,5 +27,10 @@ export function injectionSettings(
     dropNetRaw: config.identity.dropNetRaw,
     tokenExpirationSeconds: config.tokens.expirationSeconds,
     apiAudiences: config.tokens.apiAudiences,
+    allowedAudiences: config.tokens.allowedAudiences,
+    allowedSigners: config.volumes.allowedSigners,
+    allowedCsiDrivers: config.volumes.allowedCsiDrivers,
+    ledgerKeys: config.sidecar.ledgerKeys,
+    revision: config.sidecar.revision,
   }
 }

@@ -34,7 +34,7 @@ const SERVICE_ACCOUNT_HOME = '/var/run/nestgate-serviceaccount'
 /** Room for three small files, twice while they are replaced. */
 const SERVICE_ACCOUNT_SIZE = '1Mi'
 /** User and group of the sidecar in profile C; nobody else's. */
-const SIDECAR_ID = 64_210
+export const SIDECAR_ID = 64_210
 /** Where the sidecar listens for in-cluster clients on the loopback, and for the kubelet and Prometheus on the pod's address. */
 export const TLS_PORT = 8443
 export const HTTP_PORT = 8001
@@ -96,10 +96,29 @@ export interface InjectionSettings {
   readonly dropNetRaw: boolean
   /** Audiences that the cluster's API server accepts. */
   readonly apiAudiences: readonly string[]
+  /** Other audiences for which pods may project tokens. */
+  readonly allowedAudiences: readonly string[]
+  /** Signers of `podCertificate` projections that pods may have. */
+  readonly allowedSigners: readonly string[]
+  /** Drivers of inline CSI volumes that pods may have. */
+  readonly allowedCsiDrivers: readonly string[]
+  /** Verifier keys of the broker's ledger that sidecars believe; empty: those that they are told first. */
+  readonly ledgerKeys: readonly string[]
+  /** Name of this installation where several stand side by side, or empty. */
+  readonly revision: string
 }
 
-/** The sidecar container. */
-export function sidecarContainer(settings: InjectionSettings, profile: Profile): JsonObject {
+/**
+ * The sidecar container.
+ *
+ * @param bounded - whether the pod has resources as a whole: its containers share them then, and what the sidecar asked for
+ *   beside could be more than there is (core/v1, PodSpec.resources)
+ */
+export function sidecarContainer(
+  settings: InjectionSettings,
+  profile: Profile,
+  bounded: boolean,
+): JsonObject {
   return {
     name: SIDECAR_NAME,
     image: settings.image,
@@ -116,16 +135,18 @@ export function sidecarContainer(settings: InjectionSettings, profile: Profile):
       { name: 'NESTGATE_NAMESPACE', valueFrom: fieldOf('metadata.namespace') },
       { name: 'NESTGATE_HEALTH_HOST', valueFrom: fieldOf('status.podIP') },
       { name: 'NESTGATE_HEALTH_PORT', value: String(HEALTH_PORT) },
+      ...(settings.ledgerKeys.length === 0
+        ? []
+        : [{ name: 'NESTGATE_LEDGER_KEYS', value: settings.ledgerKeys.join(' ') }]),
       // Ordinary containers are all told to stop at once.
       ...(settings.mode === 'container'
         ? [{ name: 'NESTGATE_OUTLIVE_NEIGHBOURS', value: 'true' }]
         : []),
     ],
     ports: [{ name: 'nestgate-health', containerPort: HEALTH_PORT, protocol: 'TCP' }],
-    resources: {
-      requests: { ...settings.resources.requests },
-      limits: { ...settings.resources.limits },
-    },
+    resources: bounded
+      ? {}
+      : { requests: { ...settings.resources.requests }, limits: { ...settings.resources.limits } },
     volumeMounts: [
       { name: TOKEN_VOLUME, mountPath: TOKEN_PATH, readOnly: true },
       { name: SERVICE_ACCOUNT_VOLUME, mountPath: SERVICE_ACCOUNT_HOME },
@@ -287,6 +308,7 @@ current-context: nestgate
 }
 
 /** The status annotation's text. */
-export function statusText(mode: SidecarMode, profile: Profile): string {
-  return JSON.stringify({ version: FORM_VERSION, mode, profile: profile.kind })
+export function statusText({ mode, revision }: InjectionSettings, profile: Profile): string {
+  const form = { version: FORM_VERSION, mode, profile: profile.kind }
+  return JSON.stringify(revision === '' ? form : { ...form, revision })
 }

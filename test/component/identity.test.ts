@@ -8,6 +8,7 @@ import {
   createTokenVerifier,
 } from '../../broker/identity/service-account-tokens.ts'
 import { createContainers } from '../../broker/identity/containers.ts'
+import { createNeighbours } from '../../broker/identity/neighbours.ts'
 import { createSidecars } from '../../broker/identity/sidecars.ts'
 import {
   KEY_FRESH_MS,
@@ -319,6 +320,47 @@ describe('identity of sidecars', () => {
     it('are not asked for at a cluster that is not registered', async () => {
       const found = await make().ask({ ...pod, cluster: 'other' }, [ours])
       expect([found.size, upstream.podFetches]).to.deep.equal([0, 0])
+    })
+  })
+
+  describe('the containers beside a sidecar', () => {
+    const job = (exitCode: number | undefined, uid: string = POD.podUid): object => ({
+      metadata: { uid },
+      spec: { restartPolicy: 'OnFailure', containers: [{ name: 'planner' }] },
+      status: {
+        containerStatuses: [
+          { name: 'planner', state: exitCode === undefined ? {} : { terminated: { exitCode } } },
+        ],
+      },
+    })
+    const make = (): ReturnType<typeof createNeighbours> =>
+      createNeighbours(new Map([['test', connection]]))
+
+    it('are what the API server says, asked once for all that ask at the same time', async () => {
+      const neighbours = make()
+      upstream.pod = job(undefined)
+      expect(await neighbours.stateOf(EXPECTED)).to.equal('running')
+      upstream.pod = job(0)
+      const states = await Promise.all([1, 2, 3].map(() => neighbours.stateOf(EXPECTED)))
+      expect([states, upstream.podFetches]).to.deep.equal([['ended', 'ended', 'ended'], 2])
+    })
+
+    it('are not known where the cluster does not answer, has another pod, none, or nonsense', async () => {
+      const neighbours = make()
+      const refused = async (pod: object | undefined): Promise<unknown> => {
+        upstream.pod = pod
+        return neighbours.stateOf(EXPECTED)
+      }
+      const [gone, unknown] = ['credentials_invalid', 'identity_unavailable']
+      expect(await refused(job(0, 'another'))).to.have.property('refused', gone)
+      expect(await refused(undefined)).to.have.property('refused', gone)
+      expect(await refused({ metadata: {} })).to.have.property('refused', unknown)
+      upstream.podsRefused = 503
+      expect(await refused(job(0))).to.have.property('refused', unknown)
+      expect(await neighbours.stateOf({ ...EXPECTED, cluster: 'other' })).to.have.property(
+        'refused',
+        'cluster_unknown',
+      )
     })
   })
 

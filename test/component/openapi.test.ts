@@ -185,6 +185,7 @@ describe('the OpenAPI document', () => {
     showIssuer: () => ({ as: 'token-bob' }),
     replaceIssuerKey: () => ({ as: 'token-root' }),
     registerSidecar: () => ({ as: 'pod-1', body: { proof: 'good' } }),
+    showPodState: () => ({ as: 'pod-1' }),
     waitForRequest: async () => ({ as: 'pod-1', path: { id: await hold() }, query: 'wait=0' }),
     cancelRequest: async () => ({ as: 'pod-1', path: { id: await hold() } }),
     parkRequest: async () => ({ as: 'pod-1', path: { id: await hold() } }),

@@ -976,6 +976,35 @@ describe('sidecar', function () {
       await remove()
     })
 
+    it('ends by itself, without a signal, once the broker says that the others are through', async () => {
+      broker.neighbours = 'running'
+      const outlive = { NESTGATE_OUTLIVE_NEIGHBOURS: 'true', NESTGATE_PROFILE: 'C' }
+      const { port, child, ended, remove } = await startProcess(outlive)
+      const busy = connect(port, '127.0.0.1')
+      busy.on('error', () => undefined)
+      await sleep(300)
+      const asked = broker.neighbourQuestions
+      broker.neighbours = 'ended'
+      await sleep(2500)
+      expect(
+        [child.exitCode, broker.neighbourQuestions],
+        'while a connection is open',
+      ).to.deep.equal([null, asked])
+      busy.destroy()
+      expect(await ended).to.equal(0)
+      await remove()
+    })
+
+    it('asks nothing where it is not an ordinary container', async () => {
+      broker.neighbours = 'ended'
+      const { child, ended, remove } = await startProcess({ NESTGATE_PROFILE: 'C' })
+      await sleep(2500)
+      expect([child.exitCode, broker.neighbourQuestions]).to.deep.equal([null, 0])
+      child.kill('SIGTERM')
+      await ended
+      await remove()
+    })
+
     it('is not ready before the broker knows it', async () => {
       await broker.stop()
       const early = await startTestSidecar(broker, { wait: false })

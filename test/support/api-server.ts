@@ -165,6 +165,7 @@ export async function startApi(
     store: wrap(store),
     people,
     sidecars,
+    neighbours: { stateOf: () => Promise.resolve('running') },
     issuers,
     log: SILENT,
     now: Date.now,

@@ -29,7 +29,7 @@ import {
 import { refuse } from '../../shared/reasons.ts'
 import { newRequestId } from '../../shared/request-id.ts'
 import { statusAnswer } from '../../shared/status.ts'
-import type { ApprovalState } from '../../shared/wire.ts'
+import type { ApprovalState, NeighbourState } from '../../shared/wire.ts'
 import { makeCertificates } from './certificates.ts'
 
 /** The only token it takes. */
@@ -59,6 +59,9 @@ export interface FakeBroker {
   readonly ca: string
   readonly seen: BrokerSeen[]
   readonly holds: FakeHold[]
+  /** What it says of the containers beside the sidecar, and how often it was asked. */
+  neighbours: NeighbourState
+  neighbourQuestions: number
   registrations: number
   polls: number
   /** Ids that were withdrawn. */
@@ -92,6 +95,8 @@ class Fake implements FakeBroker {
   readonly holds: FakeHold[] = []
   readonly cancelled: string[] = []
   readonly parked: string[] = []
+  neighbours: NeighbourState = 'permanent'
+  neighbourQuestions = 0
   registrations = 0
   polls = 0
   #port = 0
@@ -249,6 +254,11 @@ class Fake implements FakeBroker {
       this.#key = await importJWK(protectedHeader.jwk!, 'EdDSA')
       this.registrations += 1
       json(response, 201, { podUid: 'uid-1', keyId: 'key-1' })
+      return
+    }
+    if (url === '/v1/sidecar/pod') {
+      this.neighbourQuestions += 1
+      json(response, 200, { neighbours: this.neighbours })
       return
     }
     const match = /^\/v1\/requests\/([^/?]+)(\/cancel|\/park)?(?:\?wait=(\d+))?$/.exec(url)

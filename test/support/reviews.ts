@@ -24,6 +24,11 @@ export const SETTINGS: InjectionSettings = {
   dropNetRaw: true,
   tokenExpirationSeconds: 3600,
   apiAudiences: ['https://kubernetes.default.svc', 'https://issuer.example'],
+  allowedAudiences: ['vault', 'sts.example'],
+  allowedSigners: [],
+  allowedCsiDrivers: [],
+  ledgerKeys: [],
+  revision: '',
 }
 
 /** An AdmissionReview for the creation of a pod. `request` replaces members of the request. */

@@ -207,6 +207,11 @@ const others: readonly Operation[] = [
     answer: { json: wire.registeredSchema },
   },
   {
+    ...{ method: 'get', path: '/sidecar/pod', id: 'showPodState', tag: 'sidecars' },
+    ...{ summary: 'What the containers beside a sidecar do', caller: 'sidecar' },
+    answer: { json: wire.podStateSchema },
+  },
+  {
     ...{ method: 'get', path: '/requests/{id}', id: 'waitForRequest', tag: 'sidecars' },
     ...{ summary: 'Wait for a held request', caller: 'sidecar', query: waitSchema },
     answer: { json: wire.heldRequestSchema },
