@@ -421,6 +421,10 @@ const CREATED: readonly FinalCase[] = [
       mountPath: '/run/secrets/kubernetes.io//serviceaccount/x',
     })
   }),
+  created('no volume for the kubeconfig', 'final_state', (pod) => {
+    const volumes = list(spec(pod), 'volumes')
+    spec(pod)['volumes'] = volumes.filter(({ name }) => name !== 'nestgate-kubeconfig')
+  }),
   created('another API server', 'final_state', (pod) => {
     list(web(pod), 'env').push({ name: 'KUBERNETES_SERVICE_HOST', value: '10.0.0.1' })
   }),
