@@ -15,6 +15,7 @@ import { addConnect } from './connect-command.ts'
 import { addCredential } from './credential.ts'
 import { addDoctor } from './doctor.ts'
 import { addErase } from './erase.ts'
+import { addInject } from './inject-command.ts'
 import { addIssuer } from './issuer.ts'
 import { addKubeconfig } from './kubeconfig-command.ts'
 import { addLedger } from './ledger.ts'
@@ -42,6 +43,9 @@ const COMMANDS = [
   addVerify,
 ]
 
+/** Values of `--output`; each command takes its own of them. */
+const OUTPUTS = ['table', 'json', 'yaml', 'patch', 'review', 'csv'] as const
+
 /** Everything went well. */
 export const EXIT_OK = 0
 /** The broker refused or could not be asked, or the work could not be done. */
@@ -65,7 +69,14 @@ export interface Runner {
   readonly now: () => number
   /** Prints a result; its text must be safe for a terminal already (output.ts). */
   print(text: string): void
+  /** Prints bytes as they are, without a line break of ours: for what is made of the caller's own files. */
+  write(text: string): void
+  /** Prints a line on standard error, beside the result. */
+  note(text: string): void
+  /** @throws UsageError where `--output` names what only some commands have */
   format(): OutputFormat
+  /** What `--output` names, or undefined: for commands with forms of their own. */
+  output(): string | undefined
   /** The work was done, and what came of it is not good: the command ends with {@link EXIT_FAILED}. */
   fail(): void
   /** Calls the broker and prints what comes of it. */
@@ -105,7 +116,10 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
     )
     .option('--ca-file <file>', 'certificates that the broker’s must come from (NESTGATE_CA_FILE)')
     .addOption(
-      new Option('--output <format>', 'how to print').choices(['table', 'json']).default('table'),
+      new Option(
+        '--output <format>',
+        'how to print; most commands know table (the default) and json',
+      ).choices(OUTPUTS),
     )
     .configureOutput({
       writeOut: deps.out,
@@ -116,12 +130,30 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
     .exitOverride()
     .showHelpAfterError('(nestgate --help shows how)')
   const globals = (): GlobalOptions => program.opts<GlobalOptions>()
+  const runner = createRunner(deps, globals, fail)
+  addApprovals(program, runner)
+  addCertificates(program, runner)
+  const login = { ...deps, settings: () => brokerSettings(globals(), deps.env) }
+  addLogin(program, runner, login)
+  addCredential(program, runner, login)
+  addInject(program, runner, { env: deps.env })
+  addKubeconfig(program, runner, { env: deps.env, globals })
+  for (const add of COMMANDS) add(program, runner)
+  return program
+}
+
+function createRunner(deps: CliDeps, globals: () => GlobalOptions, fail: () => void): Runner {
   const runner: Runner = {
     now: deps.now,
     print(text) {
       deps.out(`${text}\n`)
     },
-    format: () => (globals().output === 'json' ? 'json' : 'table'),
+    write: deps.out,
+    note(text) {
+      deps.err(`nestgate: ${plain(text)}\n`)
+    },
+    format: () => tableOrJson(globals().output),
+    output: () => globals().output,
     fail,
     call: (work) =>
       runner.follow(async (client, format) => {
@@ -138,14 +170,13 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
       }
     },
   }
-  addApprovals(program, runner)
-  addCertificates(program, runner)
-  const login = { ...deps, settings: () => brokerSettings(globals(), deps.env) }
-  addLogin(program, runner, login)
-  addCredential(program, runner, login)
-  addKubeconfig(program, runner, { env: deps.env, globals })
-  for (const add of COMMANDS) add(program, runner)
-  return program
+  return runner
+}
+
+function tableOrJson(output: string | undefined): OutputFormat {
+  if (output === undefined || output === 'table') return 'table'
+  if (output === 'json') return 'json'
+  throw new UsageError(`--output ${output}: this command knows table and json`)
 }
 
 /** commander's own messages repeat arguments. */

@@ -12,6 +12,21 @@ export const SPEAKING_FOR_OTHERS = {
   BPF: 39,
 } as const
 
+/**
+ * Those by which a container can reach what is not its own: memory of other processes, files of the node behind its own
+ * (open_by_handle_at), the kernel. With one of them there is a way to a credential, so no pod of a labelled namespace has it.
+ */
+export const REACHING_BEYOND = [
+  'SYS_ADMIN',
+  'SYS_PTRACE',
+  'SYS_MODULE',
+  'SYS_RAWIO',
+  'DAC_READ_SEARCH',
+  'BPF',
+  'PERFMON',
+  'CHECKPOINT_RESTORE',
+] as const
+
 /** Names as pods list them: with and without `CAP_`, in either case; runtimes accept all of these. */
 export function capabilityNames(list: readonly string[] | null | undefined): ReadonlySet<string> {
   return new Set((list ?? []).map((entry) => entry.toUpperCase().replace(/^CAP_/, '')))

@@ -5,7 +5,7 @@
 import { createServer } from 'node:http'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { METRICS_TYPE } from './metrics.ts'
+import { METRICS_TYPE } from '../shared/prometheus.ts'
 
 /** Largest request head, in bytes. */
 const MAX_HEAD_BYTES = 4096

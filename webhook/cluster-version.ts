@@ -3,19 +3,14 @@
  * authenticated by its CA; the token needs no rights. Until the version is known no pod is reviewed:
  * a guess would either hang pods on old nodes or let Jobs run for ever on new ones.
  */
-import { readFile } from 'node:fs/promises'
-import { Agent, request } from 'undici'
 import { z } from 'zod'
 import { messageOf } from '../shared/errors.ts'
+import { createInClusterApi } from '../shared/in-cluster-api.ts'
+import type { ApiServer, InClusterApi } from '../shared/in-cluster-api.ts'
 import type { Logger } from '../shared/log.ts'
-import { readPrivateFile } from '../shared/private-file.ts'
+import { modeFor } from '../shared/injection/sidecar-mode.ts'
 import type { SidecarMode } from '../shared/injection/sidecar-spec.ts'
 
-/**
- * First version of an API server, as [major, minor], whose oldest supported kubelet (three minor versions
- * back, by the version skew policy) runs native sidecars without a feature gate: 1.29.
- */
-const FIRST_NATIVE = [1, 32] as const
 /** Time between two attempts, in milliseconds. */
 const RETRY_MS = 5_000
 /** Time for one attempt, in milliseconds. */
@@ -27,21 +22,6 @@ const MAX_ANSWER_BYTES = 16_384
 const number = z.string().regex(/^\d{1,5}\+?$/)
 const versionSchema = z.object({ major: number, minor: number })
 
-/** How to reach the API server; see `kubernetes` in config.ts. */
-export interface ApiServer {
-  readonly server: string
-  readonly caFile: string
-  readonly tokenFile: string
-}
-
-/** The form of sidecar for a cluster of this version. */
-export function modeFor(major: number, minor: number): SidecarMode {
-  const [nativeMajor, nativeMinor] = FIRST_NATIVE
-  return major > nativeMajor || (major === nativeMajor && minor >= nativeMinor)
-    ? 'native'
-    : 'container'
-}
-
 /**
  * Asks until the API server answers.
  *
@@ -52,9 +32,25 @@ export async function learnMode(
   api: ApiServer,
   deps: { readonly log: Logger; readonly signal: AbortSignal; readonly retryMs?: number },
 ): Promise<SidecarMode | undefined> {
+  const asked = createInClusterApi(api, {
+    signal: deps.signal,
+    requestLimitMs: ATTEMPT_LIMIT_MS,
+    maxAnswerBytes: MAX_ANSWER_BYTES,
+  })
+  try {
+    return await askUntilKnown(asked, deps)
+  } finally {
+    await asked.close()
+  }
+}
+
+async function askUntilKnown(
+  api: InClusterApi,
+  deps: Parameters<typeof learnMode>[1],
+): Promise<SidecarMode | undefined> {
   while (!deps.signal.aborted) {
     try {
-      const { major, minor } = await fetchVersion(api, deps.signal)
+      const { major, minor } = versionSchema.parse(await api.get('/version'))
       const mode = modeFor(Number.parseInt(major, 10), Number.parseInt(minor, 10))
       deps.log.info({ version: `${major}.${minor}`, mode }, 'learnt the version of the cluster')
       return mode
@@ -64,29 +60,6 @@ export async function learnMode(
     await pause(deps.retryMs ?? RETRY_MS, deps.signal)
   }
   return undefined
-}
-
-async function fetchVersion(
-  api: ApiServer,
-  signal: AbortSignal,
-): Promise<z.infer<typeof versionSchema>> {
-  const [ca, token] = await Promise.all([
-    readFile(api.caFile, 'utf8'),
-    readPrivateFile(api.tokenFile),
-  ])
-  const dispatcher = new Agent({ connect: { ca }, maxResponseSize: MAX_ANSWER_BYTES })
-  try {
-    const answer = await request(new URL('/version', api.server), {
-      dispatcher,
-      headers: { authorization: `Bearer ${token.trim()}` },
-      signal: AbortSignal.any([signal, AbortSignal.timeout(ATTEMPT_LIMIT_MS)]),
-    })
-    const text = await answer.body.text()
-    if (answer.statusCode !== 200) throw new Error(`/version answered ${answer.statusCode}`)
-    return versionSchema.parse(JSON.parse(text))
-  } finally {
-    await dispatcher.destroy()
-  }
 }
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {

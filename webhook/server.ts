@@ -1,5 +1,5 @@
 /**
- * The HTTPS edge: the only file that knows express. `POST /mutate` hands the body to the review and writes its
+ * The HTTPS edge: the only file that knows express. `POST /mutate` and `/observe` hand the body to the review and writes its
  * answer; a refusal or fault becomes a `Status` with its 4xx or 5xx, and the API server, told to fail closed,
  * creates no pod. Bodies are bounded before they are read.
  */
@@ -13,9 +13,14 @@ import type { KeyPair } from '../shared/key-pair.ts'
 import type { Logger } from '../shared/log.ts'
 import { isRefusal, refuse } from '../shared/reasons.ts'
 import type { Refusal } from '../shared/reasons.ts'
+import { METRICS_TYPE } from '../shared/prometheus.ts'
 import { statusAnswer } from '../shared/status.ts'
 import { reviewPod } from '../shared/injection/review.ts'
+import type { Purpose, Reviewed } from '../shared/injection/review.ts'
 import type { InjectionSettings, WantedLevel } from '../shared/injection/sidecar-spec.ts'
+
+import type { EventSink } from './events.ts'
+import type { WebhookMetrics } from './metrics.ts'
 
 /** Largest AdmissionReview, in bytes: a pod of the API server's 3 MiB, with the rest of the request and escapes. */
 export const MAX_REVIEW_BYTES = 8 * 1024 * 1024
@@ -34,12 +39,17 @@ const CLOSE_CHECK_MS = 50
 /** Oldest TLS version that is spoken. */
 const MIN_TLS = 'TLSv1.2'
 
-/** What the namespace wants, by path: the webhook configuration sends each labelled namespace to its own. */
-const LEVELS: Readonly<Record<string, WantedLevel>> = {
-  '/mutate': 'any',
-  '/mutate/process': 'process',
-  '/mutate/container': 'container',
-}
+/** What the namespace wants, by the end of the path: the webhook configuration sends each labelled namespace to its own. */
+const LEVELS: readonly (readonly [string, WantedLevel])[] = [
+  ['', 'any'],
+  ['/process', 'process'],
+  ['/container', 'container'],
+]
+/** What is done with a pod, by the beginning of the path. */
+const PURPOSES: readonly (readonly [string, Purpose])[] = [
+  ['/mutate', 'enforce'],
+  ['/observe', 'observe'],
+]
 
 /** What the server works with. */
 export interface ServerDeps {
@@ -47,6 +57,11 @@ export interface ServerDeps {
   /** The settings of a review now, or undefined while the webhook is not ready. */
   readonly settings: () => InjectionSettings | undefined
   readonly keyPair: KeyPair
+  readonly metrics: WebhookMetrics
+  /** What only the process knows of its figures. */
+  readonly state: () => Parameters<WebhookMetrics['text']>[0]
+  /** Tells the owners of pods, where that is wanted. */
+  readonly events?: EventSink
   /** Milliseconds on a monotonic clock. */
   readonly clock: () => number
 }
@@ -124,23 +139,32 @@ function createApp(deps: ServerDeps): Express {
     if (deps.settings() === undefined) sendRefusal(response, notReady())
     else response.type('text/plain').send('ok')
   })
-  for (const [path, level] of Object.entries(LEVELS))
-    app.post(
-      path,
-      // Parsed by us, so that every body but a good one gets the same kind of answer.
-      express.raw({ type: 'application/json', limit: MAX_REVIEW_BYTES, inflate: false }),
-      (request, response) => {
-        mutate(deps, level, request, response)
-      },
-    )
-  app.use((_request, response) => {
-    sendRefusal(response, refuse('path_unknown', 'the webhook answers POST /mutate'))
+  app.get('/metrics', (_request, response) => {
+    response.type(METRICS_TYPE).send(deps.metrics.text(deps.state()))
   })
-  app.use(onError(deps.log))
+  // Parsed by us, so that every body but a good one gets the same kind of answer.
+  const body = express.raw({ type: 'application/json', limit: MAX_REVIEW_BYTES, inflate: false })
+  for (const [start, purpose] of PURPOSES)
+    for (const [end, level] of LEVELS)
+      app.post(`${start}${end}`, body, (request, response) => {
+        answerReview(deps, request, response, (bytes, settings) =>
+          reviewPod(bytes, settings, level, purpose),
+        )
+      })
+  app.use((_request, response) => {
+    sendRefusal(response, refuse('path_unknown', 'the webhook answers POST /mutate and /observe'))
+  })
+  app.use(onError(deps))
   return app
 }
 
-function mutate(deps: ServerDeps, level: WantedLevel, request: Request, response: Response): void {
+/** One review: its answer and its figures; a refusal is the API server's no, as the configuration fails closed. */
+function answerReview(
+  deps: ServerDeps,
+  request: Request,
+  response: Response,
+  review: (body: Uint8Array, settings: InjectionSettings) => Reviewed | Refusal,
+): void {
   const start = deps.clock()
   const settings = deps.settings()
   const body: unknown = request.body
@@ -148,16 +172,19 @@ function mutate(deps: ServerDeps, level: WantedLevel, request: Request, response
   if (settings === undefined) result = notReady()
   else if (!(body instanceof Uint8Array))
     result = refuse('review_invalid', 'no body of type application/json')
-  else result = reviewPod(body, settings, level)
+  else result = review(body, settings)
   if (isRefusal(result)) {
     deps.log.warn({ reason: result.refused, detail: result.detail }, 'refused a request')
+    deps.metrics.failed(result.refused)
     sendRefusal(response, result)
     return
   }
-  const { body: answer, ...facts } = result
+  const { body: answer, outcome, reason, uid, namespace, pod } = result
   response.type('application/json').send(answer)
   const ms = Math.round((deps.clock() - start) * 1000) / 1000
-  deps.log.info({ ...facts, ms }, 'reviewed a pod')
+  deps.metrics.reviewed(result, ms / 1000)
+  deps.log.info({ outcome, reason, uid, namespace, pod, ms }, 'reviewed a pod')
+  deps.events?.tell(result)
 }
 
 function notReady(): Refusal {
@@ -170,7 +197,7 @@ function sendRefusal(response: Response, refusal: Refusal): void {
 }
 
 /** Errors of the body reader carry a 4xx; everything else is a fault, and its message stays in the log. */
-function onError(log: Logger): ErrorRequestHandler {
+function onError({ log, metrics }: ServerDeps): ErrorRequestHandler {
   return (error: unknown, _request, response, next) => {
     const status = isRecord(error) ? error['status'] : undefined
     let refusal = refuse('internal')
@@ -181,6 +208,7 @@ function onError(log: Logger): ErrorRequestHandler {
     } else if (typeof status === 'number' && status >= 400 && status < 500) {
       refusal = refuse('review_invalid', 'the body could not be read')
     }
+    metrics.failed(refusal.refused)
     log.warn({ reason: refusal.refused, error: messageOf(error) }, 'a request failed')
     if (response.headersSent) next(error)
     else sendRefusal(response, refusal)

@@ -1,13 +1,17 @@
 /** Puts the parts of the webhook together: files and their watches, the cluster's version, the server. */
 import { performance } from 'node:perf_hooks'
+import { createInClusterApi } from '../shared/in-cluster-api.ts'
 import { messageOf } from '../shared/errors.ts'
 import type { Logger } from '../shared/log.ts'
 import { expiryOf, loadKeyPair } from '../shared/key-pair.ts'
+import type { KeyPair } from '../shared/key-pair.ts'
 import { watchFiles } from '../shared/watched-files.ts'
 import { loadCaCertificates } from '../shared/injection/broker-authority.ts'
 import { injectionSettings } from '../shared/injection/settings.ts'
+import { createEventSink } from './events.ts'
 import { learnMode } from './cluster-version.ts'
 import type { Config } from '../shared/injection/config.ts'
+import { createWebhookMetrics } from './metrics.ts'
 import { startServer } from './server.ts'
 import type { WebhookServer } from './server.ts'
 import type { InjectionSettings, SidecarMode } from '../shared/injection/sidecar-spec.ts'
@@ -34,10 +38,69 @@ export interface Webhook {
  */
 export async function startWebhook(config: Config, deps: WebhookDeps): Promise<Webhook> {
   const { log } = deps
+  let server: WebhookServer | undefined
+  const files = await watchCertificates(config, deps, (pair) => {
+    server?.useKeyPair(pair)
+  })
+  const stopping = new AbortController()
+  const mode = modeSource(config, deps, stopping.signal)
+  const settings = (): InjectionSettings | undefined =>
+    settingsNow(config, files.brokerCaPem(), mode())
+  const clock = (): number => performance.now()
+  const api = createInClusterApi(config.kubernetes, { signal: stopping.signal })
+  const events = config.events.enabled
+    ? createEventSink({ api, log, now: clock, date: () => new Date() })
+    : undefined
+  const stop = async (): Promise<void> => {
+    events?.close()
+    stopping.abort()
+    files.stop()
+    await api.close()
+  }
+  const state = (): { expires: number; ready: boolean } => ({
+    expires: Math.floor(files.expires().getTime() / 1000),
+    ready: settings() !== undefined,
+  })
+  const served = { log, settings, keyPair: files.keyPair, clock, state }
+  try {
+    server = await startServer(
+      { ...served, metrics: createWebhookMetrics(), ...(events === undefined ? {} : { events }) },
+      config.listen,
+    )
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  const { port, close } = server
+  log.info({ port, expires: files.expires() }, 'listening')
+  return {
+    port,
+    close: async () => {
+      await stop()
+      await close()
+    },
+  }
+}
+
+/** The certificates that the webhook serves with and hands out, as they are now. */
+interface Certificates {
+  /** The pair to begin with. */
+  readonly keyPair: KeyPair
+  /** When the pair of now ends. */
+  readonly expires: () => Date
+  readonly brokerCaPem: () => string
+  readonly stop: () => void
+}
+
+async function watchCertificates(
+  config: Config,
+  { log, fileCheckMs }: WebhookDeps,
+  usePair: (pair: KeyPair) => void,
+): Promise<Certificates> {
   const failed = (files: readonly string[], error: unknown): void => {
     log.error({ files, error: messageOf(error) }, 'files cannot be used; the ones before stay')
   }
-  const interval = deps.fileCheckMs === undefined ? {} : { intervalMs: deps.fileCheckMs }
+  const interval = fileCheckMs === undefined ? {} : { intervalMs: fileCheckMs }
   let brokerCaPem: string
   const ca = await watchFiles({
     files: [config.sidecar.brokerCaFile],
@@ -50,40 +113,27 @@ export async function startWebhook(config: Config, deps: WebhookDeps): Promise<W
     ...interval,
   })
   brokerCaPem = ca.first
-  let server: WebhookServer | undefined
+  let expires: Date
   const keyPair = await watchFiles({
     files: [config.tls.certFile, config.tls.keyFile],
     secret: [config.tls.keyFile],
     load: ([cert = '', key = '']) => loadKeyPair(cert, key),
     changed: (pair) => {
-      server?.useKeyPair(pair)
-      log.info({ expires: expiryOf(pair.cert) }, 'took a new certificate')
+      usePair(pair)
+      expires = expiryOf(pair.cert)
+      log.info({ expires }, 'took a new certificate')
     },
     failed,
     ...interval,
   })
-  const stopping = new AbortController()
-  const mode = modeSource(config, deps, stopping.signal)
-  const settings = (): InjectionSettings | undefined => settingsNow(config, brokerCaPem, mode())
-  const clock = (): number => performance.now()
-  const stopWatches = (): void => {
-    stopping.abort()
-    ca.stop()
-    keyPair.stop()
-  }
-  try {
-    server = await startServer({ log, settings, keyPair: keyPair.first, clock }, config.listen)
-  } catch (error) {
-    stopWatches()
-    throw error
-  }
-  const { port, close } = server
-  log.info({ port, expires: expiryOf(keyPair.first.cert) }, 'listening')
+  expires = expiryOf(keyPair.first.cert)
   return {
-    port,
-    close: () => {
-      stopWatches()
-      return close()
+    keyPair: keyPair.first,
+    expires: () => expires,
+    brokerCaPem: () => brokerCaPem,
+    stop: () => {
+      ca.stop()
+      keyPair.stop()
     },
   }
 }

@@ -20,24 +20,41 @@ const secretReference = z.object({ name: text }).nullish()
 const envSchema = z.object({
   name: text,
   value: text,
-  valueFrom: z.object({ secretKeyRef: secretReference }).nullish(),
+  valueFrom: z
+    .object({ secretKeyRef: secretReference, fileKeyRef: z.object({ volumeName: text }).nullish() })
+    .nullish(),
 })
 
 const mountSchema = z.object({ name: text, mountPath: text })
 
-/** As whom a pod or a container runs. */
+const id = z.number().nullish()
+/** Present for Windows only; what it says does not matter. */
+const windowsOptions = z.object({}).nullish()
+
+/** As whom a pod runs. */
 const securityContextSchema = z
-  .object({ runAsUser: z.number().nullish(), runAsGroup: z.number().nullish() })
+  .object({
+    runAsUser: id,
+    runAsGroup: id,
+    fsGroup: id,
+    supplementalGroups: list(z.number()),
+    windowsOptions,
+  })
   .nullish()
+
+/** What the pod as a whole may use (PodSpec.resources, from 1.32 on), by resource name. */
+const amounts = z.record(z.string(), z.unknown()).nullish()
 
 const capabilitiesSchema = z.object({ add: list(z.string()), drop: list(z.string()) }).nullish()
 
 const containerContextSchema = z
   .object({
-    runAsUser: z.number().nullish(),
-    runAsGroup: z.number().nullish(),
+    runAsUser: id,
+    runAsGroup: id,
     privileged: flag,
+    procMount: text,
     capabilities: capabilitiesSchema,
+    windowsOptions,
   })
   .nullish()
 
@@ -47,17 +64,22 @@ const containerSchema = z.object({
   envFrom: list(z.object({ secretRef: secretReference })),
   volumeMounts: list(mountSchema),
   securityContext: containerContextSchema,
-  ports: list(z.object({ containerPort: z.number().nullish() })),
+  ports: list(z.object({ containerPort: z.number().nullish(), protocol: text })),
 })
 
 const sourceSchema = z.object({
   serviceAccountToken: z.object({ audience: text }).nullish(),
+  podCertificate: z.object({ signerName: text }).nullish(),
   secret: secretReference,
 })
 
 const volumeSchema = z.object({
   name: text,
   secret: z.object({ secretName: text }).nullish(),
+  hostPath: z.object({}).nullish(),
+  csi: z.object({ driver: text }).nullish(),
+  flexVolume: z.object({}).nullish(),
+  gitRepo: z.object({}).nullish(),
   projected: z.object({ sources: list(sourceSchema) }).nullish(),
 })
 
@@ -67,6 +89,36 @@ export const CONTAINER_LISTS = ['initContainers', 'containers', 'ephemeralContai
 /** One of {@link CONTAINER_LISTS}. */
 export type ContainerList = (typeof CONTAINER_LISTS)[number]
 
+/** Whose pod it is; strict decoding is the API server's. */
+const ownerSchema = z.object({
+  apiVersion: text,
+  kind: text,
+  name: text,
+  uid: text,
+  controller: flag,
+})
+
+/** On which nodes a pod must run (NodeAffinity). */
+const affinitySchema = z
+  .object({
+    nodeAffinity: z
+      .object({
+        requiredDuringSchedulingIgnoredDuringExecution: z
+          .object({
+            nodeSelectorTerms: list(
+              z.object({
+                matchExpressions: list(
+                  z.object({ key: text, operator: text, values: list(z.string()) }),
+                ),
+              }),
+            ),
+          })
+          .nullish(),
+      })
+      .nullish(),
+  })
+  .nullish()
+
 /** A pod as the webhook reads it; see the head of the file. */
 export const podSchema = z.object({
   metadata: z
@@ -74,13 +126,18 @@ export const podSchema = z.object({
       name: text,
       generateName: text,
       annotations: z.record(z.string(), z.string()).nullish(),
+      ownerReferences: list(ownerSchema),
     })
     .nullish(),
   spec: z.object({
+    os: z.object({ name: text }).nullish(),
+    nodeSelector: z.record(z.string(), z.string()).nullish(),
+    affinity: affinitySchema,
     hostNetwork: flag,
     hostPID: flag,
     hostIPC: flag,
     securityContext: securityContextSchema,
+    resources: z.object({ requests: amounts, limits: amounts }).nullish(),
     initContainers: list(containerSchema),
     containers: list(containerSchema),
     ephemeralContainers: list(containerSchema),
@@ -108,5 +165,12 @@ export interface PlacedContainer {
 export function allContainers(pod: Pod): readonly PlacedContainer[] {
   return CONTAINER_LISTS.flatMap((name) =>
     pod.spec[name].map((container, index) => ({ list: name, index, container })),
+  )
+}
+
+/** Whether the pod has resources as a whole, which its containers share. */
+export function isBounded({ spec }: Pod): boolean {
+  return [spec.resources?.requests, spec.resources?.limits].some(
+    (amounts) => Object.keys(amounts ?? {}).length > 0,
   )
 }

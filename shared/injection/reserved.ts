@@ -10,7 +10,7 @@ import { refuse } from '../reasons.ts'
 import type { Refusal } from '../reasons.ts'
 import type { JsonObject } from './patch.ts'
 import { valueAt } from './patch.ts'
-import { allContainers } from './pod.ts'
+import { allContainers, isBounded } from './pod.ts'
 import type { PlacedContainer, Pod } from './pod.ts'
 import { sameQuantity } from './quantity.ts'
 import {
@@ -27,6 +27,10 @@ import {
   tokenVolume,
 } from './sidecar-spec.ts'
 import type { InjectionSettings, Profile } from './sidecar-spec.ts'
+
+/** Longest part of an annotation's key that is repeated. */
+const MAX_SHOWN_KEY = 128
+const OWN_VOLUMES: readonly string[] = [TOKEN_VOLUME, KUBECONFIG_VOLUME, SERVICE_ACCOUNT_VOLUME]
 
 /** A mount path without repeated slashes, dots and the `/run` alias, so that one place has one spelling. */
 export function plainPath(path: string): string {
@@ -52,7 +56,8 @@ export function checkReserved(
     checkVolume(raw, pod, TOKEN_VOLUME, tokenVolume(settings)) ??
     checkVolume(raw, pod, KUBECONFIG_VOLUME, kubeconfigVolume()) ??
     checkVolume(raw, pod, SERVICE_ACCOUNT_VOLUME, serviceAccountVolume()) ??
-    checkMounts(raw, pod)
+    checkMounts(raw, pod) ??
+    checkReferences(pod)
   )
 }
 
@@ -73,7 +78,8 @@ function checkSidecars(
   if (first.list !== home)
     return reserved(containerPath(first), `is named ${SIDECAR_NAME}, which belongs in ${home}`)
   const theirs = valueAt(raw, ['spec', first.list, first.index])
-  const difference = sidecarDifference(theirs, sidecarContainer(settings, profile))
+  const ours = sidecarContainer(settings, profile, isBounded(pod))
+  const difference = sidecarDifference(theirs, ours)
   if (difference === undefined) return undefined
   return reserved(`${containerPath(first)}.${difference}`, 'is not what Nestgate injects')
 }
@@ -108,15 +114,40 @@ function sameField(name: string, theirs: unknown, ours: unknown): boolean {
   return isDeepStrictEqual(theirs, ours)
 }
 
-/** Whether each amount of ours is there; what is beside them is the cluster's business. */
+/** Whether each amount of ours is there; what is beside them, and all of it where ours has none, is the cluster's business. */
 function sameResources(theirs: unknown, ours: unknown): boolean {
-  if (!isRecord(theirs) || !isRecord(ours)) return false
+  if (!isRecord(ours)) return false
+  if (Object.keys(ours).length === 0) return true
+  if (!isRecord(theirs)) return false
   if (Object.keys(theirs).some((kind) => !Object.hasOwn(ours, kind))) return false
   return Object.entries(ours).every(([kind, amounts]) =>
     Object.entries(isRecord(amounts) ? amounts : {}).every(([name, amount]) =>
       sameQuantity(valueAt(theirs, [kind, name]), amount),
     ),
   )
+}
+
+/** Ways to our volumes and container that are no mounts: variables read from a volume's file, annotations for one container. */
+function checkReferences(pod: Pod): Refusal | undefined {
+  const annotation = Object.keys(pod.metadata?.annotations ?? {}).find((key) =>
+    key.endsWith(`/${SIDECAR_NAME}`),
+  )
+  if (annotation !== undefined)
+    return reserved(
+      `metadata.annotations[${annotation.slice(0, MAX_SHOWN_KEY)}]`,
+      `is about ${SIDECAR_NAME}`,
+    )
+  for (const placed of allContainers(pod)) {
+    const index = placed.container.env.findIndex(({ valueFrom }) =>
+      OWN_VOLUMES.includes(valueFrom?.fileKeyRef?.volumeName ?? ''),
+    )
+    if (index !== -1)
+      return reserved(
+        `${containerPath(placed)}.env[${index}].valueFrom.fileKeyRef`,
+        'reads a volume of Nestgate’s',
+      )
+  }
+  return undefined
 }
 
 function checkVolume(

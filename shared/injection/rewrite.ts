@@ -4,11 +4,11 @@
  * whatever else the author or another webhook wrote stays as it is. Doing it again changes nothing.
  */
 import { isDeepStrictEqual } from 'node:util'
-import { isServiceAccountMount } from './inspect.ts'
+import { isServiceAccountMount } from './tokens.ts'
 import type { Inspection } from './inspect.ts'
 import type { Draft, JsonObject } from './patch.ts'
 import { valueAt } from './patch.ts'
-import { allContainers } from './pod.ts'
+import { allContainers, isBounded } from './pod.ts'
 import type { PlacedContainer, Pod } from './pod.ts'
 import { isSidecar } from './reserved.ts'
 import { dropsNetRaw } from './risks.ts'
@@ -58,7 +58,7 @@ export function rewritePod(draft: Draft, rewriting: Rewriting): void {
   addVolume(draft, KUBECONFIG_VOLUME, kubeconfigVolume())
   addVolume(draft, SERVICE_ACCOUNT_VOLUME, serviceAccountVolume())
   annotate(draft, rewriting)
-  if (authors.length === allContainers(rewriting.pod).length) addSidecar(draft, rewriting)
+  placeSidecar(draft, rewriting)
 }
 
 function rewritePodLevel(draft: Draft, { inspection }: Rewriting): void {
@@ -137,9 +137,17 @@ function annotate(draft: Draft, { pod, inspection, settings, namespace }: Rewrit
     draft.set([...path, DEFAULT_CONTAINER_ANNOTATION], author.name)
 }
 
-function addSidecar(draft: Draft, { inspection, settings }: Rewriting): void {
-  const list = settings.mode === 'native' ? 'initContainers' : 'containers'
-  draft.insert(['spec', list], 0, sidecarContainer(settings, inspection.profile))
+/** First in its list: what starts before it could take its ports. One that is there has been found equal to ours. */
+function placeSidecar(draft: Draft, { pod, inspection, settings }: Rewriting): void {
+  const path = ['spec', settings.mode === 'native' ? 'initContainers' : 'containers']
+  const there = allContainers(pod).find(isSidecar)
+  if (there?.index === 0) return
+  const sidecar =
+    there === undefined
+      ? sidecarContainer(settings, inspection.profile, isBounded(pod))
+      : draft.valueAt([...path, there.index])
+  draft.removeWhere(path, (_container, index) => index === there?.index)
+  draft.insert(path, 0, sidecar)
 }
 
 function pathOf(placed: PlacedContainer): readonly (string | number)[] {

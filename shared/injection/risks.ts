@@ -1,15 +1,23 @@
 /**
- * Containers that could speak on the connections of others, or read them: what is taken from them, and what their
- * authors are told (AdmissionResponse.warnings, admission/v1; kubectl prints them). The sidecar looks at the running
+ * Containers that could speak on the connections of others, or read them: what is taken from them, and what authors
+ * are told of what is risky or replaced (AdmissionResponse.warnings, admission/v1; kubectl prints them). The sidecar looks at the running
  * processes for itself; see sidecar/posture.ts.
  */
 import { capabilityNames, SPEAKING_FOR_OTHERS } from '../capabilities.ts'
 import { allContainers } from './pod.ts'
 import type { Container, PlacedContainer, Pod } from './pod.ts'
 import { containerPath, isSidecar } from './reserved.ts'
-import { HEALTH_PORT, HTTP_PORT, TLS_PORT } from './sidecar-spec.ts'
+import { SERVICE_ACCOUNT_PATH, SERVICE_ACCOUNT_VOLUME, kubeconfigVariable } from './sidecar-spec.ts'
+import type { InjectionSettings } from './sidecar-spec.ts'
+import { isServiceAccountMount } from './tokens.ts'
 
-const OWN_PORTS: readonly number[] = [HTTP_PORT, TLS_PORT, HEALTH_PORT]
+/** Audiences of the large clouds: AWS, Azure, Google's workload identity in both of its forms. */
+const CLOUDS = [
+  /^sts\.amazonaws\.com(\.cn)?$/,
+  /^api:\/\/AzureADTokenExchange/,
+  /\.svc\.id\.goog$/,
+  /^(https:)?\/\/iam\.googleapis\.com\//,
+] as const
 /** The API server cuts warnings of more than 256 characters, and all of them after 4096 (apiserver, warning handler). */
 const MAX_WARNINGS = 8
 
@@ -30,12 +38,63 @@ export function riskOf(pod: Pod, dropNetRaw: boolean): string | undefined {
   return undefined
 }
 
-/** One line for each container that keeps a risky capability or wants one of the sidecar's ports. */
-export function warningsFor(pod: Pod, dropNetRaw: boolean): readonly string[] {
+/**
+ * One line for each thing that is allowed and risky, or replaced: capabilities that stay, identities of a cloud, a kubeconfig
+ * and mounts of the author's that give way.
+ *
+ * @param removed - names of the volumes that go: Kubernetes mounted them, and nobody misses them
+ */
+export function warningsFor(
+  pod: Pod,
+  settings: InjectionSettings,
+  removed: ReadonlySet<string>,
+): readonly string[] {
   return allContainers(pod)
     .filter((placed) => !isSidecar(placed))
-    .flatMap((placed) => [...capabilityWarnings(placed, dropNetRaw), ...portWarnings(placed)])
+    .flatMap((placed) => [
+      ...capabilityWarnings(placed, settings.dropNetRaw),
+      ...replacementWarnings(placed, removed),
+    ])
+    .concat(cloudWarnings(pod))
     .slice(0, MAX_WARNINGS)
+}
+
+/** An identity of a cloud may be one of the cluster, too: `aws eks get-token` makes such a one from it. */
+function cloudWarnings(pod: Pod): readonly string[] {
+  return pod.spec.volumes.flatMap((volume, index) => {
+    const audiences = (volume.projected?.sources ?? []).map(
+      ({ serviceAccountToken }) => serviceAccountToken?.audience ?? '',
+    )
+    const cloud = audiences.find((audience) => CLOUDS.some((pattern) => pattern.test(audience)))
+    return cloud === undefined
+      ? []
+      : [
+          `nestgate: spec.volumes[${index}] has a token for a cloud, which may be good for the cluster’s API as well`,
+        ]
+  })
+}
+
+function replacementWarnings(
+  placed: PlacedContainer,
+  removed: ReadonlySet<string>,
+): readonly string[] {
+  const where = containerPath(placed)
+  const ours = kubeconfigVariable()
+  const variable = placed.container.env.find(({ name }) => name === ours['name'])
+  const isTheirs = variable !== undefined && variable.value !== ours['value']
+  const mounts = placed.container.volumeMounts.filter(
+    ({ name, mountPath }) =>
+      name !== SERVICE_ACCOUNT_VOLUME &&
+      isServiceAccountMount(mountPath ?? '') &&
+      !removed.has(name ?? ''),
+  )
+  return [
+    ...(isTheirs ? [`nestgate: ${where} sets KUBECONFIG, which is replaced`] : []),
+    ...mounts.map(
+      ({ name }) =>
+        `nestgate: ${where} mounts ${name ?? ''} at ${SERVICE_ACCOUNT_PATH}, which is replaced`,
+    ),
+  ]
 }
 
 function capabilityWarnings(placed: PlacedContainer, dropNetRaw: boolean): readonly string[] {
@@ -54,13 +113,6 @@ function riskyOf(container: Container, dropNetRaw: boolean): readonly string[] {
   const risky = Object.keys(SPEAKING_FOR_OTHERS).filter((name) => hasOneOf(added, [name, 'ALL']))
   if (!dropNetRaw && dropsNetRaw(container)) risky.push('NET_RAW (by default)')
   return risky
-}
-
-function portWarnings(placed: PlacedContainer): readonly string[] {
-  const ports = placed.container.ports.map(({ containerPort }) => containerPort ?? 0)
-  return ports
-    .filter((port) => OWN_PORTS.includes(port))
-    .map((port) => `nestgate: ${containerPath(placed)} wants port ${port}, which the sidecar has`)
 }
 
 function hasOneOf(list: readonly string[], names: readonly string[]): boolean {

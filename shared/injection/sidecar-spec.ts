@@ -108,8 +108,17 @@ export interface InjectionSettings {
   readonly revision: string
 }
 
-/** The sidecar container. */
-export function sidecarContainer(settings: InjectionSettings, profile: Profile): JsonObject {
+/**
+ * The sidecar container.
+ *
+ * @param bounded - whether the pod has resources as a whole: its containers share them then, and what the sidecar asked for
+ *   beside could be more than there is (core/v1, PodSpec.resources)
+ */
+export function sidecarContainer(
+  settings: InjectionSettings,
+  profile: Profile,
+  bounded: boolean,
+): JsonObject {
   return {
     name: SIDECAR_NAME,
     image: settings.image,
@@ -135,10 +144,9 @@ export function sidecarContainer(settings: InjectionSettings, profile: Profile):
         : []),
     ],
     ports: [{ name: 'nestgate-health', containerPort: HEALTH_PORT, protocol: 'TCP' }],
-    resources: {
-      requests: { ...settings.resources.requests },
-      limits: { ...settings.resources.limits },
-    },
+    resources: bounded
+      ? {}
+      : { requests: { ...settings.resources.requests }, limits: { ...settings.resources.limits } },
     volumeMounts: [
       { name: TOKEN_VOLUME, mountPath: TOKEN_PATH, readOnly: true },
       { name: SERVICE_ACCOUNT_VOLUME, mountPath: SERVICE_ACCOUNT_HOME },

@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
+import { X509Certificate } from 'node:crypto'
 import { createServer } from 'node:https'
 import type { Server } from 'node:https'
 import type { AddressInfo } from 'node:net'
@@ -198,9 +199,52 @@ describe('the webhook', () => {
     expect((await call('/mutate', Buffer.concat([review, padding]))).status).to.equal(200)
   })
 
+  it('only observes where it is asked to, and says what would become of the pod', async () => {
+    await start()
+    const answers: [Json, Json][] = [
+      [POD, { allowed: true, auditAnnotations: { observed: 'patched', profile: 'P' } }],
+      [
+        { ...POD, spec: { ...POD.spec, hostNetwork: true } },
+        { allowed: true, auditAnnotations: { observed: 'denied', reason: 'host_network' } },
+      ],
+    ]
+    for (const [pod, expected] of answers) {
+      const answer = await call('/observe', JSON.stringify(reviewOf(pod)))
+      expect(answer.json['response']).to.deep.include(expected)
+      expect(answer.json['response']).to.not.have.property('patch')
+    }
+    const atLevel = await call('/observe/container', JSON.stringify(reviewOf(POD)))
+    expect(atLevel.json['response']).to.deep.include({
+      auditAnnotations: { observed: 'patched', profile: 'C' },
+    })
+  })
+
+  it('counts what it does, and says when its certificate ends', async () => {
+    await start()
+    await mutate()
+    await call('/mutate', JSON.stringify(reviewOf({ spec: { hostPID: true, containers: [] } })))
+    await call('/observe', JSON.stringify(reviewOf({ spec: { hostIPC: true, containers: [] } })))
+    await call('/mutate', '{')
+    const { text, type } = await call('/metrics')
+    expect(type).to.equal('text/plain; version=0.0.4; charset=utf-8')
+    const expires = new Date(new X509Certificate(first.cert).validTo).getTime() / 1000
+    for (const line of [
+      'reviews_total{outcome="patched"} 1',
+      'reviews_total{outcome="denied"} 1',
+      'reviews_total{outcome="observed"} 1',
+      'refused_total{reason="host_pid"} 1',
+      'observed_refusals_total{reason="host_ipc"} 1',
+      'errors_total{reason="review_invalid"} 1',
+      'review_seconds_count 3',
+      `certificate_expiry_timestamp_seconds ${expires}`,
+      'ready 1',
+    ])
+      expect(text).to.include(`\nnestgate_webhook_${line}\n`)
+  })
+
   it('has nothing else to offer', async () => {
     await start()
-    for (const path of ['/', '/mutate', '/metrics', '/%2e%2e/etc/passwd']) {
+    for (const path of ['/', '/mutate', '/%2e%2e/etc/passwd']) {
       const answer = await call(path)
       expect(answer.status, path).to.equal(404)
       expect(reasonOf(answer)).to.equal('nestgate.dev/path_unknown')

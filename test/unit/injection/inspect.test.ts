@@ -87,15 +87,15 @@ describe('refusals', () => {
     ['hostIPC', { hostIPC: true }, 'host_ipc', 'spec.hostIPC'],
     [
       'a token for the broker',
-      { volumes: [{}, token('a', 'x', BROKER_AUDIENCE)] },
+      { volumes: [{}, token('a', 'vault', BROKER_AUDIENCE)] },
       'token_audience',
-      'spec.volumes[1].projected.sources[1].serviceAccountToken',
+      'spec.volumes[1].projected.sources[1].serviceAccountToken.audience',
     ],
     [
       'a token for the broker in a volume that would go anyway',
       { volumes: [token('a', '', BROKER_AUDIENCE)] },
       'token_audience',
-      'spec.volumes[0].projected.sources[1].serviceAccountToken',
+      'spec.volumes[0].projected.sources[1].serviceAccountToken.audience',
     ],
     [
       'a token Secret as a volume',

@@ -80,12 +80,12 @@ describe('a sidecar in the pod already', () => {
     expect(verdict(root.pod)).to.include('spec.initContainers[0].env is not')
   })
 
-  it('is left where another injector has pushed it', () => {
+  it('comes to the front again where another injector has pushed it', () => {
     const { pod, spec } = injected()
     ;(spec['initContainers'] as Json[]).unshift({ name: 'mesh' })
     const { pod: again } = inject(pod)
     const names = ((again?.['spec'] as Json)['initContainers'] as Json[]).map((it) => it['name'])
-    expect(names).to.deep.equal(['mesh', 'nestgate-sidecar'])
+    expect(names).to.deep.equal(['nestgate-sidecar', 'mesh'])
   })
 })
 

@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import { SETTINGS } from '../../support/reviews.ts'
 import { describe, it } from 'mocha'
 import { podSchema } from '../../../shared/injection/pod.ts'
 import { dropsNetRaw, warningsFor } from '../../../shared/injection/risks.ts'
@@ -37,12 +38,23 @@ describe('risky containers', () => {
     ['SYS_PTRACE', withCapabilities({ add: ['CAP_SYS_PTRACE'] }), true, /SYS_PTRACE/],
     ['harmless additions', withCapabilities({ add: ['NET_BIND_SERVICE'] }), true, undefined],
     ['a privileged container', { securityContext: { privileged: true } }, true, /privileged/],
-    ['the sidecar’s port', { ports: [{ containerPort: 8001 }] }, true, /port 8001/],
-    ['another port', { ports: [{ containerPort: 8080 }] }, true, undefined],
+    ['a kubeconfig of its own', { env: [{ name: 'KUBECONFIG', value: '/k' }] }, true, /KUBECONFIG/],
+    [
+      'the kubeconfig that it has from us',
+      { env: [{ name: 'KUBECONFIG', value: '/var/run/nestgate/config' }] },
+      true,
+      undefined,
+    ],
+    [
+      'a mount that gives way',
+      { volumeMounts: [{ name: 'a', mountPath: '/run/secrets/kubernetes.io/serviceaccount/' }] },
+      true,
+      /mounts a at/,
+    ],
   ]
   for (const [name, container, dropNetRaw, expected] of warned)
     it(`${expected === undefined ? 'says nothing of' : 'warns of'} ${name}`, () => {
-      const warnings = warningsFor(podOf(container), dropNetRaw)
+      const warnings = warningsFor(podOf(container), { ...SETTINGS, dropNetRaw }, new Set())
       expect(warnings).to.have.length(expected === undefined ? 0 : 1)
       if (expected !== undefined) expect(warnings[0]).to.match(expected)
       for (const warning of warnings) expect(warning.length).to.be.lessThan(257)
@@ -51,6 +63,6 @@ describe('risky containers', () => {
   it('warns of a bounded number of containers', () => {
     const containers = Array.from({ length: 40 }, () => ({ securityContext: { privileged: true } }))
     const pod = podSchema.parse({ spec: { containers } })
-    expect(warningsFor(pod, true).length).to.be.lessThan(10)
+    expect(warningsFor(pod, SETTINGS, new Set()).length).to.be.lessThan(10)
   })
 })

@@ -1,0 +1,173 @@
+/**
+ * A cluster as the person at the keyboard reaches it: by `kubectl` as a child, so that every kubeconfig and every
+ * credential plugin works that works there. Output and time are bounded; nothing of a token passes through here.
+ */
+import { spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import type { Command } from 'commander'
+import { codeOf, messageOf } from '../../shared/errors.ts'
+import { CallError } from '../client.ts'
+import type { Environment } from '../settings.ts'
+
+/** How long one call may take, in milliseconds; kubectl itself gives each request half of it. */
+const CALL_LIMIT_MS = 60_000
+const REQUEST_TIMEOUT = '--request-timeout=30s'
+/** Largest answer, in bytes; the lists of large clusters are tens of megabytes. */
+const MAX_OUTPUT_BYTES = 256 * 1024 * 1024
+/** Most of what kubectl complains of that is kept, in bytes. */
+const MAX_ERROR_BYTES = 65_536
+/** How many objects one request asks for; lists are read page by page. */
+const CHUNK_SIZE = 250
+
+/** Which cluster, as commander reads it. */
+export interface ClusterOptions {
+  readonly kubeconfig?: string
+  readonly context?: string
+  readonly kubectl?: string
+}
+
+/** Why a call came to nothing. `unknownKind`: the cluster has no such resource. */
+export type FailureKind = 'forbidden' | 'notFound' | 'unknownKind' | 'failed'
+
+/** A call that came to nothing. */
+export interface Failure {
+  readonly failure: FailureKind
+  /** The last line of what kubectl said. */
+  readonly said: string
+}
+
+/** What is asked of one call. */
+export interface CallOptions {
+  /** What kubectl reads on its standard input. */
+  readonly input?: string
+}
+
+/** Calls kubectl. */
+export interface Kubectl {
+  /**
+   * Runs it and reads its output.
+   *
+   * @returns the output, or a failure where it ended with another status than 0
+   * @throws CallError where there is no kubectl, or its output or time went over the limit
+   */
+  run(args: readonly string[], options?: CallOptions): Promise<string | Failure>
+  /** Runs it with `-o json`. @throws CallError as {@link Kubectl.run}, and where the output is no JSON */
+  json(
+    args: readonly string[],
+    options?: CallOptions,
+  ): Promise<{ readonly value: unknown } | Failure>
+}
+
+/** Whether a call came to nothing. */
+export function isFailure(result: string | object): result is Failure {
+  return typeof result === 'object' && 'failure' in result
+}
+
+/** Adds the options that say which cluster. */
+export function addClusterOptions(command: Command): Command {
+  return command
+    .option('--kubeconfig <file>', 'kubeconfig, as kubectl takes it')
+    .option('--context <name>', 'context of the kubeconfig')
+    .option('--kubectl <program>', 'kubectl to run', 'kubectl')
+}
+
+/** A list of all objects of a kind, page by page. `where`: namespace, selector, as kubectl takes them. */
+export function listArgs(resource: string, ...where: readonly string[]): readonly string[] {
+  return ['get', resource, `--chunk-size=${CHUNK_SIZE}`, ...where]
+}
+
+/** Makes what calls kubectl. */
+export function createKubectl(options: ClusterOptions, env: Environment): Kubectl {
+  const program = options.kubectl ?? 'kubectl'
+  const common = [
+    ...(options.kubeconfig === undefined ? [] : ['--kubeconfig', options.kubeconfig]),
+    ...(options.context === undefined ? [] : ['--context', options.context]),
+    REQUEST_TIMEOUT,
+  ]
+  const run: Kubectl['run'] = async (args, { input } = {}) => {
+    const { code, out, err } = await runProgram(program, [...common, ...args], { env, input })
+    return code === 0 ? out : failureOf(err)
+  }
+  return {
+    run,
+    async json(args, more) {
+      const text = await run([...args, '-o', 'json'], more)
+      if (isFailure(text)) return text
+      try {
+        const value: unknown = JSON.parse(text)
+        return { value }
+      } catch {
+        throw new CallError(`kubectl ${args.join(' ')}: no JSON came back`)
+      }
+    },
+  }
+}
+
+interface Ended {
+  readonly code: number | null
+  readonly out: string
+  readonly err: string
+}
+
+function runProgram(
+  program: string,
+  args: readonly string[],
+  { env, input }: { readonly env: Environment; readonly input: string | undefined },
+): Promise<Ended> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, {
+      env,
+      stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
+    })
+    const stop = (why: string): void => {
+      child.kill('SIGKILL')
+      reject(new CallError(`${program} ${args.slice(0, 8).join(' ')}: ${why}`))
+    }
+    const limit = setTimeout(() => {
+      stop(`no answer within ${CALL_LIMIT_MS / 1000} s`)
+    }, CALL_LIMIT_MS)
+    const out = collect(child.stdout, MAX_OUTPUT_BYTES, () => {
+      stop(`more than ${MAX_OUTPUT_BYTES} bytes`)
+    })
+    const err = collect(child.stderr, MAX_ERROR_BYTES, () => undefined)
+    child.on('error', (error) => {
+      clearTimeout(limit)
+      reject(new CallError(startProblem(program, error)))
+    })
+    child.on('close', (code) => {
+      clearTimeout(limit)
+      resolve({ code, out: out(), err: err() })
+    })
+    // a child that ends before it has read everything says why on its standard error
+    child.stdin?.on('error', () => undefined)
+    child.stdin?.end(input)
+  })
+}
+
+function startProblem(program: string, error: unknown): string {
+  if (codeOf(error) === 'ENOENT')
+    return `there is no ${program}: install it, or name it by --kubectl`
+  return `${program} cannot be started: ${messageOf(error)}`
+}
+
+/** Keeps what a stream says, up to a limit. */
+function collect(stream: ChildProcess['stdout'], limit: number, over: () => void): () => string {
+  const parts: Buffer[] = []
+  let size = 0
+  stream?.on('data', (part: Buffer) => {
+    size += part.length
+    if (size <= limit) parts.push(part)
+    else over()
+  })
+  return () => Buffer.concat(parts).toString()
+}
+
+/** kubectl ends with 1 for everything; the words are its own (kubectl/pkg/cmd/util, apimachinery's StatusReason). */
+function failureOf(err: string): Failure {
+  const said = err.trim().split('\n').at(-1)?.trim() ?? ''
+  if (/\(Forbidden\)|is forbidden|\(Unauthorized\)/.test(err)) return { failure: 'forbidden', said }
+  if (err.includes('(NotFound)')) return { failure: 'notFound', said }
+  if (/the server doesn't have a resource type|no matches for kind/.test(err))
+    return { failure: 'unknownKind', said }
+  return { failure: 'failed', said }
+}
