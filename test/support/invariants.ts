@@ -317,11 +317,6 @@ function checkSidecar(notes: Notes, { path, index, it }: Place): void {
       'probe',
     )
   }
-  // A claim lets a driver put devices, mounts and variables into the container.
-  wrong(
-    Object.keys(record(it['resources'])).some((key) => !['requests', 'limits'].includes(key)),
-    'resources',
-  )
   checkSidecarVariables(notes, it, path)
   checkSidecarRights(notes, it, path)
   const mounts = items(it['volumeMounts'])
@@ -452,16 +447,8 @@ function checkMounts(notes: Notes, it: Json, path: string): void {
     if (account) seen[ACCOUNT] += 1
     if (config) seen[CONFIG] += 1
   }
-  note(notes, seen[ACCOUNT] !== 1, 'A1', 'I9', `${path} has no mount of ${ACCOUNT}, or several`)
-  note(notes, seen[CONFIG] !== 1, 'A13', 'I8', `${path} has no mount of ${CONFIG}, or several`)
-  for (const device of items(it['volumeDevices']))
-    note(
-      notes,
-      [TOKEN, CONFIG, ACCOUNT].includes(String(device['name'])),
-      'A11',
-      'I3',
-      `${path}.volumeDevices`,
-    )
+  note(notes, seen[ACCOUNT] === 0, 'A1', 'I9', `${path} has no mount of ${ACCOUNT}`)
+  note(notes, seen[CONFIG] === 0, 'A13', 'I8', `${path} has no mount of ${CONFIG}`)
 }
 
 const ROUTE: readonly (readonly [string, string])[] = [
