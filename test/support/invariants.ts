@@ -38,6 +38,7 @@ const ACCOUNT_PATH = ['var', 'run', 'secrets', 'kubernetes.io', 'serviceaccount'
 const CONFIG_PATH = ['var', 'run', 'nestgate']
 const LISTS = ['initContainers', 'containers', 'ephemeralContainers']
 const SIDECAR_USER = 64_210
+const OS_LABELS = ['kubernetes.io/os', 'beta.kubernetes.io/os']
 
 /** What is said of a pod while it is read. */
 interface Notes {
@@ -154,7 +155,7 @@ function checkPodLevel(notes: Notes, spec: Json, metadata: Json): void {
     'spec.shareProcessNamespace',
   )
   note(notes, record(spec['os'])['name'] === 'windows', 'A19', 'I10', 'spec.os')
-  for (const label of ['kubernetes.io/os', 'beta.kubernetes.io/os'])
+  for (const label of OS_LABELS)
     note(
       notes,
       record(spec['nodeSelector'])[label] === 'windows',
@@ -162,9 +163,13 @@ function checkPodLevel(notes: Notes, spec: Json, metadata: Json): void {
       'I10',
       'spec.nodeSelector',
     )
-  const affinity = JSON.stringify(record(record(spec['affinity'])['nodeAffinity']))
-  const required = affinity.replace(/"preferred[A-Za-z]*":\[.*?\](?=,"required|\}$)/, '')
-  note(notes, required.includes('"windows"'), 'A19', 'I10', 'spec.affinity')
+  const required = 'requiredDuringSchedulingIgnoredDuringExecution'
+  const terms = record(record(record(spec['affinity'])['nodeAffinity'])[required])
+  const wanted = items(terms['nodeSelectorTerms'])
+    .flatMap((term) => items(term['matchExpressions']))
+    .filter(({ key, operator }) => OS_LABELS.includes(text(key)) && operator === 'In')
+  const byAffinity = wanted.some(({ values }) => [values].flat().includes('windows'))
+  note(notes, byAffinity, 'A19', 'I10', 'spec.affinity')
   const annotations = record(metadata['annotations'])
   for (const key of Object.keys(annotations))
     note(notes, key.endsWith(`/${SIDECAR}`), 'A12', 'I4', `metadata.annotations[${key}]`)
