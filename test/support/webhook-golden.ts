@@ -6,7 +6,11 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { join } from 'node:path'
-import type { InjectionSettings, SidecarMode, WantedLevel } from '../../shared/injection/sidecar-spec.ts'
+import type {
+  InjectionSettings,
+  SidecarMode,
+  WantedLevel,
+} from '../../shared/injection/sidecar-spec.ts'
 import { admit } from './pod-admission.ts'
 import type { Era, Json } from './pod-admission.ts'
 import { SETTINGS, inject } from './reviews.ts'
