@@ -179,7 +179,7 @@ export type LimitRange = z.infer<typeof limitRangeSchema>
 /** A ResourceQuota. */
 export const quotaSchema = z.object({
   metadata,
-  spec: z.object({ hard: textMap, scopes: strings, scopeSelector: z.unknown() }),
+  spec: z.object({ hard: textMap, scopes: strings, scopeSelector: z.unknown().optional() }),
   status: z.object({ used: textMap }).nullish(),
 })
 

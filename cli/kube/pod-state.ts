@@ -57,8 +57,8 @@ export function problemsOf(raw: unknown, context: PodContext): readonly PodProbl
   if (sidecar === undefined)
     return [{ code: 'no_sidecar', said: 'it was created without a sidecar' }, ...tokens]
   const known = sidecarProblems(raw, sidecar, context.settings)
-  if (known.length > 0) return [...known, ...tokens]
-  return [...differences(raw, sidecar, context), ...tokens]
+  if (known.length > 0) return [...tokens, ...known]
+  return tokens.length > 0 ? tokens : differences(raw, sidecar, context)
 }
 
 function tokenProblems(pod: Pod, settings: InjectionSettings): readonly PodProblem[] {
