@@ -1,5 +1,5 @@
 /**
- * The benchmarks: `npm run bench [-- [ways|attribution|footprint|decision|transport|ledger] --rounds N --seconds N --connections 1,16,64 --entries N]`. `ways`: on the cluster of
+ * The benchmarks: `npm run bench [-- [ways|attribution|footprint|decision|transport|ledger|webhook] --rounds N --seconds N --connections 1,16,64 --entries N]`. `ways`: on the cluster of
  * KUBECONFIG, or on a control plane that it starts (scripts/cluster.ts) and ends. Prints the table and writes
  * its section of docs/benchmarks.md; `transport` needs one too, the others do not. The load stays on the loopback and is bounded by rounds, seconds and connections.
  */
@@ -23,10 +23,20 @@ import { ledgerSection } from './ledger.ts'
 import { waysSection } from './report.ts'
 import type { Machine, MemorySample, Sample } from './report.ts'
 import { writeSection } from './sections.ts'
+import { webhookSection } from './webhook.ts'
 import { transportSection } from './transport.ts'
 import { cleanCluster, ISSUED, openWays, OWN_PORTS, prepareCluster, WORKLOADS } from './setup.ts'
 import type { BenchIssuer, Way } from './setup.ts'
 
+const SECTIONS: readonly string[] = [
+  'ways',
+  'attribution',
+  'footprint',
+  'decision',
+  'transport',
+  'ledger',
+  'webhook',
+]
 const PAGE = join(ROOT, 'docs', 'benchmarks.md')
 const WARMUP_MS = 1000
 const MAX_ROUNDS = 20
@@ -56,11 +66,8 @@ function readArguments(): {
     throw new Error(`--${name}: expected a whole number from 1 to ${max}, not ${text}`)
   }
   const [which = 'ways', ...others] = positionals
-  if (
-    !['ways', 'attribution', 'footprint', 'decision', 'transport', 'ledger'].includes(which) ||
-    others.length > 0
-  )
-    throw new Error('expected ways, attribution, footprint, decision, transport or ledger')
+  if (!SECTIONS.includes(which) || others.length > 0)
+    throw new Error(`expected one of ${SECTIONS.join(', ')}`)
   return {
     which,
     rounds: whole('rounds', values.rounds, MAX_ROUNDS),
@@ -164,6 +171,7 @@ async function main(): Promise<void> {
 async function sectionOf(wish: ReturnType<typeof readArguments>): Promise<string> {
   const { which, rounds, seconds } = wish
   if (which === 'transport') return transportSection(wish)
+  if (which === 'webhook') return webhookSection(rounds, seconds)
   if (which === 'ledger') return ledgerSection(wish)
   if (which === 'decision') return decisionSection(rounds)
   return which === 'attribution' ? attributionSection(rounds, seconds) : footprintSection(rounds)

@@ -114,12 +114,13 @@ function sameField(name: string, theirs: unknown, ours: unknown): boolean {
   return isDeepStrictEqual(theirs, ours)
 }
 
+/** Members of a container's resources that are amounts; `claims` would bring devices, with their mounts and variables, into the container. */
+const AMOUNTS: readonly string[] = ['requests', 'limits']
+
 /** Whether each amount of ours is there; what is beside them, and all of it where ours has none, is the cluster's business. */
 function sameResources(theirs: unknown, ours: unknown): boolean {
-  if (!isRecord(ours)) return false
-  if (Object.keys(ours).length === 0) return true
-  if (!isRecord(theirs)) return false
-  if (Object.keys(theirs).some((kind) => !Object.hasOwn(ours, kind))) return false
+  if (!isRecord(theirs) || !isRecord(ours)) return false
+  if (Object.keys(theirs).some((kind) => !AMOUNTS.includes(kind))) return false
   return Object.entries(ours).every(([kind, amounts]) =>
     Object.entries(isRecord(amounts) ? amounts : {}).every(([name, amount]) =>
       sameQuantity(valueAt(theirs, [kind, name]), amount),
