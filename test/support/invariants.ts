@@ -322,6 +322,12 @@ function checkSidecar(notes: Notes, { path, index, it }: Place): void {
       'probe',
     )
   }
+  // A claim lets a driver put devices, mounts and variables into the container.
+  const resources = Object.keys(record(it['resources']))
+  wrong(
+    resources.join() !== '' && !/^(limits|requests)(,(limits|requests))?$/.test(resources.join()),
+    'resources',
+  )
   checkSidecarVariables(notes, it, path)
   checkSidecarRights(notes, it, path)
   const mounts = items(it['volumeMounts'])
