@@ -128,11 +128,19 @@ function sameResources(theirs: unknown, ours: unknown): boolean {
   )
 }
 
+/**
+ * API servers of 1.19 to 1.26 write the profile of each container down as an annotation, too, before the final state is looked
+ * at (kubernetes 1.20, pkg/registry/core/pod/strategy.go, applySeccompVersionSkew): ours is no word of the author's.
+ */
+const SECCOMP = `container.seccomp.security.alpha.kubernetes.io/${SIDECAR_NAME}`
+const OWN_SECCOMP = 'runtime/default'
+
 /** Ways to our volumes and container that are no mounts: variables read from a volume's file, annotations for one container. */
 function checkReferences(pod: Pod): Refusal | undefined {
-  const annotation = Object.keys(pod.metadata?.annotations ?? {}).find((key) =>
-    key.endsWith(`/${SIDECAR_NAME}`),
-  )
+  const annotation = Object.entries(pod.metadata?.annotations ?? {}).find(
+    ([key, value]) =>
+      key.endsWith(`/${SIDECAR_NAME}`) && !(key === SECCOMP && value === OWN_SECCOMP),
+  )?.[0]
   if (annotation !== undefined)
     return reserved(
       `metadata.annotations[${annotation.slice(0, MAX_SHOWN_KEY)}]`,

@@ -24,6 +24,8 @@ export const OTHER_NAMESPACE = 'e2e-other'
 export const CONTAINED_NAMESPACE = 'e2e-contained'
 /** Labelled for process level. */
 export const STRICT_NAMESPACE = 'e2e-strict'
+/** Labelled, with a quota: what workloads.test.ts runs. */
+export const WORKLOADS_NAMESPACE = 'e2e-workloads'
 /** Not labelled: what the agents of {@link NAMESPACE} work on. */
 export const WORK_NAMESPACE = 'e2e-work'
 export const SYSTEM_NAMESPACE = 'nestgate-system'
@@ -131,6 +133,37 @@ function impersonatorBinding(namespace: string): object {
       name: 'nestgate-impersonator',
     },
     subjects: [{ kind: 'ServiceAccount', name: 'nestgate-broker', namespace: SYSTEM_NAMESPACE }],
+  }
+}
+
+/** A quota that refuses pods with a container without limits. */
+function limitsQuota(namespace: string): object {
+  const hard = {
+    ...{ pods: '40', 'requests.cpu': '8', 'requests.memory': '16Gi' },
+    ...{ 'limits.cpu': '80', 'limits.memory': '64Gi' },
+  }
+  return {
+    apiVersion: 'v1',
+    kind: 'ResourceQuota',
+    metadata: { name: 'limits', namespace },
+    spec: { hard },
+  }
+}
+
+/** Defaults for containers without limits, and bounds for all. */
+function limitRange(namespace: string): object {
+  const range = {
+    type: 'Container',
+    default: { cpu: '300m', memory: '256Mi' },
+    defaultRequest: { cpu: '10m', memory: '16Mi' },
+    max: { cpu: '1', memory: '1Gi' },
+    min: { cpu: '1m', memory: '4Mi' },
+  }
+  return {
+    apiVersion: 'v1',
+    kind: 'LimitRange',
+    metadata: { name: 'range', namespace },
+    spec: { limits: [range] },
   }
 }
 
@@ -252,6 +285,7 @@ async function bringUp(): Promise<void> {
   await labelByKit()
   await apply(
     namespaceObject(PLAIN_NAMESPACE, {}),
+    namespaceObject(WORKLOADS_NAMESPACE, { 'nestgate.dev/inject': 'enabled' }),
     namespaceObject(OTHER_NAMESPACE, { 'nestgate.dev/inject': 'enabled' }),
     namespaceObject(CONTAINED_NAMESPACE, {
       'nestgate.dev/inject': 'enabled',
@@ -264,8 +298,12 @@ async function bringUp(): Promise<void> {
   )
   await apply(
     impersonatorBinding(CONTAINED_NAMESPACE),
+    impersonatorBinding(WORKLOADS_NAMESPACE),
+    limitsQuota(WORKLOADS_NAMESPACE),
+    limitRange(CONTAINED_NAMESPACE),
     ...accountObjects(NAMESPACE),
     ...accountObjects(CONTAINED_NAMESPACE),
+    ...accountObjects(WORKLOADS_NAMESPACE),
     ...accountObjects(PLAIN_NAMESPACE),
     ...accountObjects(OTHER_NAMESPACE),
     ...accountObjects(STRICT_NAMESPACE),

@@ -10,6 +10,7 @@ import { after, describe, it } from 'mocha'
 import { parse } from 'yaml'
 import { z } from 'zod'
 import { readBrokerConfig } from '../../../broker/config.ts'
+import { readKeepConfig } from '../../../cli/keep/config.ts'
 import { configSchema, readWebhookConfig } from '../../../shared/injection/config.ts'
 import { readPolicySet } from '../../../shared/policy/policy-set.ts'
 import { CHART_GOLDEN, chartCases, MANIFESTS, objectsIn } from '../../support/manifests.ts'
@@ -357,6 +358,8 @@ for (const one of cases) {
       expect(settings.sidecar.revision).to.equal(suffix.slice(1))
       const container = containersOf(objects).find((each) => each.name === 'webhook')
       expect(container?.ports?.[0]?.containerPort).to.equal(settings.listen.port)
+      const keeper = named(objects, 'ConfigMap', /^nestgate-certificates.*-config$/)
+      if (keeper !== undefined) expectKept(keeper.data?.['certificates.yaml'], objects)
       const broker = named(objects, 'ConfigMap', /^nestgate-broker.*-config$/)
       if (broker === undefined) return
       readBrokerConfig({ argv: ['--config', fileOf(broker.data?.['broker.yaml'])], env: {} })
@@ -365,6 +368,38 @@ for (const one of cases) {
       expect('problems' in set ? set.problems : []).to.deep.equal([])
     })
   })
+}
+
+/** The keeper of certificates knows every object that needs one, and has the rights to these (docs/certificates.md). */
+function expectKept(text: string | undefined, objects: readonly KubernetesObject[]): void {
+  const { namespace, secrets, webhookConfigurations, dnsNames, listen } = readKeepConfig({
+    argv: ['--config', fileOf(text)],
+    env: {},
+  })
+  expect(namespace).to.equal(namespaceOf(objects))
+  const made = objects.filter(({ kind }) => kind === 'Secret')
+  expect(Object.values(secrets)).to.have.members(made.map(({ metadata }) => metadata.name))
+  // What the chart never sets, no upgrade takes away; the type of a Secret cannot change.
+  for (const secret of made) {
+    expect(secret).to.not.have.any.keys('data', 'stringData', 'immutable')
+    expect(secret).to.have.property('type', 'Opaque')
+  }
+  const configurations = objects.filter(({ kind }) => kind.endsWith('WebhookConfiguration'))
+  expect(webhookConfigurations).to.have.deep.members(
+    configurations.map(({ kind, metadata }) => ({ kind, name: metadata.name })),
+  )
+  for (const { webhooks = [] } of configurations)
+    for (const { clientConfig } of webhooks) {
+      expect(clientConfig).to.not.have.property('caBundle')
+      expect(dnsNames.webhook).to.include(
+        `${clientConfig.service.name}.${clientConfig.service.namespace}.svc`,
+      )
+    }
+  const container = containersOf(objects).find((each) => each.name === 'certificates')
+  expect(container?.ports?.[0]?.containerPort).to.equal(listen.port)
+  const broker = named(objects, 'Service', /^nestgate-broker/)
+  if (broker !== undefined)
+    expect(dnsNames.broker).to.include(`${broker.metadata.name}.${namespace}.svc`)
 }
 
 function expectKeptAway(expressions: readonly object[], namespace: string, revision: string): void {
