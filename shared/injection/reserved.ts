@@ -128,11 +128,20 @@ function sameResources(theirs: unknown, ours: unknown): boolean {
   )
 }
 
+/** API servers from 1.19 to 1.26 write the sidecar's seccompProfile as an annotation too, before validation; later ones ignore it. */
+const SECCOMP_ANNOTATION = `container.seccomp.security.alpha.kubernetes.io/${SIDECAR_NAME}`
+
+function isSeccomp(key: string, value: string): boolean {
+  return key === SECCOMP_ANNOTATION && value === 'runtime/default'
+}
+
 /** Ways to our volumes and container that are no mounts: variables read from a volume's file, annotations for one container. */
 function checkReferences(pod: Pod): Refusal | undefined {
-  const annotation = Object.keys(pod.metadata?.annotations ?? {}).find((key) =>
-    key.endsWith(`/${SIDECAR_NAME}`),
-  )
+  const annotations = Object.entries(pod.metadata?.annotations ?? {})
+  const [annotation] =
+    annotations.find(
+      ([key, value]) => key.endsWith(`/${SIDECAR_NAME}`) && !isSeccomp(key, value),
+    ) ?? []
   if (annotation !== undefined)
     return reserved(
       `metadata.annotations[${annotation.slice(0, MAX_SHOWN_KEY)}]`,
