@@ -28,12 +28,14 @@ import type { Exempt } from './validate.ts'
 export const MAX_REVIEW_BYTES = 8 * 1024 * 1024
 /** How long one request may take to arrive, in milliseconds; the API server itself waits 30 s at most. */
 const REQUEST_LIMIT_MS = 30_000
-/** How long headers may take, in milliseconds. */
+/** How long the handshake may take, and then headers, in milliseconds. */
 const HEADERS_LIMIT_MS = 5_000
+/** How often both limits are looked at, in milliseconds; Node's own half a minute would be the limit. */
+const LIMITS_CHECK_MS = 1_000
 /** How long an idle connection is kept, in milliseconds; longer than the 90 s after which the API server drops it. */
 const KEEP_ALIVE_MS = 120_000
 /** Most connections at once; an API server opens a few, each may hold one review in memory. */
-const MAX_CONNECTIONS = 256
+export const MAX_CONNECTIONS = 256
 /** How long a request under way may hold up the end, in milliseconds; then its connection is cut. */
 const CLOSE_LIMIT_MS = 10_000
 /** How often idle connections are closed while the server ends, in milliseconds. */
@@ -86,11 +88,22 @@ export async function startServer(
   listen: { readonly host: string; readonly port: number },
 ): Promise<WebhookServer> {
   const { keyPair } = deps
-  const server = createServer({ ...keyPair, minVersion: MIN_TLS }, createApp(deps))
+  const server = createServer(
+    {
+      ...{ ...keyPair, minVersion: MIN_TLS },
+      handshakeTimeout: HEADERS_LIMIT_MS,
+      connectionsCheckingInterval: LIMITS_CHECK_MS,
+    },
+    createApp(deps),
+  )
   server.requestTimeout = REQUEST_LIMIT_MS
   server.headersTimeout = HEADERS_LIMIT_MS
   server.keepAliveTimeout = KEEP_ALIVE_MS
   server.maxConnections = MAX_CONNECTIONS
+  // Whoever reaches the port could hold all connections; an API server whose idle one goes opens another.
+  server.on('drop', () => {
+    server.closeIdleConnections()
+  })
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(listen.port, listen.host, resolve)

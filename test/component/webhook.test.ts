@@ -9,6 +9,8 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { connect as connectPlainly } from 'node:net'
+import type { Socket } from 'node:net'
 import { connect } from 'node:tls'
 import { gzipSync } from 'node:zlib'
 import { expect } from 'chai'
@@ -17,7 +19,7 @@ import { Agent, request } from 'undici'
 import type { Dispatcher } from 'undici'
 import { createLog } from '../../shared/log.ts'
 import { readWebhookConfig } from '../../shared/injection/config.ts'
-import { MAX_REVIEW_BYTES } from '../../webhook/server.ts'
+import { MAX_CONNECTIONS, MAX_REVIEW_BYTES } from '../../webhook/server.ts'
 import { startWebhook } from '../../webhook/start.ts'
 import type { Webhook } from '../../webhook/start.ts'
 import { makeCertificates } from '../support/certificates.ts'
@@ -131,6 +133,38 @@ describe('the webhook', () => {
     const added = operations.find((it) => it['path'] === '/spec/initContainers')
     return (added?.['value'] as Json[])[0] ?? {}
   }
+
+  for (const [what, begin] of [
+    ['say nothing', () => undefined],
+    [
+      'are kept after a request',
+      (socket: Socket) => socket.write('GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n'),
+    ],
+  ] as const)
+    it(`answers soon again when all its connections are of others, which ${what}`, async function () {
+      this.timeout(20_000)
+      await start()
+      const to = { port: webhook?.port ?? 0, host: '127.0.0.1' }
+      const plain = what === 'say nothing'
+      const held = Array.from({ length: MAX_CONNECTIONS + 50 }, () => {
+        const socket = plain ? connectPlainly(to) : connect({ ...to, ca: first.ca })
+        socket.on('error', () => undefined).resume()
+        socket.once('secureConnect', () => {
+          begin(socket)
+        })
+        return socket
+      })
+      try {
+        await sleep(1_000)
+        const end = Date.now() + 15_000
+        while ((await call('/healthz').catch(() => undefined))?.status !== 200) {
+          expect(Date.now()).to.be.below(end)
+          await sleep(100)
+        }
+      } finally {
+        for (const socket of held) socket.destroy()
+      }
+    })
 
   it('answers a review with the patch, and says that it lives', async () => {
     await start()
