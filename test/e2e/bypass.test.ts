@@ -18,8 +18,10 @@ import {
   ALL_PODS,
   CONTAINED_NAMESPACE,
   NAMESPACE,
+  PRIVILEGED,
   RESTRICTED,
   admin,
+  agentRuns,
   apply,
   facts,
   intents,
@@ -41,7 +43,7 @@ function asAuthor(args: readonly string[], input?: object): Promise<Ran> {
   })
 }
 
-/** What an author may do, and that this one may also change namespaces. */
+/** What an author may do, and that this one may also change namespaces and add ephemeral containers. */
 function authorObjects(): readonly object[] {
   const apiGroup = 'rbac.authorization.k8s.io'
   const subjects = [{ apiGroup, kind: 'User', name: AUTHOR }]
@@ -58,7 +60,11 @@ function authorObjects(): readonly object[] {
       apiVersion: `${apiGroup}/v1`,
       kind: 'ClusterRole',
       metadata: { name: AUTHOR },
-      rules: [{ apiGroups: [''], resources: ['namespaces'], verbs: ['get', 'patch'] }],
+      rules: [
+        { apiGroups: [''], resources: ['namespaces'], verbs: ['get', 'patch'] },
+        // in the default roles from 1.25 on only
+        { apiGroups: [''], resources: ['pods/ephemeralcontainers'], verbs: ['patch', 'update'] },
+      ],
     },
     {
       apiVersion: `${apiGroup}/v1`,
@@ -424,6 +430,18 @@ describe('ways round the sidecar', () => {
         expect(said.code).to.not.equal(0)
         expect(said.stderr).to.contain(`nestgate: ${code}: `)
       })
+
+    for (const newest of [false, true])
+      itSees(
+        `an agent enters no sidecar through the broker: ${newest ? 'newest' : 'oldest'} kubectl`,
+        async () => {
+          const kubectl = newest ? 'kubectl-new' : 'kubectl-old'
+          const command = [kubectl, 'exec', PRIVILEGED.name, '-c', SIDECAR, '--', 'node', '-e', '1']
+          const said = await agentRuns(RESTRICTED.name, 'planner', { command })
+          expect(said.code).to.not.equal(0)
+          expect(said.stderr).to.contain('nestgate: sidecar_entered: ')
+        },
+      )
 
     itSees('the author’s own containers may be entered', async () => {
       const { name } = RESTRICTED
