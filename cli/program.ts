@@ -1,6 +1,7 @@
 /** The command as a whole: its options, its commands, and the exit code that each ending has. */
 import { Command, CommanderError, Option } from 'commander'
 import { addApprovals } from './approvals.ts'
+import { addAuditPods } from './audit-pods-command.ts'
 import { addAudit } from './audit.ts'
 import { CallError, createClient } from './client.ts'
 import type { BrokerClient } from './client.ts'
@@ -9,6 +10,7 @@ import { storedToken } from './login-session.ts'
 import { plain } from './output.ts'
 import { brokerSettings, UsageError } from './settings.ts'
 import type { Environment, GlobalOptions, OutputFormat } from './settings.ts'
+import { addCheck } from './check-command.ts'
 import { addClusters } from './clusters.ts'
 import { addCertificates } from './certificates-command.ts'
 import { addConnect } from './connect-command.ts'
@@ -132,11 +134,13 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
   const globals = (): GlobalOptions => program.opts<GlobalOptions>()
   const runner = createRunner(deps, globals, fail)
   addApprovals(program, runner)
-  addCertificates(program, runner)
+  addCertificates(program, runner, deps.env)
   const login = { ...deps, settings: () => brokerSettings(globals(), deps.env) }
   addLogin(program, runner, login)
   addCredential(program, runner, login)
   addInject(program, runner, { env: deps.env })
+  addCheck(program, runner, { env: deps.env })
+  addAuditPods(program, runner, { env: deps.env })
   addKubeconfig(program, runner, { env: deps.env, globals })
   for (const add of COMMANDS) add(program, runner)
   return program

@@ -3,16 +3,14 @@ import { z } from 'zod'
 import { Fault } from '../../shared/errors.ts'
 import { valueAt } from '../../shared/injection/patch.ts'
 import type { Path } from '../../shared/injection/patch.ts'
-import { reviewPod } from '../../shared/injection/review.ts'
 import type { InjectionSettings, WantedLevel } from '../../shared/injection/sidecar-spec.ts'
-import { isRefusal, refusalText } from '../../shared/reasons.ts'
+import { reviewObject } from '../kube/pod-review.ts'
+import type { PodReview } from '../kube/pod-review.ts'
 import { EditedDocument, valueOf } from './documents.ts'
 import type { InputDocument } from './documents.ts'
 import { targetsOf } from './targets.ts'
 import type { Target } from './targets.ts'
 
-/** The uid of reviews that nobody asked for; it is echoed in an answer that is not shown. */
-const UID = 'nestgate-inject'
 /** Namespace of what names none; also kubectl's. */
 const DEFAULT_NAMESPACE = 'default'
 
@@ -41,15 +39,6 @@ const operationSchema = z.union([
   z.object({ op: z.enum(['add', 'replace']), path: z.string(), value: z.unknown() }),
   z.object({ op: z.literal('remove'), path: z.string() }),
 ])
-
-const answerSchema = z.object({
-  response: z.object({
-    allowed: z.boolean(),
-    patch: z.base64().optional(),
-    warnings: z.array(z.string()).default([]),
-    status: z.object({ message: z.string() }).optional(),
-  }),
-})
 
 /** Injects every pod and template of the documents. @throws Fault `patch_invalid` where what comes out is not right */
 export function injectDocuments(
@@ -111,14 +100,7 @@ function checkAgain(value: unknown, targets: readonly Target[], injection: Injec
   }
 }
 
-interface TargetReview {
-  /** Empty where nothing changes. */
-  readonly patch: string
-  readonly warnings: readonly string[]
-  readonly refusal?: string
-}
-
-function reviewTarget(document: unknown, target: Target, injection: Injection): TargetReview {
+function reviewTarget(document: unknown, target: Target, injection: Injection): PodReview {
   const pod = {
     apiVersion: 'v1',
     kind: 'Pod',
@@ -126,33 +108,12 @@ function reviewTarget(document: unknown, target: Target, injection: Injection): 
     spec: valueAt(document, [...target.path, 'spec']),
   }
   const namespace = target.namespace ?? injection.namespace ?? DEFAULT_NAMESPACE
-  const body = Buffer.from(JSON.stringify(reviewOf(pod, namespace)))
-  const reviewed = reviewPod(body, injection.settings, injection.level)
+  const review = reviewObject(pod, namespace, injection.settings, injection.level)
   const inDocument = (text: string): string => withPrefix(text, target.path)
-  if (isRefusal(reviewed))
-    return { patch: '', warnings: [], refusal: `${reviewed.refused}: ${refusalText(reviewed)}` }
-  const { allowed, patch, warnings, status } = answerSchema.parse(
-    JSON.parse(reviewed.body),
-  ).response
   return {
-    patch: patch === undefined ? '' : Buffer.from(patch, 'base64').toString(),
-    warnings: warnings.map((text) => inDocument(withoutName(text))),
-    ...(allowed ? {} : { refusal: inDocument(withoutName(status?.message ?? 'denied')) }),
-  }
-}
-
-function reviewOf(object: object, namespace: string): object {
-  return {
-    apiVersion: 'admission.k8s.io/v1',
-    kind: 'AdmissionReview',
-    request: {
-      uid: UID,
-      kind: { group: '', version: 'v1', kind: 'Pod' },
-      resource: { group: '', version: 'v1', resource: 'pods' },
-      operation: 'CREATE',
-      namespace,
-      object,
-    },
+    ...review,
+    warnings: review.warnings.map(inDocument),
+    ...(review.refusal === undefined ? {} : { refusal: inDocument(review.refusal) }),
   }
 }
 
@@ -161,9 +122,4 @@ function withPrefix(text: string, path: Path): string {
   if (path.length === 0) return text
   const prefix = path.map((key) => (typeof key === 'number' ? `[${key}]` : `.${key}`)).join('')
   return text.replace(/(?<![\w.])(?=(?:spec|metadata)[.[])/g, `${prefix.slice(1)}.`)
-}
-
-/** The command's own name is printed before each line. */
-function withoutName(text: string): string {
-  return text.replace(/^nestgate: /, '')
 }

@@ -36,6 +36,13 @@ export interface Failure {
   readonly said: string
 }
 
+/** What came back. */
+export interface Answer {
+  readonly value: unknown
+  /** Warnings of the API server, without kubectl's `Warning: `. */
+  readonly warnings: readonly string[]
+}
+
 /** What is asked of one call. */
 export interface CallOptions {
   /** What kubectl reads on its standard input. */
@@ -52,10 +59,7 @@ export interface Kubectl {
    */
   run(args: readonly string[], options?: CallOptions): Promise<string | Failure>
   /** Runs it with `-o json`. @throws CallError as {@link Kubectl.run}, and where the output is no JSON */
-  json(
-    args: readonly string[],
-    options?: CallOptions,
-  ): Promise<{ readonly value: unknown } | Failure>
+  json(args: readonly string[], options?: CallOptions): Promise<Answer | Failure>
 }
 
 /** Whether a call came to nothing. */
@@ -84,23 +88,33 @@ export function createKubectl(options: ClusterOptions, env: Environment): Kubect
     ...(options.context === undefined ? [] : ['--context', options.context]),
     REQUEST_TIMEOUT,
   ]
-  const run: Kubectl['run'] = async (args, { input } = {}) => {
-    const { code, out, err } = await runProgram(program, [...common, ...args], { env, input })
-    return code === 0 ? out : failureOf(err)
+  const call = async (
+    args: readonly string[],
+    options: CallOptions = {},
+  ): Promise<Ended | Failure> => {
+    const ended = await runProgram(program, [...common, ...args], { env, input: options.input })
+    return ended.code === 0 ? ended : failureOf(ended.err)
   }
   return {
-    run,
-    async json(args, more) {
-      const text = await run([...args, '-o', 'json'], more)
-      if (isFailure(text)) return text
+    async run(args, options) {
+      const ended = await call(args, options)
+      return isFailure(ended) ? ended : ended.out
+    },
+    async json(args, options) {
+      const ended = await call([...args, '-o', 'json'], options)
+      if (isFailure(ended)) return ended
       try {
-        const value: unknown = JSON.parse(text)
-        return { value }
+        const value: unknown = JSON.parse(ended.out)
+        return { value, warnings: warningsIn(ended.err) }
       } catch {
         throw new CallError(`kubectl ${args.join(' ')}: no JSON came back`)
       }
     },
   }
+}
+
+function warningsIn(err: string): readonly string[] {
+  return [...err.matchAll(/^Warning: (.*)$/gm)].map(([, text = '']) => text)
 }
 
 interface Ended {

@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Agent, request } from 'undici'
 import { auditPageSchema } from '../../shared/wire.ts'
@@ -270,10 +270,20 @@ export function prepare(): Promise<void> {
   return prepared
 }
 
+/** Makes the namespace by an overlay of manifests/namespace, as docs/installation.md says; the suite's pods run as root too. */
+async function labelByKit(): Promise<void> {
+  const overlay = join(facts.root, 'build', 'e2e', 'team')
+  mkdirSync(overlay, { recursive: true })
+  writeFileSync(
+    join(overlay, 'kustomization.yaml'),
+    `namespace: ${NAMESPACE}\nresources: [../manifests/namespace]\ncomponents: [../manifests/components/any-user]\n`,
+  )
+  await admin(['apply', '-k', overlay])
+}
+
 async function bringUp(): Promise<void> {
-  // As an overlay of manifests/namespace would: the label, and the right to act in it.
+  await labelByKit()
   await apply(
-    namespaceObject(NAMESPACE, { 'nestgate.dev/inject': 'enabled' }),
     namespaceObject(PLAIN_NAMESPACE, {}),
     namespaceObject(WORKLOADS_NAMESPACE, { 'nestgate.dev/inject': 'enabled' }),
     namespaceObject(OTHER_NAMESPACE, { 'nestgate.dev/inject': 'enabled' }),
@@ -287,7 +297,6 @@ async function bringUp(): Promise<void> {
     }),
   )
   await apply(
-    impersonatorBinding(NAMESPACE),
     impersonatorBinding(CONTAINED_NAMESPACE),
     impersonatorBinding(WORKLOADS_NAMESPACE),
     limitsQuota(WORKLOADS_NAMESPACE),

@@ -23,26 +23,38 @@ export interface Certificates {
 /**
  * Makes a new CA and a certificate of it.
  *
- * @param options - `hosts`: DNS names and IP addresses that the certificate is for
+ * @param options - `hosts`: DNS names and IP addresses that the certificate is for; `lifeMs`: how long both are good
  */
-export function makeCertificates(options: { readonly hosts: readonly string[] }): Certificates {
+export function makeCertificates(options: {
+  readonly hosts: readonly string[]
+  readonly lifeMs?: number
+}): Certificates {
+  const { lifeMs = LIFE_MS } = options
   // A name of its own: clients that trust two CAs of one name try the wrong key.
   const caName = `test CA ${forge.util.bytesToHex(forge.random.getBytesSync(8))}`
-  const authority = newCertificate(caName, [
-    { name: 'basicConstraints', cA: true, critical: true },
-    { name: 'keyUsage', keyCertSign: true, cRLSign: true, critical: true },
-  ])
+  const authority = newCertificate(
+    caName,
+    [
+      { name: 'basicConstraints', cA: true, critical: true },
+      { name: 'keyUsage', keyCertSign: true, cRLSign: true, critical: true },
+    ],
+    lifeMs,
+  )
   const subject = [{ name: 'commonName', value: caName }]
   authority.cert.setIssuer(subject)
   authority.cert.sign(authority.keys.privateKey, forge.md.sha256.create())
   const altNames = options.hosts.map((host) =>
     isIP(host) === 0 ? { type: SAN_DNS, value: host } : { type: SAN_IP, ip: host },
   )
-  const leaf = newCertificate(options.hosts[0] ?? 'test', [
-    { name: 'basicConstraints', cA: false },
-    { name: 'extKeyUsage', serverAuth: true, clientAuth: true },
-    { name: 'subjectAltName', altNames },
-  ])
+  const leaf = newCertificate(
+    options.hosts[0] ?? 'test',
+    [
+      { name: 'basicConstraints', cA: false },
+      { name: 'extKeyUsage', serverAuth: true, clientAuth: true },
+      { name: 'subjectAltName', altNames },
+    ],
+    lifeMs,
+  )
   leaf.cert.setIssuer(subject)
   leaf.cert.sign(authority.keys.privateKey, forge.md.sha256.create())
   return {
@@ -55,6 +67,7 @@ export function makeCertificates(options: { readonly hosts: readonly string[] })
 function newCertificate(
   commonName: string,
   extensions: object[],
+  lifeMs: number,
 ): { cert: forge.pki.Certificate; keys: forge.pki.rsa.KeyPair } {
   const keys = forge.pki.rsa.generateKeyPair(KEY_BITS)
   const cert = forge.pki.createCertificate()
@@ -62,7 +75,7 @@ function newCertificate(
   cert.publicKey = keys.publicKey
   cert.serialNumber = `01${forge.util.bytesToHex(forge.random.getBytesSync(15))}`
   cert.validity.notBefore = new Date(now - HOUR_MS)
-  cert.validity.notAfter = new Date(now + LIFE_MS)
+  cert.validity.notAfter = new Date(now + lifeMs)
   cert.setSubject([{ name: 'commonName', value: commonName }])
   cert.setExtensions(extensions)
   return { cert, keys }
