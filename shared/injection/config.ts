@@ -56,7 +56,7 @@ const sidecarSchema = z.strictObject({
   imagePullPolicy: z.enum(['IfNotPresent', 'Always', 'Never']).default('IfNotPresent'),
   /**
    * `native`: an init container that keeps running, for clusters whose nodes are all 1.29 or later;
-   * `container`: the first ordinary container, for older ones (Jobs with it do not end by themselves). Default
+   * `container`: the first ordinary container, for older ones. Default
    * `auto`: native where the API server is 1.32 or later, so that no supported node is too old for it.
    */
   mode: z.enum(['native', 'container', 'auto']).default('auto'),
