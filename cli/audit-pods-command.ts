@@ -13,7 +13,9 @@ import { addClusterOptions, createKubectl, isFailure } from './kube/kubectl.ts'
 import type { ClusterOptions, Kubectl } from './kube/kubectl.ts'
 import { webhookConfigurationSchema } from './kube/objects.ts'
 import { readList, tokenSecrets } from './kube/read.ts'
+import { withoutControllers } from './kube/token-secrets.ts'
 import { clusterVersion, modeOf } from './kube/version.ts'
+import type { ClusterVersion } from './kube/version.ts'
 import type { Runner } from './program.ts'
 import { UsageError } from './settings.ts'
 import type { Environment } from './settings.ts'
@@ -51,7 +53,8 @@ function formOf(output: string | undefined): Form {
 }
 
 async function audit(kubectl: Kubectl, wanted: readonly string[]): Promise<Audited> {
-  const namespaces = await audited(kubectl, wanted)
+  const version = await clusterVersion(kubectl)
+  const namespaces = await audited(kubectl, wanted, version)
   const findings: AuditFinding[] = []
   const unread: string[] = []
   let count = 0
@@ -62,7 +65,7 @@ async function audit(kubectl: Kubectl, wanted: readonly string[]): Promise<Audit
     if (isFailure(pods)) unread.push(`pods of ${name}: ${pods.said}`)
     else findings.push(...auditPods(namespace, pods))
     if (isFailure(secrets)) unread.push(`Secrets of ${name}: ${secrets.said}`)
-    else findings.push(...secretFindings(name, secrets))
+    else findings.push(...secretFindings(name, withoutControllers(secrets, version)))
     if (namespace.settings === undefined)
       unread.push(
         `pods of ${name}: no configuration of a webhook that takes them is known (nestgate check)`,
@@ -76,8 +79,8 @@ async function audit(kubectl: Kubectl, wanted: readonly string[]): Promise<Audit
 async function audited(
   kubectl: Kubectl,
   wanted: readonly string[],
+  version: ClusterVersion,
 ): Promise<readonly AuditedNamespace[]> {
-  const mode = modeOf(await clusterVersion(kubectl))
   const configurations = await readList(
     kubectl,
     webhookConfigurationSchema,
@@ -91,6 +94,6 @@ async function audited(
     .filter(({ labels }) => injectOf(labels) !== undefined)
     .map(({ name, labels }) => {
       const installation = installationFor(installations, labels)
-      return { name, labels, settings: installation && settingsOf(installation, mode) }
+      return { name, labels, settings: installation && settingsOf(installation, modeOf(version)) }
     })
 }

@@ -1,5 +1,6 @@
 /** Whether a server's certificate is one that a client with this authority believes now. Pure; PEM in, a sentence out. */
 import { X509Certificate } from 'node:crypto'
+import { isIP } from 'node:net'
 
 const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g
 /** Longest chain that is followed. */
@@ -30,8 +31,7 @@ export function certificateProblem({
   if (authorities === undefined || authorities.length === 0) return 'its caBundle cannot be read'
   if (Date.parse(leaf.validTo) <= now) return `its certificate ended on ${dayOf(leaf.validTo)}`
   if (Date.parse(leaf.validFrom) > now) return `its certificate begins on ${dayOf(leaf.validFrom)}`
-  if (leaf.checkHost(host, { subject: 'never' }) === undefined)
-    return `its certificate is not for ${host}`
+  if (!isFor(leaf, host)) return `its certificate is not for ${host}`
   const root = rootOf(leaf, chain, authorities)
   if (root === undefined) return 'its certificate is not of the caBundle’s authority'
   if (Date.parse(root.validTo) <= now) return `its authority ended on ${dayOf(root.validTo)}`
@@ -42,6 +42,11 @@ export function certificateProblem({
 export function expiryOf(pem: string): number {
   const [leaf] = parse(pem) ?? []
   return leaf === undefined ? 0 : Date.parse(leaf.validTo)
+}
+
+function isFor(leaf: X509Certificate, host: string): boolean {
+  const name = isIP(host) === 0 ? leaf.checkHost(host, { subject: 'never' }) : leaf.checkIP(host)
+  return name !== undefined
 }
 
 function parse(pem: string): readonly X509Certificate[] | undefined {

@@ -47,6 +47,8 @@ export function modesOf({ installations, version }: ClusterFacts): ReadonlySet<S
 export function nodeFindings(facts: ClusterFacts): readonly Finding[] {
   const { nodes } = facts
   if (isFailure(nodes)) return [nodesCheck.unknown('nodes', nodes.said)]
+  if (nodes.length === 0)
+    return [nodesCheck.warn('nodes', 'there are none', 'see why: no pod runs, and no webhook')]
   const findings: Finding[] = []
   const linux = nodes.filter(({ status }) => status.nodeInfo.operatingSystem !== 'windows')
   const tooOld = linux.filter(

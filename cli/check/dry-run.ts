@@ -1,5 +1,5 @@
 /** A plain pod, tried out in each namespace by a server-side dry run: what the API server makes of it is what pods get. */
-import { SIDECAR_NAME } from '../../shared/injection/sidecar-spec.ts'
+import { HTTP_PORT, SIDECAR_NAME } from '../../shared/injection/sidecar-spec.ts'
 import type { InjectionSettings } from '../../shared/injection/sidecar-spec.ts'
 import { isFailure } from '../kube/kubectl.ts'
 import type { Answer, Failure } from '../kube/kubectl.ts'
@@ -15,8 +15,15 @@ const SOME_IMAGE = 'registry.k8s.io/pause:3.10'
 /** Small, so that it is never the quota that refuses the pod itself. */
 const RESOURCES = { cpu: '10m', memory: '16Mi' }
 
-/** A pod that Pod Security `restricted`, quotas and limit ranges let pass. */
-export function plainPod(image = SOME_IMAGE): object {
+/** A port of the sidecar's: a pod that wants it is refused, by Nestgate and by nobody else. */
+const REFUSED_PORT = { containerPort: HTTP_PORT }
+
+/**
+ * A pod that Pod Security `restricted`, quotas and limit ranges let pass.
+ *
+ * @param inject - in an observed namespace it has something that would be refused, because nothing is said of what would not
+ */
+export function plainPod(inject: ReturnType<typeof injectOf>, image = SOME_IMAGE): object {
   return {
     apiVersion: 'v1',
     kind: 'Pod',
@@ -33,6 +40,7 @@ export function plainPod(image = SOME_IMAGE): object {
         {
           name: 'check',
           image,
+          ...(inject === 'observe' ? { ports: [REFUSED_PORT] } : {}),
           resources: { requests: RESOURCES, limits: RESOURCES },
           securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'] } },
         },
@@ -52,7 +60,7 @@ export function dryRunFinding(
   dryRun: Answer | Failure,
   settings: InjectionSettings | undefined,
 ): Finding {
-  if (isFailure(dryRun)) return failedRun(name, dryRun)
+  if (isFailure(dryRun)) return failedRun(name, injectOf(labels), dryRun)
   const { value, warnings } = dryRun
   const isInjected = JSON.stringify(value).includes(`"name":"${SIDECAR_NAME}"`)
   if (injectOf(labels) === 'observe') return observed(name, isInjected, warnings)
@@ -73,7 +81,12 @@ export function dryRunFinding(
   )
 }
 
-function failedRun(name: string, { failure, said }: Failure): Finding {
+function failedRun(
+  name: string,
+  inject: ReturnType<typeof injectOf>,
+  { failure, said }: Failure,
+): Finding {
+  if (inject === 'observe' && said.includes('nestgate: ')) return enforced(name)
   if (/failed calling webhook|failed to call webhook/.test(said))
     return check.fail(
       name,
@@ -86,17 +99,20 @@ function failedRun(name: string, { failure, said }: Failure): Finding {
 }
 
 function observed(name: string, isInjected: boolean, warnings: readonly string[]): Finding {
-  if (isInjected)
-    return check.fail(
-      name,
-      'the namespace is only observed, and a plain pod comes out injected',
-      'look for a webhook of another revision that takes it',
-    )
-  if (warnings.some((text) => text.startsWith('nestgate')))
-    return check.ok(name, 'a plain pod stays as it is, and is told what would happen')
+  if (isInjected) return enforced(name)
+  if (warnings.some((text) => text.includes('nestgate: ')))
+    return check.ok(name, 'a pod stays as it is, and is told what would be refused')
   return check.warn(
     name,
-    'a plain pod stays as it is, but nothing is said of it',
+    'a pod stays as it is, but nothing is said of what would be refused',
     'see that the webhook configuration has /observe and the webhook is ready: in this mode it fails open',
+  )
+}
+
+function enforced(name: string): Finding {
+  return check.fail(
+    name,
+    'the namespace is only observed, and yet its pods are injected and refused',
+    'look for a webhook of another revision that takes it',
   )
 }

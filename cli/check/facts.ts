@@ -39,6 +39,7 @@ import { readList, readOne, readPublicEntry, tokenSecrets } from '../kube/read.t
 import type { Read } from '../kube/read.ts'
 import type { Labels } from '../kube/selector.ts'
 import { plainPod } from './dry-run.ts'
+import { injectOf } from './labels.ts'
 
 /** How many namespaces are asked about at once. */
 const PARALLEL_NAMESPACES = 4
@@ -226,7 +227,7 @@ async function readNamespace(
     limitRanges: await readList(kubectl, limitRangeSchema, 'limitranges', ...here),
     quotas: await readList(kubectl, quotaSchema, 'resourcequotas', ...here),
     dryRun: await kubectl.json(['create', '--dry-run=server', ...here, '-f', '-'], {
-      input: JSON.stringify(plainPod(imageOf(installations))),
+      input: JSON.stringify(plainPod(injectOf(labels), imageOf(installations))),
     }),
   }
 }

@@ -1,6 +1,6 @@
 /** Whether the pod is checked as it ends up, after all webhooks, and what is done to it later. */
 import { isFailure } from '../kube/kubectl.ts'
-import { isKnown, isOurs } from '../kube/installation.ts'
+import { isKnown, isOurs, pathOf } from '../kube/installation.ts'
 import type { ClusterFacts } from './facts.ts'
 import { checkNamed } from './finding.ts'
 import type { Finding } from './finding.ts'
@@ -16,9 +16,7 @@ export function finalStateFindings(facts: ClusterFacts): readonly Finding[] {
   const byWebhook =
     !isFailure(validating) &&
     validating.some(
-      (one) =>
-        isOurs(one) &&
-        one.webhooks.some(({ clientConfig }) => clientConfig.service?.path === '/validate'),
+      (one) => isOurs(one) && one.webhooks.some((entry) => pathOf(entry) === '/validate'),
     )
   if (!isFailure(policies) && policies.length > 0) return policyFindings(facts)
   if (byWebhook) return [check.ok('validating webhook', 'checks pods as they end up')]

@@ -1,6 +1,6 @@
 /** Our own parts: whether they run, with what configuration, and whether the API server asks them. */
 import { isFailure } from '../kube/kubectl.ts'
-import { isKnown } from '../kube/installation.ts'
+import { isKnown, pathOf } from '../kube/installation.ts'
 import type { Installation } from '../kube/installation.ts'
 import type { WebhookEntry, Workload } from '../kube/objects.ts'
 import { selects } from '../kube/selector.ts'
@@ -109,7 +109,7 @@ export function webhookFindings({ mutating, installations }: ClusterFacts): read
 function entryProblems(name: string, entry: WebhookEntry): readonly Finding[] {
   const { clientConfig, failurePolicy, reinvocationPolicy, rules } = entry
   const about = `${name}: ${entry.name}`
-  const observes = (clientConfig.service?.path ?? '').startsWith('/observe')
+  const observes = pathOf(entry).startsWith('/observe')
   const findings: Finding[] = []
   const problem = (said: string): void => {
     findings.push(webhooks.fail(about, said, 'apply the manifests again'))
@@ -141,7 +141,7 @@ export function certificateFindings(facts: ClusterFacts, now: number): readonly 
 }
 
 function certificateFinding(
-  { name, namespace, mutating }: Installation,
+  { name, mutating }: Installation,
   pem: string | undefined,
   now: number,
 ): Finding {
@@ -154,7 +154,10 @@ function certificateFinding(
   for (const { clientConfig } of mutating.webhooks) {
     if (clientConfig.caBundle === '') continue
     const authority = Buffer.from(clientConfig.caBundle, 'base64').toString()
-    const host = `${clientConfig.service?.name ?? name}.${clientConfig.service?.namespace ?? namespace}.svc`
+    const { service, url } = clientConfig
+    const host = service
+      ? `${service.name}.${service.namespace}.svc`
+      : (URL.parse(url)?.hostname ?? name)
     const problem = certificateProblem({ certificate: pem, authority, host, now })
     if (problem !== undefined) return certificates.fail(name, problem, renew)
   }

@@ -1,6 +1,8 @@
 /** What else of a namespace decides whether its pods start, and whether they find another way. */
 import type { Config } from '../../shared/injection/config.ts'
 import { isFailure } from '../kube/kubectl.ts'
+import { makesTokenSecrets, withoutControllers } from '../kube/token-secrets.ts'
+import type { ClusterVersion } from '../kube/version.ts'
 import type { NamespaceFacts } from './facts.ts'
 import { checkNamed } from './finding.ts'
 import type { Finding } from './finding.ts'
@@ -57,7 +59,10 @@ export function bindingFinding({ name, roleBindings }: NamespaceFacts): Finding 
 }
 
 /** Service accounts that bring credentials by themselves. */
-export function accountFindings({ name, serviceAccounts }: NamespaceFacts): readonly Finding[] {
+export function accountFindings(
+  { name, serviceAccounts }: NamespaceFacts,
+  version: ClusterVersion,
+): readonly Finding[] {
   if (isFailure(serviceAccounts)) return [accounts.unknown(name, serviceAccounts.said)]
   const findings = serviceAccounts.flatMap(({ metadata, secrets: tokens }) => {
     const about = `${name}: ${metadata.name}`
@@ -70,13 +75,13 @@ export function accountFindings({ name, serviceAccounts }: NamespaceFacts): read
           'give the identity no rights on the cluster, or take it away',
         ),
       ),
-      ...(tokens.length === 0
+      ...(tokens.length === 0 || makesTokenSecrets(version)
         ? []
         : [
             accounts.warn(
               about,
               `names ${tokens.length} Secrets`,
-              'see that none is a token: up to 1.23 the cluster made one for each account',
+              'see that none is a token: up to 1.23 the cluster made one for each account, and they stay',
             ),
           ]),
     ]
@@ -88,13 +93,23 @@ export function accountFindings({ name, serviceAccounts }: NamespaceFacts): read
 }
 
 /** Tokens that never end, for whoever may read or mount Secrets. */
-export function tokenSecretFinding({ name, tokenSecrets }: NamespaceFacts): Finding {
+export function tokenSecretFinding(
+  { name, tokenSecrets }: NamespaceFacts,
+  version: ClusterVersion,
+): Finding {
   if (isFailure(tokenSecrets)) return secrets.unknown(name, tokenSecrets.said)
-  const [first] = tokenSecrets
-  if (first === undefined) return secrets.ok(name, 'no Secret holds a service account’s token')
+  const made = withoutControllers(tokenSecrets, version)
+  const [first] = made
+  if (first === undefined)
+    return secrets.ok(
+      name,
+      tokenSecrets.length === 0
+        ? 'no Secret holds a service account’s token'
+        : `${tokenSecrets.length} token Secrets are the cluster’s own, as up to 1.23; pods cannot have them`,
+    )
   return secrets.fail(
     name,
-    `${tokenSecrets.length} Secrets hold service accounts’ tokens: ${tokenSecrets.slice(0, 5).join(', ')}`,
+    `${made.length} Secrets hold service accounts’ tokens: ${made.slice(0, 5).join(', ')}`,
     `kubectl -n ${name} delete secret ${first} once nothing uses it`,
   )
 }

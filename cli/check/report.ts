@@ -76,8 +76,8 @@ function namespaceFindings(namespace: NamespaceFacts, facts: ClusterFacts): read
     podSecurityFinding(namespace, config),
     ...networkFindings(name, namespace.networkPolicies, systems),
     bindingFinding(namespace),
-    ...accountFindings(namespace),
-    tokenSecretFinding(namespace),
+    ...accountFindings(namespace, facts.version),
+    tokenSecretFinding(namespace, facts.version),
     ...resourceFindings(namespace, config?.sidecar.resources),
     dryRun,
   ]

@@ -10,7 +10,7 @@ import type { InjectionSettings, SidecarMode } from '../../shared/injection/side
 import { isFailure } from './kubectl.ts'
 import type { Kubectl } from './kubectl.ts'
 import { configMapSchema, workloadSchema } from './objects.ts'
-import type { WebhookConfiguration, Workload } from './objects.ts'
+import type { WebhookConfiguration, WebhookEntry, Workload } from './objects.ts'
 import { readList, readOne, readPublicEntry } from './read.ts'
 import { selects } from './selector.ts'
 import type { Labels } from './selector.ts'
@@ -43,6 +43,11 @@ export function isOurs({ metadata, webhooks }: WebhookConfiguration): boolean {
     metadata.labels[PART_OF[0]] === PART_OF[1] &&
     webhooks.some(({ name }) => name.endsWith('.nestgate.dev'))
   )
+}
+
+/** The path at which the API server asks a webhook: of a Service, or of a URL. */
+export function pathOf({ clientConfig: { service, url } }: WebhookEntry): string {
+  return service ? service.path : (URL.parse(url)?.pathname ?? '')
 }
 
 /** Whether the configuration in force is known. */

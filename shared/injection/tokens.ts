@@ -148,6 +148,7 @@ function checkSecretVariables(pod: Pod): Refusal | undefined {
   return undefined
 }
 
-function isTokenSecret(name: string | null | undefined): boolean {
+/** Whether a Secret is by its name one that the token controller made. */
+export function isTokenSecret(name: string | null | undefined): boolean {
   return TOKEN_SECRET.test(name ?? '')
 }

@@ -481,12 +481,30 @@ const CASES: readonly Case[] = [
     says: ['dry-run', 'fail', /comes out wrong: spec\.volumes\[3\] has a token/],
   },
   {
-    fault: 'an observed namespace whose pods are injected',
+    fault: 'an observed namespace whose pods are refused',
     change: (it) => {
-      it.dryRun = (pod, namespace) => new FakeCluster().create(pod, namespace)
+      const said =
+        'admission webhook "pods.nestgate.dev" denied the request: nestgate: port_reserved: …'
+      it.dryRun = () => failure('forbidden', said)
       label(it, { 'nestgate.dev/inject': 'observe' })
     },
     says: ['dry-run', 'fail', /only observed/],
+  },
+  {
+    fault: 'an observed namespace whose webhook is away',
+    change: (it) => {
+      label(it, { 'nestgate.dev/inject': 'observe' })
+      it.silent = true
+    },
+    says: ['dry-run', 'warn', /nothing is said/],
+  },
+  {
+    fault: 'a token in a Secret on an old cluster',
+    change: (it) => {
+      it.minor = '20'
+      it.tokens['team-a'] = ['default-token-x8f2k', 'forever']
+    },
+    says: ['token-secrets', 'fail', /1 Secrets .*: forever;/],
   },
   {
     fault: 'Istio without its audience',

@@ -121,3 +121,22 @@ describe('a reserved volume in the pod already', () => {
       expect(verdict(pod)).to.match(/spec\.volumes\[\d\] is/)
     })
 })
+
+describe('an annotation about the sidecar', () => {
+  const key = 'container.seccomp.security.alpha.kubernetes.io/nestgate-sidecar'
+  const annotated = (name: string, value: string): string => {
+    const { pod } = injected()
+    ;((pod['metadata'] as Json)['annotations'] as Json)[name] = value
+    return verdict(pod)
+  }
+
+  it('is left alone where old API servers write the seccomp profile', () => {
+    expect(annotated(key, 'runtime/default')).to.equal('unchanged')
+  })
+
+  it('is refused where it says anything else', () => {
+    expect(annotated(key, 'unconfined')).to.contain('is about nestgate-sidecar')
+    const other = 'container.apparmor.security.beta.kubernetes.io/nestgate-sidecar'
+    expect(annotated(other, 'runtime/default')).to.contain('is about nestgate-sidecar')
+  })
+})
