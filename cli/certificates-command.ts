@@ -1,23 +1,28 @@
-/** `nestgate certificates`: the wiring of certificates.ts, certificates-renew.ts and certificates-show.ts into the command. */
+/** `nestgate certificates`: the wiring of certificates.ts, certificates-renew.ts, certificates-show.ts and keep/ into the command. */
 import type { Command } from 'commander'
+import { ConfigError } from '../shared/config.ts'
 import { messageOf } from '../shared/errors.ts'
+import { createLog } from '../shared/log.ts'
+import { closeOnSignal } from '../shared/shutdown.ts'
 import type { CertificateResult } from './certificates.ts'
 import { CallError } from './client.ts'
 import { toJson, toTable } from './output.ts'
 import type { Runner } from './program.ts'
 import { UsageError } from './settings.ts'
+import type { Environment } from './settings.ts'
 
 /** Fewer days than this are too few unless `--days` says otherwise. */
 const WARNING_DAYS = '30'
 
 /** Adds the command. */
-export function addCertificates(program: Command, runner: Runner): void {
+export function addCertificates(program: Command, runner: Runner, env: Environment): void {
   const group = program
     .command('certificates')
-    .description('make, renew and show the certificates of an installation')
+    .description('make, renew, show and keep the certificates of an installation')
   addMake(group, runner)
   addRenew(group, runner)
   addShow(group, runner)
+  addKeep(group, runner, env)
 }
 
 function addMake(group: Command, runner: Runner): void {
@@ -82,6 +87,29 @@ function addShow(group: Command, runner: Runner): void {
             ]),
           ),
         )
+    })
+}
+
+function addKeep(group: Command, runner: Runner, env: Environment): void {
+  group
+    .command('keep')
+    .description(
+      'keep the certificates of the cluster that it runs in, until it is told to end; see docs/certificates.md',
+    )
+    .requiredOption('--config <file>', 'its settings; NESTGATE_ variables win')
+    .action(async (options: { readonly config: string }) => {
+      const { readKeepConfig } = await import('./keep/config.ts')
+      const { startKeeper } = await import('./keep/start.ts')
+      const { now } = runner
+      try {
+        const config = readKeepConfig({ argv: ['--config', options.config], env })
+        const log = createLog('nestgate-certificates', config.log.level)
+        const keeper = await startKeeper(config, { log, now })
+        closeOnSignal(log, [keeper.close])
+      } catch (error) {
+        if (error instanceof ConfigError) throw new CallError(error.problems.join('; '))
+        throw new CallError(messageOf(error))
+      }
     })
 }
 

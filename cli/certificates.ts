@@ -19,13 +19,13 @@ const CA_DAYS = 3650
 /** Longest life of a leaf that clients still accept everywhere, in days (Apple's limit for private roots). */
 export const MAX_LEAF_DAYS = 825
 /** How far back validity begins, in milliseconds: clocks of nodes differ. */
-const BACKDATE_MS = 5 * 60_000
+export const BACKDATE_MS = 5 * 60_000
 const DAY_MS = 86_400_000
 /** Modes of the files. */
 export const KEY_MODE = 0o600
 export const CERTIFICATE_MODE = 0o644
 /** A DNS name of RFC 1123, with at most one leading wildcard label. */
-const DNS_NAME = /^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/
+export const DNS_NAME = /^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/
 
 /** Names of the broker as the manifests install it; the last two serve `kubectl port-forward`. */
 export const BROKER_HOSTS: readonly string[] = [
@@ -82,7 +82,7 @@ export function writeCertificates(request: CertificateRequest): CertificateResul
   if (problems.length > 0) return { problems }
   const { dir, days, now = Date.now() } = request
   const renewing = existsSync(join(dir, 'ca.crt'))
-  const authority = renewing ? readAuthority(dir, now) : makeAuthority(now)
+  const authority = renewing ? readAuthority(dir, now) : makeAuthority(validityOf(CA_DAYS, now), 0)
   if ('problems' in authority) return authority
   mkdirSync(dir, { recursive: true, mode: 0o700 })
   const written: string[] = []
@@ -170,20 +170,89 @@ export function readAuthority(
   return { certificate, key }
 }
 
-function makeAuthority(now: number): Authority {
+/**
+ * Makes an authority with a new key.
+ *
+ * @param pathLength - how many authorities may stand between it and a server's certificate; as many as it likes when left out
+ */
+export function makeAuthority(validity: Validity, pathLength?: number): Authority {
   const { publicKey, privateKey } = forge.pki.rsa.generateKeyPair({ bits: CA_KEY_BITS })
-  const certificate = blank(publicKey, { from: now - BACKDATE_MS, to: now + CA_DAYS * DAY_MS })
+  const certificate = blank(publicKey, validity)
   // Random in the name: two installations must not have authorities that a trust store takes for one.
   const subject = [{ name: 'commonName', value: `nestgate ${randomBytes(4).toString('hex')}` }]
   certificate.setSubject(subject)
   certificate.setIssuer(subject)
   certificate.setExtensions([
-    { name: 'basicConstraints', critical: true, cA: true, pathLenConstraint: 0 },
+    {
+      ...{ name: 'basicConstraints', critical: true, cA: true },
+      ...(pathLength === undefined ? {} : { pathLenConstraint: pathLength }),
+    },
     { name: 'keyUsage', critical: true, keyCertSign: true, cRLSign: true },
     { name: 'subjectKeyIdentifier' },
   ])
   certificate.sign(privateKey, forge.md.sha256.create())
   return { certificate, key: privateKey }
+}
+
+/**
+ * A second certificate of an authority, signed by another one: who trusts that one alone verifies what the first has signed,
+ * when a server sends it along.
+ *
+ * @returns PEM; it ends when the first of the two ends
+ */
+export function crossSign(subject: forge.pki.Certificate, by: Authority): string {
+  const { publicKey, validity } = subject
+  if (!('n' in publicKey)) throw new Error('the authority has no RSA key')
+  const ends = [validity.notAfter.getTime(), by.certificate.validity.notAfter.getTime()]
+  const certificate = blank(publicKey, {
+    from: validity.notBefore.getTime(),
+    to: Math.min(...ends),
+  })
+  certificate.setSubject(subject.subject.attributes)
+  certificate.setIssuer(by.certificate.subject.attributes)
+  certificate.setExtensions([
+    { name: 'basicConstraints', critical: true, cA: true },
+    { name: 'keyUsage', critical: true, keyCertSign: true, cRLSign: true },
+    { name: 'subjectKeyIdentifier' },
+    authorityKeyOf(by.certificate),
+  ])
+  certificate.sign(by.key, forge.md.sha256.create())
+  return lines(forge.pki.certificateToPem(certificate))
+}
+
+/** An authority of its PEM texts. @throws an error of node-forge's where they are none of RSA */
+export function authorityOf(cert: string, key: string): Authority {
+  return {
+    certificate: forge.pki.certificateFromPem(cert),
+    key: forge.pki.privateKeyFromPem(key),
+  }
+}
+
+/** A certificate and its key as PEM. */
+export function pemOf({ certificate, key }: Authority): {
+  readonly cert: string
+  readonly key: string
+} {
+  return {
+    cert: lines(forge.pki.certificateToPem(certificate)),
+    key: lines(forge.pki.privateKeyToPem(key)),
+  }
+}
+
+/** How many authorities may stand between this one and a server's certificate; undefined: as many as it likes. */
+export function pathLengthOf(certificate: forge.pki.Certificate): unknown {
+  const constraints = certificate.getExtension('basicConstraints')
+  return constraints !== undefined && 'pathLenConstraint' in constraints
+    ? constraints.pathLenConstraint
+    : undefined
+}
+
+function authorityKeyOf(authority: forge.pki.Certificate): {
+  readonly name: string
+  readonly keyIdentifier: string
+} {
+  const keyIdentifier = authority.generateSubjectKeyIdentifier().getBytes()
+  return { name: 'authorityKeyIdentifier', keyIdentifier }
 }
 
 /** Makes a server's certificate with a new key, as PEM; it ends with its authority at the latest. */
@@ -193,11 +262,7 @@ export function issueLeaf(
   hosts: readonly string[],
   validity: Validity,
 ): { readonly cert: string; readonly key: string } {
-  const { certificate, key } = makeLeaf(authority, name, hosts, validity)
-  return {
-    cert: lines(forge.pki.certificateToPem(certificate)),
-    key: lines(forge.pki.privateKeyToPem(key)),
-  }
+  return pemOf(makeLeaf(authority, name, hosts, validity))
 }
 
 function makeLeaf(
@@ -217,10 +282,7 @@ function makeLeaf(
     { name: 'extKeyUsage', serverAuth: true },
     { name: 'subjectAltName', altNames: hosts.map(altName) },
     { name: 'subjectKeyIdentifier' },
-    {
-      name: 'authorityKeyIdentifier',
-      keyIdentifier: authority.certificate.generateSubjectKeyIdentifier().getBytes(),
-    },
+    authorityKeyOf(authority.certificate),
   ])
   certificate.sign(authority.key, forge.md.sha256.create())
   return { certificate, key: privateKey }

@@ -134,7 +134,7 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
   const globals = (): GlobalOptions => program.opts<GlobalOptions>()
   const runner = createRunner(deps, globals, fail)
   addApprovals(program, runner)
-  addCertificates(program, runner)
+  addCertificates(program, runner, deps.env)
   const login = { ...deps, settings: () => brokerSettings(globals(), deps.env) }
   addLogin(program, runner, login)
   addCredential(program, runner, login)

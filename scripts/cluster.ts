@@ -175,7 +175,9 @@ export async function loadImage(cluster: Cluster, archive: string): Promise<void
 }
 
 /** The API server's minor version. */
-export async function minorVersion(cluster: Cluster): Promise<number> {
+export async function minorVersion(
+  cluster: Pick<Cluster, 'kubeconfig' | 'kubectl'>,
+): Promise<number> {
   const version = JSON.parse(await kubectl(cluster, ['get', '--raw', '/version'])) as {
     minor: string
   }

@@ -246,6 +246,8 @@ async function uninstall(cluster: Cluster): Promise<void> {
     'e2e-contained',
     'e2e-strict',
     'e2e-work',
+    'e2e-workloads',
+    'e2e-golden',
     'e2e-issued',
     'nestgate-e2e-probe',
   ]

@@ -21,6 +21,8 @@ import type { InjectionSettings, WantedLevel } from '../shared/injection/sidecar
 
 import type { EventSink } from './events.ts'
 import type { WebhookMetrics } from './metrics.ts'
+import { VALIDATE_PATHS, validate } from './validate.ts'
+import type { Exempt } from './validate.ts'
 
 /** Largest AdmissionReview, in bytes: a pod of the API server's 3 MiB, with the rest of the request and escapes. */
 export const MAX_REVIEW_BYTES = 8 * 1024 * 1024
@@ -57,6 +59,8 @@ export interface ServerDeps {
   /** The settings of a review now, or undefined while the webhook is not ready. */
   readonly settings: () => InjectionSettings | undefined
   readonly keyPair: KeyPair
+  /** Whom the final state exempts. */
+  readonly exempt: Exempt
   readonly metrics: WebhookMetrics
   /** What only the process knows of its figures. */
   readonly state: () => Parameters<WebhookMetrics['text']>[0]
@@ -151,8 +155,15 @@ function createApp(deps: ServerDeps): Express {
           reviewPod(bytes, settings, level, purpose),
         )
       })
+  for (const [path, level] of VALIDATE_PATHS)
+    app.post(path, body, (request, response) => {
+      answerReview(deps, request, response, (bytes, settings) =>
+        validate(bytes, settings, deps.exempt, level),
+      )
+    })
   app.use((_request, response) => {
-    sendRefusal(response, refuse('path_unknown', 'the webhook answers POST /mutate and /observe'))
+    const paths = '/mutate, /observe and /validate'
+    sendRefusal(response, refuse('path_unknown', `the webhook answers POST ${paths}`))
   })
   app.use(onError(deps))
   return app

@@ -61,7 +61,8 @@ export async function startWebhook(config: Config, deps: WebhookDeps): Promise<W
     expires: Math.floor(files.expires().getTime() / 1000),
     ready: settings() !== undefined,
   })
-  const served = { log, settings, keyPair: files.keyPair, clock, state }
+  const { exempt } = config
+  const served = { log, settings, keyPair: files.keyPair, exempt, clock, state }
   try {
     server = await startServer(
       { ...served, metrics: createWebhookMetrics(), ...(events === undefined ? {} : { events }) },

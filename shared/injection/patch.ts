@@ -23,7 +23,21 @@ export type Operation =
 
 /** A path as a JSON pointer (RFC 6901). */
 export function pointer(path: Path): string {
-  return path.map((part) => `/${String(part).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('')
+  let text = ''
+  for (const part of path) text += `/${typeof part === 'number' ? part : escaped(part)}`
+  return text
+}
+
+function escaped(part: string): string {
+  const isPlain = !part.includes('~') && !part.includes('/')
+  return isPlain ? part : part.replaceAll('~', '~0').replaceAll('/', '~1')
+}
+
+/** The path of what holds the place that a JSON pointer names. */
+function parentOf(pointed: string): readonly string[] {
+  const parts = pointed.split('/').slice(1, -1)
+  if (!pointed.includes('~')) return parts
+  return parts.map((part) => part.replaceAll('~1', '/').replaceAll('~0', '~'))
 }
 
 /** The value at a path, or undefined; reads own properties only. */
@@ -37,26 +51,74 @@ export function valueAt(root: unknown, path: Path): unknown {
   return value
 }
 
-/** A copy of a JSON value; about twice as fast as `structuredClone` on a pod, and keeps a key named `__proto__`. */
+/** A copy of a JSON value. */
 function copyOf(value: unknown): unknown {
-  return JSON.parse(JSON.stringify(value))
+  if (typeof value !== 'object' || value === null) return value
+  if (Array.isArray(value)) return value.map(copyOf)
+  const copy: JsonObject = {}
+  for (const [name, inner] of Object.entries(value)) define(copy, name, copyOf(inner))
+  return copy
+}
+
+/**
+ * A pod of which parts are changed while the rest stays the received one's own: what is changed is copied first, with
+ * what leads to it. So a review costs what it changes, not what the pod weighs.
+ */
+class PartialCopy {
+  readonly root: JsonObject
+  readonly #own = new Set<unknown>()
+
+  constructor(original: JsonObject) {
+    this.root = { ...original }
+    this.#own.add(this.root)
+  }
+
+  /** Copies what is at a path and all that leads to it, as far as it is there. Call before each change of what is at `path`. */
+  own(path: Path): void {
+    let parent: unknown = this.root
+    for (const part of path) {
+      const value = valueAt(parent, [part])
+      if (typeof value !== 'object' || value === null) return
+      if (this.#own.has(value)) {
+        parent = value
+        continue
+      }
+      const copy: unknown = Array.isArray(value) ? value.slice() : { ...value }
+      this.#own.add(copy)
+      if (Array.isArray(parent)) parent[Number(part)] = copy
+      else if (isRecord(parent)) define(parent, String(part), copy)
+      parent = copy
+    }
+  }
+}
+
+/** Sets an own member, whatever its name: an assignment to `__proto__` would set something else. */
+function define(object: JsonObject, name: string, value: unknown): void {
+  if (name !== '__proto__') {
+    object[name] = value
+    return
+  }
+  Object.defineProperty(object, name, {
+    value,
+    writable: true,
+    enumerable: true,
+    configurable: true,
+  })
 }
 
 /** A pod being rewritten; see the head of the file. Operations come out in the order of the calls. */
 export class Draft {
-  readonly #pod: JsonObject
+  readonly #copy: PartialCopy
   readonly #operations: Operation[] = []
 
-  /** @param pod - the pod as received; the draft works on a copy of its own */
+  /** @param pod - the pod as received; it is not changed */
   constructor(pod: JsonObject) {
-    const copy = copyOf(pod)
-    if (!isRecord(copy)) throw new Fault('patch_invalid', 'a pod is an object')
-    this.#pod = copy
+    this.#copy = new PartialCopy(pod)
   }
 
   /** The pod as it stands after the operations so far. */
   get pod(): JsonObject {
-    return this.#pod
+    return this.#copy.root
   }
 
   /** The operations so far. */
@@ -66,7 +128,7 @@ export class Draft {
 
   /** The value at a path, or undefined. */
   valueAt(path: Path): unknown {
-    return valueAt(this.#pod, path)
+    return valueAt(this.#copy.root, path)
   }
 
   /** Sets a member of an object, making the objects above it where they are missing or null; nothing happens where it is equal already. */
@@ -81,11 +143,12 @@ export class Draft {
       path: pointer(path),
       value,
     })
-    parent[key] = copyOf(value)
+    define(parent, String(key), copyOf(value))
   }
 
   /** Inserts into a list before `index` (its length: at the end), making the list where it is missing or null. */
   insert(path: Path, index: number, value: unknown): void {
+    this.#copy.own(path)
     const list = this.valueAt(path)
     if (list === undefined || list === null) {
       this.set(path, [value])
@@ -108,6 +171,7 @@ export class Draft {
    * those of the operations are true.
    */
   removeWhere(path: Path, matches: (entry: unknown, index: number) => boolean): void {
+    this.#copy.own(path)
     const list = this.valueAt(path)
     if (!Array.isArray(list)) return
     for (let index = list.length - 1; index >= 0; index -= 1) {
@@ -118,6 +182,7 @@ export class Draft {
   }
 
   #objectAt(path: Path): JsonObject {
+    this.#copy.own(path)
     const value = this.valueAt(path)
     if (isRecord(value)) return value
     if (value !== undefined && value !== null)
@@ -134,13 +199,16 @@ export class Draft {
  */
 export function finishPatch(original: JsonObject, draft: Draft): readonly Operation[] {
   if (draft.operations.length === 0) return []
-  let applied: unknown
+  const copy = new PartialCopy(original)
+  let applied: unknown = copy.root
   try {
-    // fast-json-patch puts the operations' own values into the pod, where later operations would change them.
-    const operations = draft.operations.map((operation) =>
-      operation.op === 'remove' ? operation : { ...operation, value: copyOf(operation.value) },
-    )
-    applied = jsonPatch.applyPatch(original, operations, true, false).newDocument
+    for (const operation of draft.operations) {
+      copy.own(parentOf(operation.path))
+      // fast-json-patch puts the operation's own value into the pod, where later operations would change it.
+      const given =
+        operation.op === 'remove' ? operation : { ...operation, value: copyOf(operation.value) }
+      applied = jsonPatch.applyOperation(applied, given, true, true).newDocument
+    }
   } catch (error) {
     throw new Fault('patch_invalid', 'the patch does not apply', { cause: messageOf(error) })
   }

@@ -8,7 +8,7 @@ import { readFacts } from '../../cli/check/facts.ts'
 import { createKubectl, isFailure } from '../../cli/kube/kubectl.ts'
 import { runCli } from '../../cli/program.ts'
 import { CLI, run } from '../support/kubectl.ts'
-import { FakeCluster, record } from '../support/fake-cluster.ts'
+import { FakeCluster, record } from '../support/kubectl-world.ts'
 import { admit } from '../support/pod-admission.ts'
 import type { Json } from '../support/pod-admission.ts'
 

@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Agent, request } from 'undici'
 import { auditPageSchema } from '../../shared/wire.ts'
@@ -24,6 +24,8 @@ export const OTHER_NAMESPACE = 'e2e-other'
 export const CONTAINED_NAMESPACE = 'e2e-contained'
 /** Labelled for process level. */
 export const STRICT_NAMESPACE = 'e2e-strict'
+/** Labelled, with a quota: what workloads.test.ts runs. */
+export const WORKLOADS_NAMESPACE = 'e2e-workloads'
 /** Not labelled: what the agents of {@link NAMESPACE} work on. */
 export const WORK_NAMESPACE = 'e2e-work'
 export const SYSTEM_NAMESPACE = 'nestgate-system'
@@ -134,6 +136,37 @@ function impersonatorBinding(namespace: string): object {
   }
 }
 
+/** A quota that refuses pods with a container without limits. */
+function limitsQuota(namespace: string): object {
+  const hard = {
+    ...{ pods: '40', 'requests.cpu': '8', 'requests.memory': '16Gi' },
+    ...{ 'limits.cpu': '80', 'limits.memory': '64Gi' },
+  }
+  return {
+    apiVersion: 'v1',
+    kind: 'ResourceQuota',
+    metadata: { name: 'limits', namespace },
+    spec: { hard },
+  }
+}
+
+/** Defaults for containers without limits, and bounds for all. */
+function limitRange(namespace: string): object {
+  const range = {
+    type: 'Container',
+    default: { cpu: '300m', memory: '256Mi' },
+    defaultRequest: { cpu: '10m', memory: '16Mi' },
+    max: { cpu: '1', memory: '1Gi' },
+    min: { cpu: '1m', memory: '4Mi' },
+  }
+  return {
+    apiVersion: 'v1',
+    kind: 'LimitRange',
+    metadata: { name: 'range', namespace },
+    spec: { limits: [range] },
+  }
+}
+
 /** What lets `agent` do in a namespace what the default role `edit` does. */
 function accountObjects(namespace: string): readonly object[] {
   return [
@@ -237,11 +270,22 @@ export function prepare(): Promise<void> {
   return prepared
 }
 
+/** Makes the namespace by an overlay of manifests/namespace, as docs/installation.md says; the suite's pods run as root too. */
+async function labelByKit(): Promise<void> {
+  const overlay = join(facts.root, 'build', 'e2e', 'team')
+  mkdirSync(overlay, { recursive: true })
+  writeFileSync(
+    join(overlay, 'kustomization.yaml'),
+    `namespace: ${NAMESPACE}\nresources: [../manifests/namespace]\ncomponents: [../manifests/components/any-user]\n`,
+  )
+  await admin(['apply', '-k', overlay])
+}
+
 async function bringUp(): Promise<void> {
-  // As an overlay of manifests/namespace would: the label, and the right to act in it.
+  await labelByKit()
   await apply(
-    namespaceObject(NAMESPACE, { 'nestgate.dev/inject': 'enabled' }),
     namespaceObject(PLAIN_NAMESPACE, {}),
+    namespaceObject(WORKLOADS_NAMESPACE, { 'nestgate.dev/inject': 'enabled' }),
     namespaceObject(OTHER_NAMESPACE, { 'nestgate.dev/inject': 'enabled' }),
     namespaceObject(CONTAINED_NAMESPACE, {
       'nestgate.dev/inject': 'enabled',
@@ -253,10 +297,13 @@ async function bringUp(): Promise<void> {
     }),
   )
   await apply(
-    impersonatorBinding(NAMESPACE),
     impersonatorBinding(CONTAINED_NAMESPACE),
+    impersonatorBinding(WORKLOADS_NAMESPACE),
+    limitsQuota(WORKLOADS_NAMESPACE),
+    limitRange(CONTAINED_NAMESPACE),
     ...accountObjects(NAMESPACE),
     ...accountObjects(CONTAINED_NAMESPACE),
+    ...accountObjects(WORKLOADS_NAMESPACE),
     ...accountObjects(PLAIN_NAMESPACE),
     ...accountObjects(OTHER_NAMESPACE),
     ...accountObjects(STRICT_NAMESPACE),

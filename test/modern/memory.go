@@ -385,3 +385,20 @@ func (m *memory) DeleteCollection(ctx context.Context, validate rest.ValidateObj
 	}
 	return list, nil
 }
+
+// part is a subresource that is written as the whole object is: what a strategy would keep of the old one is not tried here.
+type part struct{ whole *memory }
+
+var _ rest.Patcher = &part{}
+
+func (p *part) New() runtime.Object { return p.whole.New() }
+func (p *part) Destroy()            {}
+
+func (p *part) Get(ctx context.Context, name string, options *metav1.GetOptions) (runtime.Object, error) {
+	return p.whole.Get(ctx, name, options)
+}
+
+func (p *part) Update(ctx context.Context, name string, info rest.UpdatedObjectInfo, createValidation rest.ValidateObjectFunc,
+	updateValidation rest.ValidateObjectUpdateFunc, _ bool, options *metav1.UpdateOptions) (runtime.Object, bool, error) {
+	return p.whole.Update(ctx, name, info, createValidation, updateValidation, false, options)
+}

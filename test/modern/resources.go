@@ -174,6 +174,10 @@ func serve(apiServer *server.GenericAPIServer, all *stores, who authenticator.Re
 	byVersion[corev1.SchemeGroupVersion]["pods/exec"] = &session{pods, func() runtime.Object { return &corev1.PodExecOptions{} }, may}
 	byVersion[corev1.SchemeGroupVersion]["pods/attach"] = &session{pods, func() runtime.Object { return &corev1.PodAttachOptions{} }, may}
 	byVersion[corev1.SchemeGroupVersion]["pods/portforward"] = &session{pods, func() runtime.Object { return &corev1.PodPortForwardOptions{} }, may}
+	byVersion[corev1.SchemeGroupVersion]["pods/ephemeralcontainers"] = &part{pods}
+	for _, name := range []string{"namespaces/status", "namespaces/finalize"} {
+		byVersion[corev1.SchemeGroupVersion][name] = &part{all.byName["namespaces"]}
+	}
 	for version, storage := range byVersion {
 		info := server.NewDefaultAPIGroupInfo(version.Group, scheme, parameterCodec, codecs)
 		info.PrioritizedVersions = []schema.GroupVersion{version}

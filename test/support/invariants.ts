@@ -38,6 +38,7 @@ const ACCOUNT_PATH = ['var', 'run', 'secrets', 'kubernetes.io', 'serviceaccount'
 const CONFIG_PATH = ['var', 'run', 'nestgate']
 const LISTS = ['initContainers', 'containers', 'ephemeralContainers']
 const SIDECAR_USER = 64_210
+const OS_LABELS = ['kubernetes.io/os', 'beta.kubernetes.io/os']
 
 /** What is said of a pod while it is read. */
 interface Notes {
@@ -154,7 +155,7 @@ function checkPodLevel(notes: Notes, spec: Json, metadata: Json): void {
     'spec.shareProcessNamespace',
   )
   note(notes, record(spec['os'])['name'] === 'windows', 'A19', 'I10', 'spec.os')
-  for (const label of ['kubernetes.io/os', 'beta.kubernetes.io/os'])
+  for (const label of OS_LABELS)
     note(
       notes,
       record(spec['nodeSelector'])[label] === 'windows',
@@ -162,9 +163,13 @@ function checkPodLevel(notes: Notes, spec: Json, metadata: Json): void {
       'I10',
       'spec.nodeSelector',
     )
-  const affinity = JSON.stringify(record(record(spec['affinity'])['nodeAffinity']))
-  const required = affinity.replace(/"preferred[A-Za-z]*":\[.*?\](?=,"required|\}$)/, '')
-  note(notes, required.includes('"windows"'), 'A19', 'I10', 'spec.affinity')
+  const required = 'requiredDuringSchedulingIgnoredDuringExecution'
+  const terms = record(record(record(spec['affinity'])['nodeAffinity'])[required])
+  const wanted = items(terms['nodeSelectorTerms'])
+    .flatMap((term) => items(term['matchExpressions']))
+    .filter(({ key, operator }) => OS_LABELS.includes(text(key)) && operator === 'In')
+  const byAffinity = wanted.some(({ values }) => [values].flat().includes('windows'))
+  note(notes, byAffinity, 'A19', 'I10', 'spec.affinity')
   const annotations = record(metadata['annotations'])
   for (const key of Object.keys(annotations))
     note(notes, key.endsWith(`/${SIDECAR}`), 'A12', 'I4', `metadata.annotations[${key}]`)
@@ -318,8 +323,9 @@ function checkSidecar(notes: Notes, { path, index, it }: Place): void {
     )
   }
   // A claim lets a driver put devices, mounts and variables into the container.
+  const resources = Object.keys(record(it['resources']))
   wrong(
-    Object.keys(record(it['resources'])).some((key) => !['requests', 'limits'].includes(key)),
+    resources.join() !== '' && !/^(limits|requests)(,(limits|requests))?$/.test(resources.join()),
     'resources',
   )
   checkSidecarVariables(notes, it, path)
@@ -452,16 +458,8 @@ function checkMounts(notes: Notes, it: Json, path: string): void {
     if (account) seen[ACCOUNT] += 1
     if (config) seen[CONFIG] += 1
   }
-  note(notes, seen[ACCOUNT] !== 1, 'A1', 'I9', `${path} has no mount of ${ACCOUNT}, or several`)
-  note(notes, seen[CONFIG] !== 1, 'A13', 'I8', `${path} has no mount of ${CONFIG}, or several`)
-  for (const device of items(it['volumeDevices']))
-    note(
-      notes,
-      [TOKEN, CONFIG, ACCOUNT].includes(String(device['name'])),
-      'A11',
-      'I3',
-      `${path}.volumeDevices`,
-    )
+  note(notes, seen[ACCOUNT] === 0, 'A1', 'I9', `${path} has no mount of ${ACCOUNT}`)
+  note(notes, seen[CONFIG] === 0, 'A13', 'I8', `${path} has no mount of ${CONFIG}`)
 }
 
 const ROUTE: readonly (readonly [string, string])[] = [

@@ -95,7 +95,7 @@ function checkPlaces(
 ): Refusal | undefined {
   const names = readObject(namesSchema, request.object, 'object')
   if (isRefusal(names)) return names
-  for (const [index, { name, volumeMounts }] of spec.ephemeralContainers.entries()) {
+  for (const [index, { name, env, volumeMounts }] of spec.ephemeralContainers.entries()) {
     if (isOld(index)) continue
     const target = names.spec.ephemeralContainers?.[index]?.targetContainerName
     const path = `spec.ephemeralContainers[${index}]`
@@ -107,8 +107,15 @@ function checkPlaces(
       return wanted !== 'any' && !isDeepStrictEqual(valueAt(request.object, at), wanted)
     })
     if (wrong !== -1) return refuse('sidecar_entered', `${path}.volumeMounts[${wrong}]`)
+    const reader = env.findIndex(({ valueFrom }) => isOwn(valueFrom?.fileKeyRef?.volumeName))
+    if (reader !== -1)
+      return refuse('sidecar_entered', `${path}.env[${reader}].valueFrom.fileKeyRef`)
   }
   return undefined
+}
+
+function isOwn(volume: string | null | undefined): boolean {
+  return [TOKEN_VOLUME, KUBECONFIG_VOLUME, SERVICE_ACCOUNT_VOLUME].includes(volume ?? '')
 }
 
 /** The one mount that a volume of ours, or a place of ours, may have; undefined where there is none. */

@@ -14,6 +14,8 @@ import type { Reviewed } from '../review.ts'
 const MAX_UID_LENGTH = 128
 /** Longest name that is read: a DNS subdomain (RFC 1123), which objects have. */
 const MAX_NAME_LENGTH = 253
+/** Longest text about what is wrong with a review: keys of the author's are part of it. */
+const MAX_ISSUE_LENGTH = 256
 
 /** A member that the API server leaves out, or writes as null, where it is empty. */
 function optional<T extends z.ZodType>(schema: T, empty: z.output<T>): z.ZodType<z.output<T>> {
@@ -119,7 +121,8 @@ export function readBoth<T extends object>(
 function invalid(error: z.ZodError, prefix: readonly string[]): Refusal {
   const [issue] = error.issues
   const path = [...prefix, ...(issue?.path ?? [])].map(String).join('.')
-  return refuse('review_invalid', `${path}: ${issue?.message ?? 'invalid'}`)
+  const text = `${path}: ${issue?.message ?? 'invalid'}`
+  return refuse('review_invalid', text.slice(0, MAX_ISSUE_LENGTH))
 }
 
 /** The answer to a request that nothing speaks against. */

@@ -10,7 +10,7 @@ import { SIDECAR_NAME } from '../sidecar-spec.ts'
 import { readBoth } from './request.ts'
 import type { FinalRequest } from './request.ts'
 
-/** Labels and annotations that begin with it are ours. */
+/** Labels and annotations that begin with it are ours; those that end with the sidecar's name tell a runtime about it. */
 const MARK = 'nestgate.dev/'
 /** Lists that can hold the sidecar. */
 const HOMES = ['initContainers', 'containers'] as const
@@ -63,7 +63,11 @@ function changedMark(
 ): string | undefined {
   const [old, now] = [new Map(Object.entries(before ?? {})), new Map(Object.entries(after ?? {}))]
   const changed = [...old.keys(), ...now.keys()].find(
-    (key) => key.startsWith(MARK) && old.get(key) !== now.get(key),
+    (key) => isMark(key) && old.get(key) !== now.get(key),
   )
   return changed === undefined ? undefined : `metadata.${kind}['${changed}']`
+}
+
+function isMark(key: string): boolean {
+  return key.startsWith(MARK) || key.endsWith(`/${SIDECAR_NAME}`)
 }

@@ -3,20 +3,26 @@ import { expect } from 'chai'
 import fc from 'fast-check'
 import { describe, it } from 'mocha'
 import { SIDECAR_NAME } from '../../../shared/injection/sidecar-spec.ts'
+import { reviewPod } from '../../../shared/injection/review.ts'
 import type { InjectionSettings, WantedLevel } from '../../../shared/injection/sidecar-spec.ts'
+import { isRefusal } from '../../../shared/reasons.ts'
 import { openWays } from '../../support/invariants.ts'
 import { admit } from '../../support/pod-admission.ts'
 import type { ClusterOptions, Era, Json } from '../../support/pod-admission.ts'
 import { hostilePod, oddPod, restrictedPod } from '../../support/pod-generator.ts'
-import { containersOf, itemsOf } from '../../support/pods.ts'
+import { containersOf, itemsOf, plainPod } from '../../support/pods.ts'
 import { PluginRefusal } from '../../support/service-account-plugin.ts'
-import { SETTINGS, inject } from '../../support/reviews.ts'
+import { SETTINGS, inject, reviewOf } from '../../support/reviews.ts'
 import type { Outcome } from '../../support/reviews.ts'
 import { applyStrictly } from './apply-patch.ts'
+import { mutated, randomOf } from './mutate.ts'
 import { restrictedViolations } from './pod-security.ts'
 
 /** Runs of each property; more by `NESTGATE_PROPERTY_RUNS`. */
 const RUNS = Number(process.env['NESTGATE_PROPERTY_RUNS'] ?? 250)
+
+/** Longest time of one property, its shrinking included, in milliseconds. */
+const LIMIT_MS = Number(process.env['NESTGATE_PROPERTY_MS'] ?? 8000)
 
 /** Every code that a pod may be refused with. */
 const CODES = new Set([
@@ -92,11 +98,25 @@ function review(pod: Json, { settings, level }: Cluster): Outcome {
   return first
 }
 
+/** The same of a value that may be no pod at all; nothing where the review is refused as such. */
+function reviewAny(pod: unknown, { settings, level }: Cluster): { response?: Json; pod?: unknown } {
+  const reviewed = reviewPod(Buffer.from(JSON.stringify(reviewOf(pod))), settings, level)
+  if (isRefusal(reviewed)) return {}
+  const { response } = JSON.parse(reviewed.body) as { response: Json }
+  const patch = (response['patch'] ?? 'W10=') as string
+  const operations = JSON.parse(Buffer.from(patch, 'base64').toString()) as []
+  return { response, pod: applyStrictly(pod, operations) }
+}
+
 function assert<T extends [unknown, ...unknown[]]>(
   arbitraries: { [K in keyof T]: fc.Arbitrary<T[K]> },
   predicate: (...values: T) => void,
 ): void {
-  fc.assert(fc.property(...arbitraries, predicate), { numRuns: RUNS })
+  fc.assert(fc.property(...arbitraries, predicate), {
+    numRuns: RUNS,
+    // Shrinking a pod of hundreds of containers could take minutes.
+    interruptAfterTimeLimit: LIMIT_MS,
+  })
 }
 
 describe('injection of hostile pods', () => {
@@ -133,6 +153,24 @@ describe('injection of hostile pods', () => {
         expect(again.reviewed.outcome).to.equal('unchanged')
         expect(again.patch).to.deep.equal([])
       }
+    })
+  })
+})
+
+describe('injection of pods that were injected, and changed since', () => {
+  // The author knows what ours looks like, from any pod that runs, and brings it along.
+  const base = fc.oneof(hostilePod, fc.record({ pod: oddPod }), fc.constant({ pod: plainPod() }))
+
+  it('leaves no way open, or refuses', () => {
+    assert([fc.noShrink(base), fc.noShrink(cluster), fc.integer()], ({ pod }, where, seed) => {
+      const before = received(pod, where)
+      const { pod: after } = before === undefined ? {} : review(before, where)
+      if (after === undefined) return
+      const changed = mutated(after, randomOf(seed)) as Json
+      const { response, pod: result } = reviewAny(changed, where)
+      if (response?.['allowed'] !== true) return
+      expect(openWays(result, where.settings)).to.deep.equal([])
+      expect(reviewAny(result, where).response).to.not.have.property('patch')
     })
   })
 })

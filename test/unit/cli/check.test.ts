@@ -4,7 +4,7 @@ import { describe, it } from 'mocha'
 import { readFacts } from '../../../cli/check/facts.ts'
 import { reportText, runChecks } from '../../../cli/check/report.ts'
 import type { Finding } from '../../../cli/check/finding.ts'
-import { DEFAULT_DENY, FakeCluster, IMAGE, failure } from '../../support/fake-cluster.ts'
+import { DEFAULT_DENY, FakeCluster, IMAGE, failure } from '../../support/kubectl-world.ts'
 import { makeCertificates } from '../../support/certificates.ts'
 import type { Json } from '../../support/pod-admission.ts'
 

@@ -42,6 +42,19 @@ describe('a sidecar in the pod already', () => {
       expect(verdict(pod)).to.equal('unchanged')
     })
 
+  it('is left alone with its seccomp profile as an annotation, which API servers of 1.19 to 1.26 write', () => {
+    const key = 'container.seccomp.security.alpha.kubernetes.io/nestgate-sidecar'
+    for (const [value, expected] of [
+      ['runtime/default', 'unchanged'],
+      ['unconfined', `metadata.annotations[${key}] is about nestgate-sidecar`],
+    ] as const) {
+      const { pod } = injected('container')
+      const metadata = pod['metadata'] as Json
+      metadata['annotations'] = { ...(metadata['annotations'] as Json), [key]: value }
+      expect(verdict(pod, 'container')).to.contain(expected)
+    }
+  })
+
   const harmful: readonly (readonly [string, (sidecar: Json) => void])[] = [
     ['image', (it) => (it['image'] = 'evil.example/x')],
     ['command', (it) => (it['command'] = ['node', '--inspect', '/app/sidecar/main.js'])],

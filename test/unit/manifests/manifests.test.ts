@@ -1,51 +1,12 @@
 /** The manifests as they lie there: settings that their processes accept, and no right beyond the documented ones. */
-import { readdirSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { describe, it } from 'mocha'
-import { parseAllDocuments } from 'yaml'
 import { readBrokerConfig } from '../../../broker/config.ts'
 import { readPolicySet } from '../../../shared/policy/policy-set.ts'
 import { readWebhookConfig } from '../../../shared/injection/config.ts'
-
-const MANIFESTS = join(import.meta.dirname, '..', '..', '..', 'manifests')
-
-interface Container {
-  readonly name: string
-  readonly securityContext: object
-  readonly env?: readonly { readonly name: string; readonly value: string }[]
-}
-interface KubernetesObject {
-  readonly kind: string
-  readonly metadata: { readonly name: string }
-  readonly rules?: readonly Readonly<Record<string, readonly string[]>>[]
-  readonly webhooks?: readonly object[]
-  readonly spec?: {
-    readonly template?: {
-      readonly spec: {
-        readonly automountServiceAccountToken: boolean
-        readonly enableServiceLinks: boolean
-        readonly securityContext: object
-        readonly containers: readonly Container[]
-        readonly volumes: readonly Readonly<Record<string, unknown>>[]
-      }
-    }
-  }
-}
-
-const OF_KUBECTL = { version: '1.1' } as const
-
-function objectsBelow(folder: string): readonly KubernetesObject[] {
-  return (
-    readdirSync(folder, { recursive: true, encoding: 'utf8' })
-      .filter(
-        (name) => name.endsWith('.yaml') && !name.includes('config/') && !name.startsWith('tls'),
-      )
-      // octal numbers as kubectl reads them
-      .flatMap((name) => parseAllDocuments(readFileSync(join(folder, name), 'utf8'), OF_KUBECTL))
-      .map((document) => document.toJS() as KubernetesObject)
-  )
-}
+import { MANIFESTS, objectsBelow } from '../../support/manifests.ts'
 
 const base = objectsBelow(join(MANIFESTS, 'base'))
 const workloads = base.filter(({ spec }) => spec?.template !== undefined)
@@ -84,6 +45,14 @@ describe('the manifests', () => {
       .filter(({ kind }) => kind.endsWith('Role'))
       .flatMap(({ metadata, rules = [] }) => rules.map((rule) => [metadata.name, rule]))
     expect(rights).to.deep.equal([
+      [
+        'nestgate-bypass',
+        {
+          apiGroups: ['nestgate.dev'],
+          resources: ['pods/portforward', 'pods/exec', 'pods/attach', 'secrets', 'namespaces'],
+          verbs: ['bypass'],
+        },
+      ],
       [
         'nestgate-broker',
         {
@@ -154,13 +123,60 @@ describe('the manifests', () => {
 
   it('let no pod of a labelled namespace past a webhook that does not answer', () => {
     const configuration = base.find(({ kind }) => kind === 'MutatingWebhookConfiguration')
-    expect(configuration?.webhooks).to.have.lengthOf(3)
-    for (const webhook of configuration?.webhooks ?? [])
+    const injecting = (configuration?.webhooks ?? []).filter(
+      ({ namespaceSelector }) =>
+        namespaceSelector?.matchLabels?.['nestgate.dev/inject'] === 'enabled',
+    )
+    expect(injecting).to.have.lengthOf(3)
+    for (const webhook of injecting)
       expect(webhook).to.deep.include({
         failurePolicy: 'Fail',
         reinvocationPolicy: 'IfNeeded',
         sideEffects: 'None',
         matchPolicy: 'Equivalent',
       })
+  })
+
+  describe('the kit of a namespace', () => {
+    const kit = objectsBelow(join(MANIFESTS, 'namespace'))
+
+    it('labels it for Nestgate and for Pod Security', () => {
+      expect(kit.find(({ kind }) => kind === 'Namespace')?.metadata.labels).to.deep.equal({
+        'nestgate.dev/inject': 'enabled',
+        'pod-security.kubernetes.io/enforce': 'restricted',
+        'pod-security.kubernetes.io/warn': 'restricted',
+      })
+    })
+
+    it('lets pods reach names and the broker, and nothing else', () => {
+      const { egress, ...rest } = (kit.find(({ kind }) => kind === 'NetworkPolicy')?.spec ??
+        {}) as { egress?: readonly { to: readonly object[]; ports: readonly { port: number }[] }[] }
+      expect(rest).to.deep.equal({ podSelector: {}, policyTypes: ['Egress'] })
+      expect(egress?.map(({ ports }) => ports.map(({ port }) => port))).to.deep.equal([
+        [53, 53],
+        [53, 53],
+        [8443],
+      ])
+      for (const { to } of egress ?? []) expect(to).to.have.lengthOf(1)
+      const broker = base.find(({ kind }) => kind === 'StatefulSet')
+      expect(egress?.[2]?.to[0]).to.deep.equal({
+        namespaceSelector: {
+          matchLabels: { 'kubernetes.io/metadata.name': broker?.metadata.namespace },
+        },
+        podSelector: {
+          matchLabels: {
+            'app.kubernetes.io/name':
+              broker?.spec?.template?.metadata.labels['app.kubernetes.io/name'],
+          },
+        },
+      })
+      expect(JSON.stringify(egress)).to.include('169.254.20.10/32')
+    })
+
+    it('keeps tokens from its default account', () => {
+      expect(kit.find(({ kind }) => kind === 'ServiceAccount')).to.deep.include({
+        automountServiceAccountToken: false,
+      })
+    })
   })
 })

@@ -3,6 +3,7 @@ import { expect } from 'chai'
 import { describe, it } from 'mocha'
 import { z } from 'zod'
 import { BROKER_ENV, brokerSchema } from '../../../broker/config.ts'
+import { KEEP_ENV, keepSchema } from '../../../cli/keep/config.ts'
 import { SIDECAR_ENV, sidecarKeys } from '../../../sidecar/config.ts'
 import { configSchema, WEBHOOK_ENV } from '../../../shared/injection/config.ts'
 
@@ -34,6 +35,7 @@ const PROCESSES = {
   Broker: { keys: keysOfSchema(brokerSchema), env: BROKER_ENV },
   Sidecar: { keys: sidecarKeys(), env: SIDECAR_ENV },
   Webhook: { keys: keysOfSchema(configSchema), env: WEBHOOK_ENV },
+  Certificates: { keys: keysOfSchema(keepSchema), env: KEEP_ENV },
 } as const
 
 describe('docs/configuration.md', () => {
