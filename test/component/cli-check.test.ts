@@ -6,9 +6,10 @@ import { expect } from 'chai'
 import { afterEach, beforeEach, describe, it } from 'mocha'
 import { readFacts } from '../../cli/check/facts.ts'
 import { createKubectl, isFailure } from '../../cli/kube/kubectl.ts'
+import type { Kubectl } from '../../cli/kube/kubectl.ts'
 import { runCli } from '../../cli/program.ts'
 import { CLI, run } from '../support/kubectl.ts'
-import { FakeCluster, record } from '../support/kubectl-world.ts'
+import { FakeCluster, IMAGE, record } from '../support/kubectl-world.ts'
 import { admit } from '../support/pod-admission.ts'
 import type { Json } from '../support/pod-admission.ts'
 
@@ -184,6 +185,49 @@ describe('commands that ask a cluster', () => {
       )
       expect([code, err]).to.deep.equal([0, ''])
       expect(out).to.contain('"mode":"container"')
+    })
+
+    it('takes everything from the cluster where no file is named', async () => {
+      const asked = async (kubectl: Kubectl): Promise<void> => {
+        await readFacts(kubectl, [])
+      }
+      const kubectl = await record(cluster, folder, asked)
+      writeFileSync(
+        join(folder, 'pod.json'),
+        '{"apiVersion":"v1","kind":"Pod","spec":{"containers":[{"name":"a"}]}}',
+      )
+      const args = ['inject', '-f', join(folder, 'pod.json'), '--kubectl', kubectl]
+      const { code, out, err } = await cli(...args)
+      expect([code, err]).to.deep.equal([0, ''])
+      expect(out).to.contain('"mode":"native"').and.contain(IMAGE)
+      const calls = readFileSync(join(folder, 'calls'), 'utf8')
+      expect(calls).not.to.match(/create|tls.key/)
+      const other = await cli(...args, '--revision', 'next')
+      expect([other.code, other.out]).to.deep.equal([1, ''])
+      expect(other.err).to.contain('no webhook of revision "next"')
+    })
+
+    it('wants the authority where it may not read it', async () => {
+      cluster.secretsReadable = false
+      const kubectl = await record(cluster, folder, (asked) => readFacts(asked, []))
+      writeFileSync(
+        join(folder, 'pod.json'),
+        '{"apiVersion":"v1","kind":"Pod","spec":{"containers":[{"name":"a"}]}}',
+      )
+      writeFileSync(join(folder, 'ca.crt'), cluster.entries['ca.crt'] ?? '')
+      const args = ['inject', '-f', join(folder, 'pod.json'), '--kubectl', kubectl]
+      const without = await cli(...args)
+      expect(without.code).to.equal(1)
+      expect(without.err).to.contain('give --broker-ca')
+      const { code, out } = await cli(
+        ...args,
+        '--broker-ca',
+        join(folder, 'ca.crt'),
+        '--image',
+        'x:9',
+      )
+      expect(code).to.equal(0)
+      expect(out).to.contain('image: x:9')
     })
   })
 

@@ -7,10 +7,12 @@ import { join } from 'node:path'
 import { levelOf } from '../../cli/check/labels.ts'
 import type { Answer, Failure, FailureKind, Kubectl } from '../../cli/kube/kubectl.ts'
 import type { InjectionSettings } from '../../shared/injection/sidecar-spec.ts'
+import { reviewPod } from '../../shared/injection/review.ts'
+import { isRefusal } from '../../shared/reasons.ts'
 import { makeCertificates } from './certificates.ts'
 import { admit } from './pod-admission.ts'
 import type { Json } from './pod-admission.ts'
-import { SETTINGS, inject } from './reviews.ts'
+import { SETTINGS, inject, reviewOf } from './reviews.ts'
 
 export const IMAGE = 'registry.example/nestgate:1'
 const SYSTEM = 'nestgate-system'
@@ -54,6 +56,8 @@ export class FakeCluster {
   }
   /** Whether Secrets may be read. */
   secretsReadable = true
+  /** Whether the webhook is away where it fails open. */
+  silent = false
   /** Everything that was asked. */
   readonly calls: (readonly string[])[] = []
   dryRun: (pod: Json, namespace: string) => Json | Failure = (pod, namespace) =>
@@ -122,8 +126,9 @@ export class FakeCluster {
     if (verb === 'create') {
       const made = this.dryRun(JSON.parse(input ?? '{}') as Json, namespace ?? '')
       if ('failure' in made) return made as unknown as Failure
-      const observes = this.labelsOf(namespace ?? '')['nestgate.dev/inject'] === 'observe'
-      return answer(made, observes ? ['nestgate: would be injected'] : [])
+      const observes =
+        this.labelsOf(namespace ?? '')['nestgate.dev/inject'] === 'observe' && !this.silent
+      return answer(made, observes ? observedOf(JSON.parse(input ?? '{}') as Json) : [])
     }
     const kind = (resource.split('.')[0] ?? '').replace(/^(namespace|configmap)$/, '$1s')
     const refused = this.refused.get(kind)
@@ -146,6 +151,13 @@ export class FakeCluster {
     })
     return answer({ kind: 'List', apiVersion: 'v1', items })
   }
+}
+
+/** What the webhook says of a pod that it only observes. */
+function observedOf(pod: Json): readonly string[] {
+  const body = Buffer.from(JSON.stringify(reviewOf(admit(pod, '1.33'))))
+  const reviewed = reviewPod(body, CLUSTER_SETTINGS, 'any', 'observe')
+  return isRefusal(reviewed) ? [] : reviewed.warnings
 }
 
 function after(args: readonly string[], option: string): string | undefined {
