@@ -6,12 +6,12 @@
 import { spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Pool } from 'undici'
 import { ROOT } from '../scripts/image.ts'
-import { eventually } from '../scripts/run.ts'
+import { eventually, run } from '../scripts/run.ts'
 import { makeCertificates } from '../test/support/certificates.ts'
 import { freePort } from '../test/support/free-port.ts'
 import { admit } from '../test/support/pod-admission.ts'
@@ -93,7 +93,15 @@ interface Figures {
   readonly cpu: number
 }
 
-async function startServers(folder: string, ca: string): Promise<readonly Server[]> {
+/** As the chart starts it (manifests/chart/templates/webhook/deployment.yaml). */
+const WEBHOOK_NODE_FLAGS = [
+  '--disable-sigusr1',
+  '--max-old-space-size=128',
+  '--max-semi-space-size=8',
+]
+
+/** @param built - the compiled files, which the image has */
+async function startServers(folder: string, built: string, ca: string): Promise<readonly Server[]> {
   const cert = join(folder, 'tls.crt')
   const key = join(folder, 'tls.key')
   const config = {
@@ -116,7 +124,7 @@ async function startServers(folder: string, ca: string): Promise<readonly Server
       args: (port: number) => {
         const file = join(folder, 'webhook.yaml')
         writeFileSync(file, JSON.stringify({ ...config, listen: { host: '127.0.0.1', port } }))
-        return [join(ROOT, 'webhook', 'main.ts'), '--config', file]
+        return [...WEBHOOK_NODE_FLAGS, join(built, 'webhook', 'main.js'), '--config', file]
       },
     },
   ]
@@ -205,7 +213,11 @@ export async function webhookSection(rounds: number, seconds: number): Promise<s
   writeFileSync(join(folder, 'tls.crt'), cert)
   writeFileSync(join(folder, 'tls.key'), key, { mode: 0o600 })
   writeFileSync(join(folder, 'ca.crt'), ca)
-  const servers = await startServers(folder, ca)
+  // Below the project, where the compiled files find its packages.
+  mkdirSync(join(ROOT, 'build'), { recursive: true })
+  const built = mkdtempSync(join(ROOT, 'build', 'bench-'))
+  await run('npm', ['run', 'build', '--', '--outDir', built], { cwd: ROOT })
+  const servers = await startServers(folder, built, ca)
   const rows: string[] = []
   const memory: number[] = []
   const webhook = servers.find(({ name }) => name === 'webhook')
@@ -230,7 +242,7 @@ export async function webhookSection(rounds: number, seconds: number): Promise<s
       child.kill('SIGTERM')
       if (child.exitCode === null) await once(child, 'close')
     }
-    rmSync(folder, { recursive: true, force: true })
+    for (const path of [folder, built]) rmSync(path, { recursive: true, force: true })
   }
   return `## The webhook
 

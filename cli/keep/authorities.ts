@@ -17,7 +17,7 @@ import {
 } from '../certificates.ts'
 import type { Authority } from '../certificates.ts'
 import { KeepError } from './errors.ts'
-import { firstOf, isKeyOf, joinPems, readPems, samePems } from './pem.ts'
+import { firstOf, isKeyOf, joinPems, readPems } from './pem.ts'
 import type { Certificate } from './pem.ts'
 
 /** Most authorities that are trusted without signing any more; each is a certificate in every `caBundle` and every pod. */
@@ -141,9 +141,11 @@ export function bundleOf({ signer, next, retired }: Authorities): string {
   return joinPems(all.flatMap((one) => (one === undefined ? [] : [one.pem])))
 }
 
-/** Whether a text holds all that is trusted, in the same order, and nothing else. */
+/** Whether a text holds all that is trusted and nothing else; the order means nothing. */
 export function isBundleOf(text: string, authorities: Authorities): boolean {
-  return samePems(text, bundleOf(authorities))
+  const held = new Set(readPems(text)?.map(({ pem }) => pem))
+  const wanted = readPems(bundleOf(authorities)) ?? []
+  return held.size === wanted.length && wanted.every(({ pem }) => held.has(pem))
 }
 
 /** A new authority. @param days - its life. @param before - the one that it follows, which vouches for it where it can */

@@ -199,7 +199,7 @@ function leafStep(
       leaf === undefined || issuer === undefined
         ? (data['tls.crt'] ?? '')
         : joinPems([leaf.pem, ...validCrosses(issuer, now)])
-    if (samePems(data['ca.crt'] ?? '', bundle) && samePems(data['tls.crt'] ?? '', chain))
+    if (isBundleOf(data['ca.crt'] ?? '', found) && samePems(data['tls.crt'] ?? '', chain))
       return undefined
     const changes = { 'ca.crt': bundle, 'tls.crt': chain }
     return { write: 'secret', seen, changes, why: 'wrote what is trusted' }

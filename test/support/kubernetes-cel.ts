@@ -7,11 +7,34 @@ const environment = celEnv({ funcs: strings })
 
 /** @param bindings - variables by name @returns the value, or the error's text under `error` */
 export function evaluate(expression: string, bindings: Readonly<Record<string, unknown>>): unknown {
+  return evaluator(bindings).value(expression)
+}
+
+/** Evaluates several expressions with the same bindings; {@link Evaluator.define} adds a variable, as policies have them. */
+export interface Evaluator {
+  value(expression: string): unknown
+  define(name: string, expression: string): void
+}
+
+/** See {@link Evaluator}. */
+export function evaluator(bindings: Readonly<Record<string, unknown>>): Evaluator {
+  const variables = new Map<string, CelInput>()
   const input = Object.fromEntries(
     Object.entries(bindings).map(([name, value]) => [name, toInput(value)]),
   )
-  const result = plan(environment, parse(expression))(input)
-  return isCelError(result) ? { error: result.message } : toPlain(result)
+  const compute = (expression: string): ReturnType<ReturnType<typeof plan>> =>
+    plan(environment, parse(expression))({ variables, ...input })
+  return {
+    value(expression) {
+      const result = compute(expression)
+      return isCelError(result) ? { error: result.message } : toPlain(result)
+    },
+    define(name, expression) {
+      const result = compute(expression)
+      // as the API server has it: an error is one where the variable is used
+      if (!isCelError(result)) variables.set(name, result)
+    },
+  }
 }
 
 /** Whole numbers are integers, as in a token's claims. */

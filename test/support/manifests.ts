@@ -83,6 +83,8 @@ export interface KubernetesObject {
   readonly spec?: {
     readonly replicas?: number
     readonly secretName?: string
+    readonly policyName?: string
+    readonly matchConstraints?: { readonly resourceRules: Webhook['rules'] }
     readonly selector?: Selector & Readonly<Record<string, unknown>>
     readonly podSelector?: Selector
     readonly ingress?: readonly { readonly ports: readonly { readonly port: number }[] }[]

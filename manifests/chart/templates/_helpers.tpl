@@ -45,7 +45,7 @@ imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with $own.priorityClassName | default $root.Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with $own.nodeSelector | default $root.Values.nodeSelector }}
 nodeSelector:
@@ -109,7 +109,7 @@ projected:
 {{/* Of a Secret these three and no other. Naming them makes the kubelet wait for a Secret that is still empty. */}}
 {{- define "nestgate.tlsVolume" -}}
 secret:
-  secretName: {{ . }}
+  secretName: {{ . | quote }}
   defaultMode: 0440
   items:
     - key: tls.crt
@@ -192,6 +192,16 @@ caBundle: {{ .Values.certs.caBundle | quote }}
 {{- toYaml (merge (dict "app.kubernetes.io/name" (include "nestgate.webhook" .) "app.kubernetes.io/part-of" "nestgate") .Values.webhook.labels) }}
 {{- end }}
 
+{{- define "nestgate.revisionExpression" -}}
+- key: nestgate.dev/rev
+{{- if .Values.revision }}
+  operator: In
+  values: [{{ .Values.revision | quote }}]
+{{- else }}
+  operator: DoesNotExist
+{{- end }}
+{{- end }}
+
 {{/*
 Which namespaces: opted in by label, and of this revision. A label on the cluster's own namespaces or on ours must not be able to
 stop them (docs/decisions/0008-injector.md).
@@ -200,13 +210,7 @@ stop them (docs/decisions/0008-injector.md).
 - key: kubernetes.io/metadata.name
   operator: NotIn
   values: [kube-system, kube-public, kube-node-lease, {{ .Release.Namespace }}]
-- key: nestgate.dev/rev
-{{- if .Values.revision }}
-  operator: In
-  values: [{{ .Values.revision }}]
-{{- else }}
-  operator: DoesNotExist
-{{- end }}
+{{ include "nestgate.revisionExpression" . }}
 {{- with .Values.webhook.namespaceSelector }}
 {{ toYaml . }}
 {{- end }}

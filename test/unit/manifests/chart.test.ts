@@ -13,6 +13,7 @@ import { readBrokerConfig } from '../../../broker/config.ts'
 import { readKeepConfig } from '../../../cli/keep/config.ts'
 import { configSchema, readWebhookConfig } from '../../../shared/injection/config.ts'
 import { readPolicySet } from '../../../shared/policy/policy-set.ts'
+import { VALIDATE_PATHS } from '../../../webhook/validate.ts'
 import { CHART_GOLDEN, chartCases, MANIFESTS, objectsIn } from '../../support/manifests.ts'
 import type { Container, KubernetesObject, PodSpec, Webhook } from '../../support/manifests.ts'
 
@@ -27,6 +28,7 @@ const CLUSTER_WIDE = [
   'ValidatingAdmissionPolicyBinding',
 ]
 
+type AskedOf = Webhook['rules'][number]
 type Values = Readonly<Record<string, Readonly<Record<string, unknown>>>>
 interface Case {
   readonly name: string
@@ -319,29 +321,66 @@ for (const one of cases) {
         expect(values['finalState']?.['webhook']).to.not.equal(true)
         return
       }
-      expect(
-        webhooks.flatMap(({ rules }) =>
-          rules.map(({ operations, resources }) => `${operations.join()} ${resources.join()}`),
+      const asked = webhooks.flatMap(({ rules, clientConfig }) =>
+        rules.map(
+          ({ operations, resources }) =>
+            `${clientConfig.service.path} ${operations.join()} ${resources.join()}`,
         ),
-      ).to.deep.equal([
-        'CREATE,UPDATE pods',
-        'UPDATE pods/ephemeralcontainers',
-        'CONNECT pods/exec,pods/attach,pods/portforward',
-        'CREATE,UPDATE secrets',
-        'UPDATE namespaces',
+      )
+      expect(asked).to.deep.equal([
+        '/validate/any CREATE pods',
+        '/validate/process CREATE pods',
+        '/validate/container CREATE pods',
+        '/validate UPDATE pods',
+        '/validate UPDATE pods/ephemeralcontainers',
+        '/validate CONNECT pods/exec,pods/attach,pods/portforward',
+        '/validate CREATE,UPDATE secrets',
+        '/validate UPDATE namespaces,namespaces/status,namespaces/finalize',
       ])
-      for (const { clientConfig, failurePolicy, sideEffects } of webhooks) {
-        expect(clientConfig.service.path).to.equal('/validate')
-        expect([failurePolicy, sideEffects]).to.deep.equal(['Fail', 'None'])
+      const namespaces = webhooks.at(-1)
+      for (const webhook of webhooks) {
+        expect(VALIDATE_PATHS.has(webhook.clientConfig.service.path)).to.equal(true)
+        expect([webhook.failurePolicy, webhook.sideEffects]).to.deep.equal(['Fail', 'None'])
+        if (webhook === namespaces) continue
+        const { matchLabels, matchExpressions = [] } = webhook.namespaceSelector ?? {}
+        expect(matchLabels).to.deep.equal({ 'nestgate.dev/inject': 'enabled' })
+        expectKeptAway(matchExpressions, namespace, suffix.slice(1))
+        expect(webhook).to.not.have.property('objectSelector')
       }
-      const [pods, namespaces] = webhooks
-      expectKeptAway(pods?.namespaceSelector?.matchExpressions ?? [], namespace, suffix.slice(1))
-      expect(pods).to.not.have.property('objectSelector')
       // By the new labels it would not see the label go.
       expect(namespaces).to.not.have.property('namespaceSelector')
-      expect(namespaces?.objectSelector?.matchLabels).to.deep.equal({
-        'nestgate.dev/inject': 'enabled',
+      expect(namespaces?.objectSelector).to.deep.equal({
+        matchLabels: { 'nestgate.dev/inject': 'enabled' },
+        matchExpressions: [ofRevision(suffix.slice(1))],
       })
+    })
+
+    it('ask policies and validating webhook about the same', () => {
+      const policies = objects.filter(({ kind }) => kind === 'ValidatingAdmissionPolicy')
+      const webhooks = webhooksOf(objects, 'ValidatingWebhookConfiguration')
+      const asked = (rules: readonly AskedOf[]): readonly string[] =>
+        rules.flatMap(({ operations, resources }) =>
+          operations.flatMap((operation) => resources.map((each) => `${operation} ${each}`)),
+        )
+      const byPolicies = asked(
+        policies.flatMap(({ spec }) => spec?.matchConstraints?.resourceRules ?? []),
+      )
+      const byWebhook = [...new Set(asked(webhooks.flatMap(({ rules }) => rules)))]
+      for (const all of [byPolicies, byWebhook])
+        if (all.length > 0)
+          expect(all).to.have.members([
+            'CREATE pods',
+            'UPDATE pods',
+            'UPDATE pods/ephemeralcontainers',
+            ...['exec', 'attach', 'portforward'].map((session) => `CONNECT pods/${session}`),
+            ...['CREATE secrets', 'UPDATE secrets', 'UPDATE namespaces'],
+            ...['UPDATE namespaces/status', 'UPDATE namespaces/finalize'],
+          ])
+      expect(byPolicies.length + byWebhook.length).to.be.greaterThan(0)
+      const bound = objects
+        .filter(({ kind }) => kind === 'ValidatingAdmissionPolicyBinding')
+        .map(({ spec }) => spec?.policyName)
+      expect(bound).to.have.members(policies.map(({ metadata }) => metadata.name))
     })
 
     it('have settings that the processes accept', () => {
@@ -402,17 +441,19 @@ function expectKept(text: string | undefined, objects: readonly KubernetesObject
     expect(dnsNames.broker).to.include(`${broker.metadata.name}.${namespace}.svc`)
 }
 
+function ofRevision(revision: string): object {
+  return revision === ''
+    ? { key: 'nestgate.dev/rev', operator: 'DoesNotExist' }
+    : { key: 'nestgate.dev/rev', operator: 'In', values: [revision] }
+}
+
 function expectKeptAway(expressions: readonly object[], namespace: string, revision: string): void {
   expect(expressions).to.deep.include({
     key: 'kubernetes.io/metadata.name',
     operator: 'NotIn',
     values: ['kube-system', 'kube-public', 'kube-node-lease', namespace],
   })
-  expect(expressions).to.deep.include(
-    revision === ''
-      ? { key: 'nestgate.dev/rev', operator: 'DoesNotExist' }
-      : { key: 'nestgate.dev/rev', operator: 'In', values: [revision] },
-  )
+  expect(expressions).to.deep.include(ofRevision(revision))
 }
 
 describe('the chart’s values', () => {
