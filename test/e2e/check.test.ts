@@ -127,9 +127,9 @@ describe('commands that ask the cluster', () => {
 
 /** A pod's own mounts and volumes come in another order where its token was taken out of them. */
 function sortedVolumes(spec: object): object {
+  const sorted = (list: readonly unknown[]): readonly unknown[] =>
+    [...list].sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1))
   return JSON.parse(JSON.stringify(spec), (_key, value: unknown) =>
-    Array.isArray(value) && value.every((one) => typeof one === 'object')
-      ? [...value].sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1))
-      : value,
+    Array.isArray(value) && value.every((one) => typeof one === 'object') ? sorted(value) : value,
   ) as object
 }
