@@ -288,6 +288,12 @@ const CASES: readonly Case[] = [
     says: ['labels', 'fail', /no installation has that revision/],
   },
   {
+    fault: 'webhook configurations that may not be read',
+    change: (it) =>
+      it.refused.set('mutatingwebhookconfigurations', failure('forbidden', 'forbidden')),
+    says: ['labels', 'unknown', /team-a: whether a webhook takes it/],
+  },
+  {
     fault: 'no namespace',
     change: (it) => {
       label(it, {})
