@@ -61,6 +61,11 @@ export const INJECTION_REASONS = {
       'a container asks for a privilege by which it could take credentials of the node or of the sidecar',
     remedy: 'remove what the message names',
   },
+  pod_too_large: {
+    status: 403,
+    sentence: 'the pod has more parts than any pod needs, and its review would hold up all others',
+    remedy: 'make several pods of it',
+  },
   token_api_audience: {
     status: 403,
     sentence: 'the pod projects a token for the API server to a place of its own',

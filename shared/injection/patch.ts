@@ -174,11 +174,20 @@ export class Draft {
     this.#copy.own(path)
     const list = this.valueAt(path)
     if (!Array.isArray(list)) return
+    const gone = new Set<number>()
     for (let index = list.length - 1; index >= 0; index -= 1) {
       if (!matches(list[index], index)) continue
       this.#operations.push({ op: 'remove', path: pointer([...path, index]) })
-      list.splice(index, 1)
+      gone.add(index)
     }
+    // All at once: one by one, each would move all entries behind it.
+    let kept = 0
+    for (const [index, entry] of Array.from<unknown>(list).entries()) {
+      if (gone.has(index)) continue
+      list[kept] = entry
+      kept += 1
+    }
+    list.length = kept
   }
 
   #objectAt(path: Path): JsonObject {

@@ -17,6 +17,7 @@ import type { Pod } from './pod.ts'
 import { readReview } from './read-review.ts'
 import { rewritePod } from './rewrite.ts'
 import { warningsFor } from './risks.ts'
+import { checkSize } from './size.ts'
 import type { InjectionSettings, Profile, WantedLevel } from './sidecar-spec.ts'
 
 /** Longest request uid that is echoed; the API server sends UUIDs. */
@@ -57,7 +58,9 @@ interface Review {
   readonly uid: string
   readonly namespace: string
   readonly raw: JsonObject
+  /** Without its spec where it is too large. */
   readonly pod: Pod
+  readonly tooLarge: Refusal | undefined
   readonly creator: Creator
   readonly isDryRun: boolean
 }
@@ -124,7 +127,8 @@ export function reviewPod(
 
 /** The whole of what is decided about a pod. */
 function find(review: Review, settings: InjectionSettings, level: WantedLevel): Finding | Refusal {
-  const { raw, pod, namespace, creator } = review
+  const { raw, pod, namespace, creator, tooLarge } = review
+  if (tooLarge !== undefined) return tooLarge
   if (isMirrorOfNode(pod, creator)) return { patch: [], warnings: [] }
   const inspection = inspectPod(raw, pod, settings, level)
   if (isRefusal(inspection)) return inspection
@@ -141,10 +145,12 @@ function decode(body: Uint8Array): Review | Refusal {
   const review = reviewSchema.safeParse(read.value)
   if (!review.success) return refuse('review_invalid', issueText(review.error, []))
   const { uid, namespace, object, userInfo, dryRun } = review.data.request
-  const pod = podSchema.safeParse(object)
+  const tooLarge = checkSize(object)
+  const pod = podSchema.safeParse(tooLarge === undefined ? object : { spec: {} })
   if (!pod.success) return refuse('review_invalid', issueText(pod.error, ['request', 'object']))
   const creator = { username: userInfo?.username ?? '', groups: userInfo?.groups ?? [] }
-  return { uid, namespace, raw: object, pod: pod.data, creator, isDryRun: dryRun === true }
+  const isDryRun = dryRun === true
+  return { uid, namespace, raw: object, pod: pod.data, tooLarge, creator, isDryRun }
 }
 
 /** The first problem: where, and what was expected; never the value. */
