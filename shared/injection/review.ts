@@ -240,5 +240,5 @@ function ownerOf(pod: Pod): Owner | undefined {
 }
 
 function isText(value: string | null | undefined): value is string {
-  return typeof value === 'string' && value !== ''
+  return typeof value === 'string' && value !== '' && value.length <= MAX_NAME_LENGTH
 }

@@ -20,6 +20,8 @@ const CLOUDS = [
 ] as const
 /** The API server cuts warnings of more than 256 characters, and all of them after 4096 (apiserver, warning handler). */
 const MAX_WARNINGS = 8
+/** Longest part of a volume's name that is repeated: a DNS label (RFC 1123), which admission has not checked yet. */
+const MAX_SHOWN_NAME = 63
 
 /** Whether `NET_RAW` is to be added to what a container drops: it could have it by default, and nobody asked for it. */
 export function dropsNetRaw({ securityContext }: Container): boolean {
@@ -92,7 +94,7 @@ function replacementWarnings(
     ...(isTheirs ? [`nestgate: ${where} sets KUBECONFIG, which is replaced`] : []),
     ...mounts.map(
       ({ name }) =>
-        `nestgate: ${where} mounts ${name ?? ''} at ${SERVICE_ACCOUNT_PATH}, which is replaced`,
+        `nestgate: ${where} mounts ${(name ?? '').slice(0, MAX_SHOWN_NAME)} at ${SERVICE_ACCOUNT_PATH}, which is replaced`,
     ),
   ]
 }
