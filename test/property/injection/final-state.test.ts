@@ -1,128 +1,103 @@
-/** Whatever is injected is let through by the final state; and what the validating webhook refuses, the admission policies refuse. */
+/** The final state behind the injection: what it lets through has no way open, and it lets through what was injected. */
 import { expect } from 'chai'
 import fc from 'fast-check'
 import { describe, it } from 'mocha'
 import { validate } from '../../../shared/injection/final/validate.ts'
-import { SIDECAR_NAME } from '../../../shared/injection/sidecar-spec.ts'
-import type { InjectionSettings, WantedLevel } from '../../../shared/injection/sidecar-spec.ts'
 import { isRefusal } from '../../../shared/reasons.ts'
-import { FINAL_SETTINGS, NAMESPACE } from '../../support/final-cases.ts'
-import { judge, policies } from '../../support/final-policies.ts'
+import type { InjectionSettings, WantedLevel } from '../../../shared/injection/sidecar-spec.ts'
+import { openWays } from '../../support/invariants.ts'
 import { admit } from '../../support/pod-admission.ts'
 import type { Json } from '../../support/pod-admission.ts'
-import { hostilePod, oddPod } from '../../support/pod-generator.ts'
-import { PluginRefusal } from '../../support/service-account-plugin.ts'
-import { inject, reviewOf } from '../../support/reviews.ts'
+import { oddPod } from '../../support/pod-generator.ts'
+import { REFUSED, SIDECAR_USERS, itemsOf, plainPod } from '../../support/pods.ts'
+import { SETTINGS, inject, reviewOf } from '../../support/reviews.ts'
 import { mutated, randomOf } from './mutate.ts'
 
-/** Runs of each property; more by `NESTGATE_PROPERTY_RUNS`. */
-const RUNS = Number(process.env['NESTGATE_PROPERTY_RUNS'] ?? 150)
-/** Longest time of one property, its shrinking included, in milliseconds. */
-const LIMIT_MS = Number(process.env['NESTGATE_PROPERTY_MS'] ?? 8000)
-const OPTIONS = { numRuns: RUNS, interruptAfterTimeLimit: LIMIT_MS }
+/** Longest time of a property, in milliseconds. */
+const LIMIT_MS = 8000
+const RUNS = Number(process.env['NESTGATE_PROPERTY_RUNS'] ?? 250)
 const NOBODY = { users: [], groups: [] }
+const MODES: readonly InjectionSettings[] = [SETTINGS, { ...SETTINGS, mode: 'container' }]
+const LEVELS: readonly WantedLevel[] = ['any', 'container']
 
-const clusters = fc.record({
-  mode: fc.constantFrom('native' as const, 'container' as const),
-  level: fc.constantFrom<WantedLevel>('any', 'container'),
-})
-const anyPod = fc.oneof(
-  oddPod,
-  hostilePod.map(({ pod }) => pod),
-)
-
-/** The pod as it would be stored, or undefined where it is refused before. */
-function stored(pod: Json, settings: InjectionSettings, level: WantedLevel): Json | undefined {
-  try {
-    const { pod: result } = inject(admit(pod, '1.33'), settings, { namespace: NAMESPACE }, level)
-    return result
-  } catch (error) {
-    if (error instanceof PluginRefusal) return undefined
-    throw error
-  }
-}
-
-/** What the validating webhook says: a message, or undefined. */
-function webhookSays(
-  pod: Json,
-  settings: InjectionSettings,
-  level: WantedLevel,
-): string | undefined {
-  const body = Buffer.from(JSON.stringify(reviewOf(pod, { namespace: NAMESPACE })))
+/** What the final state says to a review: nothing, a code, or that it is no review. */
+function verdict(review: unknown, settings: InjectionSettings, level?: WantedLevel): string {
+  const body = Buffer.from(JSON.stringify(review))
   const result = validate(body, settings, NOBODY, level)
   if (isRefusal(result)) return result.refused
-  const { response } = JSON.parse(result.body) as { response: { status?: { message: string } } }
-  return response.status?.message
+  return result.reason ?? 'allowed'
 }
 
-/** What the policy for pods says: a message, or undefined; an error is a refusal there. */
-function policySays(object: Json, level: WantedLevel): string | undefined {
-  const policy = policies.find(({ metadata }) => metadata.name === 'nestgate-pods')
-  if (policy === undefined) throw new Error('no policy')
-  try {
-    return judge(policy, { name: '', operation: 'CREATE', resource: 'pods', object, level })
-  } catch (error) {
-    return `error: ${String(error)}`
-  }
+/** The pod with ephemeral containers in it, as kubectl debug puts them in. */
+function updated(before: Json, after: Json, subResource?: string): Json {
+  return reviewOf(after, { operation: 'UPDATE', subResource, oldObject: before })
 }
 
-/** Those of the sidecar but for the broker's authority, which the policy does not know. */
-function sidecarVariables(pod: Json): string {
-  const { initContainers = [], containers = [] } = pod['spec'] as Record<string, Json[]>
-  const sidecar = [...initContainers, ...containers].find(({ name }) => name === SIDECAR_NAME)
-  const env = (sidecar?.['env'] ?? []) as Json[]
-  return JSON.stringify(env.filter(({ name }) => name !== 'NESTGATE_BROKER_CA_PEM'))
-}
+const modes = fc.constantFrom(...MODES)
+const levels = fc.constantFrom(...LEVELS)
 
-describe('the final state of generated pods', function () {
+describe('the final state', function () {
   this.timeout(3 * LIMIT_MS)
+  const bounds = { numRuns: RUNS, interruptAfterTimeLimit: LIMIT_MS }
 
-  it('is right for whatever was injected', () => {
-    fc.assert(
-      fc.property(anyPod, clusters, (pod, { mode, level }) => {
-        const settings = { ...FINAL_SETTINGS, mode }
-        const result = stored(pod, settings, level)
-        if (result === undefined) return
-        expect(webhookSays(result, settings, level)).to.equal(undefined)
-        const said = policySays(result, level)
-        // A pod without what every pod has: Kubernetes' own validation comes before.
-        if (said?.startsWith('error: ') !== true) expect(said).to.equal(undefined)
-      }),
-      OPTIONS,
-    )
+  it('takes every pod as it was injected, and as the API server stores it', () => {
+    const property = fc.property(oddPod, modes, levels, (odd, settings, level) => {
+      const { pod } = inject(admit(odd, '1.33'), settings, {}, level)
+      for (const stored of [pod ?? {}, admit(pod ?? {}, '1.33', { alwaysPull: true })]) {
+        expect(verdict(reviewOf(stored), settings, level)).to.equal('allowed')
+        expect(verdict(reviewOf(stored), settings)).to.equal('allowed')
+      }
+    })
+    fc.assert(property, bounds)
   })
 
-  it('is wrong for whatever was not', () => {
-    fc.assert(
-      fc.property(anyPod, clusters, (pod, { level }) => {
-        expect(policySays(pod, level)).to.not.equal(undefined)
-      }),
-      OPTIONS,
+  it('lets through no pod with a way open, whatever was changed in it', () => {
+    const property = fc.property(
+      fc.noShrink(oddPod),
+      modes,
+      levels,
+      fc.integer(),
+      (odd, settings, level, seed) => {
+        const { pod } = inject(admit(odd, '1.33'), settings, {}, level)
+        const changed = mutated(pod, randomOf(seed))
+        if (verdict(reviewOf(changed), settings) === 'allowed')
+          expect(openWays(changed, settings)).to.deep.equal([])
+      },
     )
+    fc.assert(property, bounds)
   })
 
-  it('is refused by the policies where it is by the webhook', () => {
-    fc.assert(
-      fc.property(anyPod, clusters, fc.integer(), (pod, { mode, level }, seed) => {
-        const settings = { ...FINAL_SETTINGS, mode }
-        const result = stored(pod, settings, level)
-        if (result === undefined) return
-        const changed = mutated(result, randomOf(seed)) as Json
-        // No pod is created with them (kubernetes, pkg/apis/core/validation, ValidatePodCreate).
-        delete (changed['spec'] as Json | undefined)?.['ephemeralContainers']
-        const refusal = webhookSays(changed, settings, level)
-        // What is no pod of the API server's never comes so far.
-        if (refusal === undefined || refusal === 'review_invalid') return
-        // No way to a credential, and the cluster's business: docs/final-state.md.
-        if (refusal.includes('.resources is not what Nestgate injects')) return
-        if (
-          sidecarVariables(changed) === sidecarVariables(result) &&
-          refusal.includes('.env is not')
-        )
-          return
-        expect(policySays(changed, level), refusal).to.not.equal(undefined)
-      }),
-      OPTIONS,
-    )
+  for (const attack of [...REFUSED, ...SIDECAR_USERS])
+    it(`refuses ${attack.row} in a pod that was injected: ${attack.name}`, () => {
+      for (const settings of MODES) {
+        const { pod } = inject(plainPod(), settings)
+        attack.apply(pod ?? {})
+        expect(verdict(reviewOf(pod), settings)).not.to.equal('allowed')
+      }
+    })
+})
+
+/** What the API server itself refuses in an ephemeral container, or has no meaning for a pod that runs already. */
+const NOT_IN_EPHEMERAL = ['A19', 'A20']
+
+describe('ephemeral containers', () => {
+  const attacks = [...REFUSED, ...SIDECAR_USERS].filter(
+    ({ row, name }) => name.endsWith('in ephemeralContainers') && !NOT_IN_EPHEMERAL.includes(row),
+  )
+  it('are attacked in many ways', () => {
+    expect(attacks.length).to.be.greaterThan(15)
   })
+
+  for (const attack of attacks)
+    it(`are refused with ${attack.row}: ${attack.name}`, () => {
+      for (const level of LEVELS) {
+        const { pod: before = {} } = inject(plainPod(), SETTINGS, {}, level)
+        const after = structuredClone(before)
+        attack.apply(after)
+        if (itemsOf(after['spec'], 'volumes').length > itemsOf(before['spec'], 'volumes').length)
+          continue
+        const review = updated(before, after, 'ephemeralcontainers')
+        expect(verdict(review, SETTINGS)).not.to.equal('allowed')
+      }
+    })
 })
