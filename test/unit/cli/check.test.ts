@@ -249,6 +249,30 @@ const CASES: readonly Case[] = [
     says: ['final-state', 'fail', /nestgate-pods: no binding/],
   },
   {
+    fault: 'a binding of another policy',
+    change: (it) => {
+      const [binding] = it.objects['validatingadmissionpolicybindings'] ?? []
+      inside(binding, 'spec')['policyName'] = 'nestgate-bind'
+    },
+    says: ['final-state', 'fail', /nestgate-pods: no binding/],
+  },
+  {
+    fault: 'a policy that fails open',
+    change: (it) => {
+      inside(it.find('validatingadmissionpolicies', 'nestgate-pods'), 'spec')['failurePolicy'] =
+        'Ignore'
+    },
+    says: ['final-state', 'fail', /failurePolicy is Ignore/],
+  },
+  {
+    fault: 'the policies of nestgate connect alone',
+    change: (it) => {
+      const policy = it.find('validatingadmissionpolicies', 'nestgate-pods')
+      inside(policy, 'metadata')['name'] = 'nestgate-bind'
+    },
+    says: ['final-state', 'fail', /nothing checks pods/],
+  },
+  {
     fault: 'a policy that only audits',
     change: (it) => {
       const [binding] = it.objects['validatingadmissionpolicybindings'] ?? []
