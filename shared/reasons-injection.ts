@@ -128,6 +128,12 @@ export const INJECTION_REASONS = {
     sentence: 'a Secret with a service account’s token would be a way around Nestgate',
     remedy: 'go through the broker, or ask for the verb bypass on secrets of nestgate.dev',
   },
+  token_requested: {
+    status: 403,
+    sentence: 'a service account’s token that is not a pod’s would be a way around Nestgate',
+    remedy:
+      'go through the broker, or ask for the verb bypass on serviceaccounts/token of nestgate.dev',
+  },
   namespace_unlabelled: {
     status: 403,
     sentence: 'a namespace that Nestgate injects keeps its labels of nestgate.dev',

@@ -22,6 +22,7 @@ const KINDS: Readonly<Record<string, string>> = {
   pods: 'Pod',
   secrets: 'Secret',
   namespaces: 'Namespace',
+  serviceaccounts: 'TokenRequest',
 }
 
 /** As the API server asks about a case. */

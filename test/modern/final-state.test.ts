@@ -152,8 +152,9 @@ describe('the final state, by admission policies', function () {
     const headers = headersOf(USERS[one.user ?? 'author'])
     const [resource = '', subresource] = one.resource.split('/')
     const root = pathOf(resource, namespace)
+    const made = subresource === undefined ? root : `${root}/${nameOf(object)}/${subresource}`
     if (one.operation === 'CREATE')
-      return api.send('POST', `${root}?dryRun=All&fieldValidation=Strict`, {
+      return api.send('POST', `${made}?dryRun=All&fieldValidation=Strict`, {
         headers,
         body: object,
       })

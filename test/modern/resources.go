@@ -175,6 +175,7 @@ func serve(apiServer *server.GenericAPIServer, all *stores, who authenticator.Re
 	byVersion[corev1.SchemeGroupVersion]["pods/attach"] = &session{pods, func() runtime.Object { return &corev1.PodAttachOptions{} }, may}
 	byVersion[corev1.SchemeGroupVersion]["pods/portforward"] = &session{pods, func() runtime.Object { return &corev1.PodPortForwardOptions{} }, may}
 	byVersion[corev1.SchemeGroupVersion]["pods/ephemeralcontainers"] = &part{pods}
+	byVersion[corev1.SchemeGroupVersion]["serviceaccounts/token"] = &tokenRequests{}
 	for _, name := range []string{"namespaces/status", "namespaces/finalize"} {
 		byVersion[corev1.SchemeGroupVersion][name] = &part{all.byName["namespaces"]}
 	}

@@ -729,6 +729,47 @@ const SECRETS: readonly FinalCase[] = [
   ),
 ]
 
+const BOUND = {
+  kind: 'Pod',
+  apiVersion: 'v1',
+  name: 'web',
+  uid: 'c0ffee00-0000-4000-8000-000000000002',
+}
+
+function requested(
+  name: string,
+  audiences: readonly string[] | undefined,
+  code?: Reason,
+  user?: keyof typeof USERS,
+): FinalCase {
+  return {
+    name: `a token ${name}`,
+    operation: 'CREATE',
+    resource: 'serviceaccounts/token',
+    object: {
+      apiVersion: 'authentication.k8s.io/v1',
+      kind: 'TokenRequest',
+      spec: { ...(audiences && { audiences }), boundObjectRef: BOUND },
+    },
+    ...(code && { code }),
+    ...(user && { user }),
+  }
+}
+
+/** Tokens that are asked for by name. */
+const REQUESTED: readonly FinalCase[] = [
+  requested('for whom pods may have one', ['vault']),
+  requested('for the API server', undefined, 'token_requested'),
+  requested('for the API server by name', ['https://issuer.example'], 'token_requested'),
+  requested('for the broker, as the sidecar has one', ['nestgate-broker'], 'token_requested'),
+  requested('for the broker among others', ['vault', 'nestgate-broker'], 'token_requested'),
+  requested('for anybody else', ['sts.amazonaws.com'], 'token_requested'),
+  requested('for nobody', [''], 'token_requested'),
+  requested('through the broker', undefined, 'token_requested', 'broker'),
+  requested('that a kubelet asks for', ['nestgate-broker'], undefined, 'node'),
+  requested('of somebody exempt', undefined, undefined, 'ops'),
+]
+
 function labelled(
   name: string,
   before: Json,
@@ -790,5 +831,6 @@ export const FINAL_CASES: readonly FinalCase[] = [
   ...DEBUGGED,
   ...CONNECTED,
   ...SECRETS,
+  ...REQUESTED,
   ...LABELLED,
 ]

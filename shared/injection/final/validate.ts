@@ -13,6 +13,7 @@ import { judgeEphemeral } from './ephemeral.ts'
 import { judgeNamespace, judgeSecretCreated, judgeSecretUpdated } from './objects.ts'
 import { allow, decodeRequest, deny } from './request.ts'
 import type { FinalRequest } from './request.ts'
+import { judgeTokenRequest } from './token-requests.ts'
 import { judgeUpdated } from './updated.ts'
 
 /** Who may do what the final state refuses, but for the pods themselves; the operator's `exempt`. */
@@ -36,6 +37,7 @@ const BYPASSABLE: Readonly<Record<string, Rule>> = {
   'CONNECT pods/portforward': judgePortForward,
   'CREATE secrets': judgeSecretCreated,
   'UPDATE secrets': judgeSecretUpdated,
+  'CREATE serviceaccounts/token': judgeTokenRequest,
   'UPDATE namespaces': judgeNamespace,
   // The strategies of both keep what was written of the labels (kubernetes, pkg/registry/core/namespace).
   'UPDATE namespaces/status': judgeNamespace,

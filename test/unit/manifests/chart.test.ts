@@ -105,7 +105,14 @@ const RIGHTS: Readonly<Record<string, (suffix: string) => readonly object[]>> = 
   'ClusterRole nestgate-bypass': () => [
     {
       apiGroups: ['nestgate.dev'],
-      resources: ['pods/portforward', 'pods/exec', 'pods/attach', 'secrets', 'namespaces'],
+      resources: [
+        'pods/portforward',
+        'pods/exec',
+        'pods/attach',
+        'secrets',
+        'serviceaccounts/token',
+        'namespaces',
+      ],
       verbs: ['bypass'],
     },
   ],
@@ -335,6 +342,7 @@ for (const one of cases) {
         '/validate UPDATE pods/ephemeralcontainers',
         '/validate CONNECT pods/exec,pods/attach,pods/portforward',
         '/validate CREATE,UPDATE secrets',
+        '/validate CREATE serviceaccounts/token',
         '/validate UPDATE namespaces,namespaces/status,namespaces/finalize',
       ])
       const namespaces = webhooks.at(-1)
@@ -373,7 +381,8 @@ for (const one of cases) {
             'UPDATE pods',
             'UPDATE pods/ephemeralcontainers',
             ...['exec', 'attach', 'portforward'].map((session) => `CONNECT pods/${session}`),
-            ...['CREATE secrets', 'UPDATE secrets', 'UPDATE namespaces'],
+            ...['CREATE secrets', 'UPDATE secrets', 'CREATE serviceaccounts/token'],
+            'UPDATE namespaces',
             ...['UPDATE namespaces/status', 'UPDATE namespaces/finalize'],
           ])
       expect(byPolicies.length + byWebhook.length).to.be.greaterThan(0)

@@ -49,7 +49,14 @@ describe('the manifests', () => {
         'nestgate-bypass',
         {
           apiGroups: ['nestgate.dev'],
-          resources: ['pods/portforward', 'pods/exec', 'pods/attach', 'secrets', 'namespaces'],
+          resources: [
+            'pods/portforward',
+            'pods/exec',
+            'pods/attach',
+            'secrets',
+            'serviceaccounts/token',
+            'namespaces',
+          ],
           verbs: ['bypass'],
         },
       ],
