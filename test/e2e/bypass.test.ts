@@ -285,7 +285,7 @@ describe('ways round the sidecar', () => {
             env: [{ name: 'TAKE_PORT', value: TAKE_PORT }],
           }),
         ],
-        containers: [container('agent', ['sh', '-c', 'kubectl-new get pods -o name'])],
+        containers: [container('planner', ['sh', '-c', 'kubectl-new get pods -o name'])],
       }),
       taker('taken-r', {
         securityContext: USER,
