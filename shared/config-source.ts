@@ -5,6 +5,8 @@
 import { Fault } from './errors.ts'
 
 const ENV_PREFIX = 'NESTGATE_'
+/** What the kubelet gives a variable that may have the name of a port of ours, from a Service `nestgate-listen`. */
+const LINKED = /^(?:tcp|udp|sctp):\/\//
 
 /** Where a process's configuration comes from. */
 export interface ConfigSource {
@@ -45,7 +47,7 @@ export function applyEnvironment(
     if (!name.startsWith(ENV_PREFIX) || value === undefined) continue
     const short = name.slice(ENV_PREFIX.length)
     const key = Object.hasOwn(table, short) ? table[short] : undefined
-    if (key === undefined && isServiceLink(name)) continue
+    if (isServiceLink(name) && (key === undefined || LINKED.test(value))) continue
     if (key === undefined) problems.push(`${name}: not a setting of this process`)
     else setAt(raw, key.split('.'), value)
   }

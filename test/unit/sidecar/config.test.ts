@@ -85,8 +85,13 @@ describe('sidecar configuration', () => {
       NESTGATE_BROKER_PORT: 'tcp://10.0.0.1:8443',
       NESTGATE_BROKER_PORT_8443_TCP: 'tcp://10.0.0.1:8443',
       NESTGATE_BROKER_PORT_8443_TCP_ADDR: '10.0.0.1',
+      // of Services nestgate-listen and nestgate-listen-tls, whose names are those of settings
+      NESTGATE_LISTEN_PORT: 'tcp://10.0.0.2:80',
+      NESTGATE_LISTEN_TLS_PORT: 'udp://10.0.0.3:80',
     }
-    expect(readSidecarConfig({ argv: [], env: { ...ENV, ...links } }).cluster).to.equal('prod-1')
+    const config = readSidecarConfig({ argv: [], env: { ...ENV, ...links } })
+    expect(config.cluster).to.equal('prod-1')
+    expect(config.listen).to.deep.include({ port: 8001, tlsPort: 8443 })
   })
 
   const broken: [string, Record<string, string>, string][] = [
