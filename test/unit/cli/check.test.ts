@@ -190,7 +190,7 @@ const CASES: readonly Case[] = [
       const { ca } = makeCertificates({ hosts: ['x'] })
       inside(webhookEntry(it), 'clientConfig')['caBundle'] = Buffer.from(ca).toString('base64')
     },
-    says: ['certificate', 'fail', /not of the caBundle’s authority/],
+    says: ['certificate', 'fail', /the caBundle does not trust/],
   },
   {
     fault: 'a certificate for another name',
@@ -204,13 +204,13 @@ const CASES: readonly Case[] = [
     fault: 'a certificate that has ended',
     change: () => undefined,
     now: Date.now() + 91 * DAY_MS,
-    says: ['certificate', 'fail', /ended on \d{4}-/],
+    says: ['certificate', 'fail', /has been over since \d{4}-/],
   },
   {
     fault: 'a certificate that ends soon',
     change: () => undefined,
     now: Date.now() + 80 * DAY_MS,
-    says: ['certificate', 'warn', /ends in 9 days/],
+    says: ['certificate', 'warn', /ends on \d{4}-\d\d-\d\d, in 9 days/],
   },
   {
     fault: 'a certificate that may not be read',
