@@ -231,6 +231,7 @@ function answer(review: Review, outcome: Reviewed['outcome'], response: Response
   return owner === undefined ? named : { ...named, owner }
 }
 
+/** Undefined where one of its texts is longer than any name: it is the author's, and is kept and sent on with events. */
 function ownerOf(pod: Pod): Owner | undefined {
   const found = pod.metadata?.ownerReferences.find(({ controller }) => controller === true)
   const { apiVersion, kind, name, uid } = found ?? {}

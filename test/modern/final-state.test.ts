@@ -152,12 +152,13 @@ describe('the final state, by admission policies', function () {
     const headers = headersOf(USERS[one.user ?? 'author'])
     const [resource = '', subresource] = one.resource.split('/')
     const root = pathOf(resource, namespace)
-    const made = subresource === undefined ? root : `${root}/${nameOf(object)}/${subresource}`
-    if (one.operation === 'CREATE')
+    if (one.operation === 'CREATE') {
+      const made = subresource === undefined ? root : `${root}/${nameOf(object)}/${subresource}`
       return api.send('POST', `${made}?dryRun=All&fieldValidation=Strict`, {
         headers,
         body: object,
       })
+    }
     const path = `${root}/${nameOf(oldObject ?? object)}${subresource === undefined ? '' : `/${subresource}`}`
     if (one.operation === 'UPDATE')
       return api.send('PUT', `${path}?dryRun=All&fieldValidation=Strict`, { headers, body: object })

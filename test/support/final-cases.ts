@@ -273,6 +273,10 @@ const CREATED: readonly FinalCase[] = [
   created('a sidecar that ends before the others begin', 'reserved_name', (pod) => {
     delete sidecar(pod)['restartPolicy']
   }),
+  created('devices in the sidecar', 'reserved_name', (pod) => {
+    spec(pod)['resourceClaims'] = [{ name: 'gpu', resourceClaimName: 'gpu' }]
+    at(sidecar(pod), 'resources')['claims'] = [{ name: 'gpu' }]
+  }),
   created('another broker', 'reserved_name', (pod) => {
     at(sidecar(pod), 'env', 0)['value'] = 'https://evil.example'
   }),

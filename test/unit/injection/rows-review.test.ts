@@ -209,6 +209,7 @@ describe('a mirror pod', () => {
 
 describe('a name of a mebibyte', () => {
   const long = 'x'.repeat(2 ** 20)
+  const OWNER = { apiVersion: 'apps/v1', kind: 'ReplicaSet', name: 'a', uid: 'u', controller: true }
   const mounted = (name: string, mountPath: string): Json => ({
     containers: [{ name: 'a', volumeMounts: [{ name, mountPath }] }],
   })
@@ -246,6 +247,12 @@ describe('a name of a mebibyte', () => {
     ],
     ['of a folder', { spec: mounted('nestgate-token', `/${long}`) }],
     ['of an audience', { spec: { containers: [], volumes: [token(long)] } }],
+    [
+      'of a volume that gives way',
+      { spec: mounted(long, '/run/secrets/kubernetes.io/serviceaccount') },
+    ],
+    ['of an owner', { metadata: { ownerReferences: [{ ...OWNER, name: long }] } }],
+    ['of an owner’s uid', { metadata: { ownerReferences: [{ ...OWNER, uid: long }] } }],
     ['of a driver', { spec: { containers: [], volumes: [{ name: 'v', csi: { driver: long } }] } }],
     [
       'of a capability',
