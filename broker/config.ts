@@ -4,6 +4,7 @@ import { VERDICTS } from '../shared/agent-tag.ts'
 import { integer, port, readConfig } from '../shared/config.ts'
 import type { ConfigSource, EnvTable } from '../shared/config.ts'
 import { LOG_LEVELS } from '../shared/log.ts'
+import { MAX_FILE_WAIT_S } from '../shared/watched-files.ts'
 import { clusterSchema } from './clusters/settings.ts'
 import { DEFAULT_ROTATE_DAYS } from './credentials/signing-keys.ts'
 import { vaultSchema } from './credentials/vault-client.ts'
@@ -57,7 +58,12 @@ function hasPassword(url: string): boolean {
 export const brokerSchema = z.strictObject({
   listen: z.strictObject({ host: text.default('0.0.0.0'), port: port.default(8443) }).prefault({}),
   /** Certificate chain and key of the broker's own address, PEM. Both are read again when they change. */
-  tls: z.strictObject({ certFile: text, keyFile: text }),
+  tls: z.strictObject({
+    certFile: text,
+    keyFile: text,
+    /** How long to wait at start for these files where they are missing or empty, in seconds. Default 0. */
+    waitSeconds: integer(0, MAX_FILE_WAIT_S).optional(),
+  }),
   /** Folder of what the broker keeps: must exist, and belong to one broker alone. */
   dataDir: text,
   /** Where the ledger and the held requests are: in `dataDir`, or in a database that several brokers share. */
@@ -144,6 +150,7 @@ export const BROKER_ENV: EnvTable = {
   LISTEN_PORT: 'listen.port',
   TLS_CERT_FILE: 'tls.certFile',
   TLS_KEY_FILE: 'tls.keyFile',
+  TLS_WAIT_SECONDS: 'tls.waitSeconds',
   DATA_DIR: 'dataDir',
   POLICY_FILE: 'policyFile',
   LOG_LEVEL: 'log.level',

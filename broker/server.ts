@@ -11,7 +11,7 @@ import { expiryOf, loadKeyPair } from '../shared/key-pair.ts'
 import { refuse } from '../shared/reasons.ts'
 import { statusAnswer } from '../shared/status.ts'
 import { endSocket, responseHead } from '../shared/upgrade.ts'
-import { watchFiles } from '../shared/watched-files.ts'
+import { waitForFiles, watchFiles } from '../shared/watched-files.ts'
 import type { BrokerConfig } from './config.ts'
 import type { Gateway } from './gateway/serve.ts'
 import { isClusterTarget } from './gateway/parse.ts'
@@ -47,10 +47,14 @@ export async function startServer(deps: {
   readonly fileCheckMs?: number
 }): Promise<RunningServer> {
   const { config, gateway, api, log } = deps
+  const { certFile, keyFile, waitSeconds = 0 } = config.tls
+  await waitForFiles([certFile, keyFile], waitSeconds * 1000, (missing) => {
+    log.warn({ files: missing }, 'waiting for files')
+  })
   // the first look is long after the server is there
   const certificate = await watchFiles({
-    files: [config.tls.certFile, config.tls.keyFile],
-    secret: [config.tls.keyFile],
+    files: [certFile, keyFile],
+    secret: [keyFile],
     load: ([cert = '', key = '']) => loadKeyPair(cert, key),
     changed: (pair) => {
       server.setSecureContext({ ...pair, minVersion: MIN_TLS })

@@ -5,26 +5,17 @@
 import { readFileSync } from 'node:fs'
 import type { Command } from 'commander'
 import { Option } from 'commander'
-import { ConfigError } from '../shared/config.ts'
 import { Fault, messageOf } from '../shared/errors.ts'
-import { loadCaCertificates } from '../shared/injection/broker-authority.ts'
-import { readWebhookConfig } from '../shared/injection/config.ts'
-import type { Config } from '../shared/injection/config.ts'
 import { reviewPod } from '../shared/injection/review.ts'
-import { injectionSettings } from '../shared/injection/settings.ts'
-import type {
-  InjectionSettings,
-  SidecarMode,
-  WantedLevel,
-} from '../shared/injection/sidecar-spec.ts'
+import type { InjectionSettings, WantedLevel } from '../shared/injection/sidecar-spec.ts'
 import { isRefusal, refusalText } from '../shared/reasons.ts'
 import { CallError } from './client.ts'
 import { readDocuments } from './inject/documents.ts'
 import { injectDocuments } from './inject/inject.ts'
 import type { InjectedDocuments } from './inject/inject.ts'
-import { addClusterOptions, createKubectl } from './kube/kubectl.ts'
-import type { ClusterOptions } from './kube/kubectl.ts'
-import { clusterVersion, modeOf } from './kube/version.ts'
+import { readSettings } from './inject/settings.ts'
+import type { SettingsOptions } from './inject/settings.ts'
+import { addClusterOptions } from './kube/kubectl.ts'
 import { toJson } from './output.ts'
 import type { Runner } from './program.ts'
 import { UsageError } from './settings.ts'
@@ -36,14 +27,10 @@ const MAX_INPUT_BYTES = 64 * 1024 * 1024
 const FORMS = ['yaml', 'json', 'patch', 'review'] as const
 type Form = (typeof FORMS)[number]
 
-interface Options extends ClusterOptions {
+interface Options extends SettingsOptions {
   readonly filename: string
-  readonly config: string
-  readonly image?: string
-  readonly brokerCa?: string
   readonly namespace?: string
   readonly identity: WantedLevel
-  readonly mode?: SidecarMode
 }
 
 /** Adds the command. It ends with 1, and prints no result, where a pod is refused. */
@@ -59,7 +46,11 @@ export function addInject(
       '-f, --filename <file>',
       'YAML or JSON, several documents; - for standard input',
     )
-    .requiredOption('--config <file>', 'the webhook’s configuration (webhook.yaml)')
+    .option(
+      '--config <file>',
+      'the webhook’s configuration (webhook.yaml); else that of the cluster’s webhook',
+    )
+    .option('--revision <name>', 'of several webhooks of a cluster, the one of this revision')
     .option('--image <image>', 'image of the sidecar, where the configuration has none')
     .option(
       '--broker-ca <file>',
@@ -112,46 +103,6 @@ async function readStandardInput(): Promise<Uint8Array> {
     if (size > MAX_INPUT_BYTES) break
   }
   return Buffer.concat(parts)
-}
-
-async function readSettings(options: Options, env: Environment): Promise<InjectionSettings> {
-  const config = readConfigFile(options)
-  const mode = options.mode ?? (await modeFrom(config, options, env))
-  const file = options.brokerCa ?? config.sidecar.brokerCaFile
-  try {
-    return injectionSettings(config, loadCaCertificates(readFileSync(file, 'utf8')), mode)
-  } catch (error) {
-    const hint = options.brokerCa === undefined ? ' (give --broker-ca)' : ''
-    throw new UsageError(`${file}: ${messageOf(error)}${hint}`)
-  }
-}
-
-/** The variables of this process are not those of the webhook: the same names mean the user's own broker. */
-function readConfigFile({ config, image, brokerCa }: Options): Config {
-  try {
-    return readWebhookConfig({
-      argv: ['--config', config],
-      env: {
-        ...(image === undefined ? {} : { NESTGATE_SIDECAR_IMAGE: image }),
-        ...(brokerCa === undefined ? {} : { NESTGATE_BROKER_CA_FILE: brokerCa }),
-      },
-    })
-  } catch (error) {
-    if (!(error instanceof ConfigError)) throw error
-    const needsImage = image === undefined && error.message.includes('sidecar.image')
-    throw new UsageError(`--config: ${error.message}${needsImage ? ' (give --image)' : ''}`)
-  }
-}
-
-/** With `auto` only the cluster knows, and it is asked only where the caller names one. */
-async function modeFrom(config: Config, options: Options, env: Environment): Promise<SidecarMode> {
-  const { mode } = config.sidecar
-  if (mode !== 'auto') return mode
-  if (options.kubeconfig === undefined && options.context === undefined)
-    throw new UsageError(
-      'the configuration has sidecar.mode auto: give --mode native (API server 1.32 or later) or container, or a cluster to ask by --kubeconfig or --context',
-    )
-  return modeOf(await clusterVersion(createKubectl(options, env)))
 }
 
 /** Answers an AdmissionReview, byte for byte as the webhook. */

@@ -3,12 +3,18 @@
  * is swapped. They are read again at an interval and compared by content: no file events, which neither
  * symlink swaps nor every volume driver deliver. What does not pass the check never replaces what did.
  */
-import { readFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { codeOf, Fault } from './errors.ts'
 import { readPrivateFile } from './private-file.ts'
 
 /** How often files are read again, in milliseconds: a new certificate is served at the latest 10 s after it is there. */
 export const FILE_CHECK_INTERVAL_MS = 5_000
+
+/** Longest wait for files at start that settings may ask for, in seconds. */
+export const MAX_FILE_WAIT_S = 600
+/** How often is looked for files that are waited for, in milliseconds. */
+const WAIT_CHECK_MS = 500
 
 /** What a watch is made for. */
 export interface WatchedFiles<T> {
@@ -31,6 +37,36 @@ export interface Watch<T> {
   readonly first: T
   /** Ends the watch; a reading under way reports nothing any more. */
   readonly stop: () => void
+}
+
+/**
+ * Waits for files that others write: a pod may start before its Secret is filled, and ends up in ever longer pauses between
+ * restarts when it fails at once. Settles as soon as each file has content, or when the time is over: reading them then tells what
+ * is missing.
+ *
+ * @param waiting - called once, with the files that are missing or empty, where there are any
+ */
+export async function waitForFiles(
+  files: readonly string[],
+  limitMs: number,
+  waiting: (missing: readonly string[]) => void,
+): Promise<void> {
+  const end = performance.now() + limitMs
+  for (let first = true; performance.now() < end; first = false) {
+    const found = await Promise.all(files.map(hasContent))
+    if (found.every(Boolean)) return
+    if (first) waiting(files.filter((_, index) => found[index] !== true))
+    await sleep(Math.min(WAIT_CHECK_MS, Math.max(0, end - performance.now())))
+  }
+}
+
+/** Whatever else is wrong with a file, reading it tells. */
+async function hasContent(file: string): Promise<boolean> {
+  try {
+    return (await stat(file)).size > 0
+  } catch (error) {
+    return codeOf(error) !== 'ENOENT'
+  }
 }
 
 /**

@@ -1,7 +1,7 @@
 /**
  * Which form of sidecar the cluster can run, learnt from the API server's `/version`. The server is
  * authenticated by its CA; the token needs no rights. Until the version is known no pod is reviewed:
- * a guess would either hang pods on old nodes or let Jobs run for ever on new ones.
+ * a guess would hang pods on old nodes, or put the sidecar where other webhooks and people do not expect it on new ones.
  */
 import { z } from 'zod'
 import { messageOf } from '../shared/errors.ts'

@@ -5,7 +5,7 @@ import { messageOf } from '../shared/errors.ts'
 import type { Logger } from '../shared/log.ts'
 import { expiryOf, loadKeyPair } from '../shared/key-pair.ts'
 import type { KeyPair } from '../shared/key-pair.ts'
-import { watchFiles } from '../shared/watched-files.ts'
+import { waitForFiles, watchFiles } from '../shared/watched-files.ts'
 import { loadCaCertificates } from '../shared/injection/broker-authority.ts'
 import { injectionSettings } from '../shared/injection/settings.ts'
 import { createEventSink } from './events.ts'
@@ -102,6 +102,10 @@ async function watchCertificates(
     log.error({ files, error: messageOf(error) }, 'files cannot be used; the ones before stay')
   }
   const interval = fileCheckMs === undefined ? {} : { intervalMs: fileCheckMs }
+  const awaited = [config.sidecar.brokerCaFile, config.tls.certFile, config.tls.keyFile]
+  await waitForFiles(awaited, (config.tls.waitSeconds ?? 0) * 1000, (missing) => {
+    log.warn({ files: missing }, 'waiting for files')
+  })
   let brokerCaPem: string
   const ca = await watchFiles({
     files: [config.sidecar.brokerCaFile],

@@ -8,6 +8,9 @@ import type { Finding } from './finding.ts'
 /** First minor of Kubernetes 1 with admission policies. */
 const POLICIES_MINOR = 30
 
+/** The policy of new pods; the others of the chart come with it. */
+const PODS_POLICY = 'nestgate-pods'
+
 const check = checkNamed('final-state')
 
 /** By policies from 1.30 on, by the validating webhook on older clusters; one of both is enough. */
@@ -18,7 +21,8 @@ export function finalStateFindings(facts: ClusterFacts): readonly Finding[] {
     validating.some(
       (one) => isOurs(one) && one.webhooks.some((entry) => pathOf(entry) === '/validate'),
     )
-  if (!isFailure(policies) && policies.length > 0) return policyFindings(facts)
+  if (!isFailure(policies) && policies.some(({ metadata }) => isOfPods(metadata.name)))
+    return policyFindings(facts)
   if (byWebhook) return [check.ok('validating webhook', 'checks pods as they end up')]
   if (isFailure(validating)) return [check.unknown('validating webhook', validating.said)]
   if (isFailure(policies) && policies.failure === 'forbidden')
@@ -32,6 +36,11 @@ export function finalStateFindings(facts: ClusterFacts): readonly Finding[] {
         : 'install the validating webhook (finalState.webhook of the chart)',
     ),
   ]
+}
+
+/** With a revision the name has a suffix. `nestgate connect` has policies too, which look at the broker's own calls. */
+function isOfPods(name: string): boolean {
+  return name === PODS_POLICY || name.startsWith(`${PODS_POLICY}-`)
 }
 
 function policyFindings({

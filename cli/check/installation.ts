@@ -4,16 +4,15 @@ import { isKnown, pathOf } from '../kube/installation.ts'
 import type { Installation } from '../kube/installation.ts'
 import type { WebhookEntry, Workload } from '../kube/objects.ts'
 import { selects } from '../kube/selector.ts'
-import { certificateProblem, expiryOf } from './certificates.ts'
+import { certificateProblems } from '../certificates-problems.ts'
 import type { ClusterFacts } from './facts.ts'
 import { checkNamed } from './finding.ts'
 import type { Finding } from './finding.ts'
 
 /** Fewest replicas that a node may go without. */
 const MIN_REPLICAS = 2
-/** How long before its end a certificate is warned about, in milliseconds: 30 days. */
-const WARN_BEFORE_MS = 30 * 86_400_000
-const DAY_MS = 86_400_000
+/** Days that should be left to a certificate, and to its authority. */
+const WARN_DAYS = 30
 
 const parts = checkNamed('parts')
 const webhooks = checkNamed('webhook')
@@ -151,21 +150,24 @@ function certificateFinding(
       'its certificate cannot be read: neither authority nor expiry was checked',
     )
   const renew = 'nestgate certificates renew, or see why its keeper does not'
-  for (const { clientConfig } of mutating.webhooks) {
-    if (clientConfig.caBundle === '') continue
-    const authority = Buffer.from(clientConfig.caBundle, 'base64').toString()
-    const { service, url } = clientConfig
+  const problems = mutating.webhooks.flatMap(({ clientConfig }) => {
+    const { service, url, caBundle } = clientConfig
+    if (caBundle === '') return []
     const host = service
       ? `${service.name}.${service.namespace}.svc`
       : (URL.parse(url)?.hostname ?? name)
-    const problem = certificateProblem({ certificate: pem, authority, host, now })
-    if (problem !== undefined) return certificates.fail(name, problem, renew)
-  }
-  const left = expiryOf(pem) - now
-  const days = Math.floor(left / DAY_MS)
-  if (left < WARN_BEFORE_MS)
-    return certificates.warn(name, `its certificate ends in ${days} days`, renew)
-  return certificates.ok(name, `its certificate is of the caBundle, and good for ${days} days`)
+    const trusted = { 'the caBundle': Buffer.from(caBundle, 'base64').toString() }
+    const limits = { leafDays: WARN_DAYS, authorityDays: WARN_DAYS }
+    return certificateProblems({ name, chain: pem, trusted, hosts: [host] }, now, limits)
+  })
+  const error = problems.find(({ severity }) => severity === 'error')
+  if (error !== undefined) return certificates.fail(name, error.text, renew)
+  const [warning] = problems
+  if (warning !== undefined) return certificates.warn(name, warning.text, renew)
+  return certificates.ok(
+    name,
+    `its certificate is of the caBundle, and good for ${WARN_DAYS} days and more`,
+  )
 }
 
 /** Whether the webhook can read its configuration. */

@@ -25,11 +25,15 @@ export function levelOf(labels: Labels): WantedLevel {
   return value === 'process' || value === 'container' ? value : 'any'
 }
 
-/** Whether the labels mean what somebody meant by them. */
+/**
+ * Whether the labels mean what somebody meant by them.
+ *
+ * @param installations - undefined where the webhook configurations cannot be read
+ */
 export function labelFindings(
   name: string,
   labels: Labels,
-  installations: readonly Installation[],
+  installations: readonly Installation[] | undefined,
 ): readonly Finding[] {
   const findings: Finding[] = []
   const inject = labels[INJECT_LABEL]
@@ -52,10 +56,11 @@ export function labelFindings(
         'take process, container, or no label',
       ),
     )
-  if (injectOf(labels) !== undefined && installationFor(installations, labels) === undefined)
-    findings.push(unserved(name, labels))
   if (findings.length > 0) return findings
-  const by = installationFor(installations, labels)?.name ?? ''
+  if (installations === undefined)
+    return [check.unknown(name, 'whether a webhook takes it: the configurations cannot be read')]
+  const by = installationFor(installations, labels)?.name
+  if (by === undefined) return [unserved(name, labels)]
   return [check.ok(name, `${inject ?? ''}, identity ${levelOf(labels)}, by ${by}`)]
 }
 

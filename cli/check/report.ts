@@ -2,6 +2,7 @@
 import { plain, toJson } from '../output.ts'
 import type { OutputFormat } from '../settings.ts'
 import { installationFor, isKnown, settingsOf } from '../kube/installation.ts'
+import { isFailure } from '../kube/kubectl.ts'
 import { modeOf } from '../kube/version.ts'
 import { enforcementFindings, nodeFindings, versionFindings } from './cluster.ts'
 import { dryRunFinding } from './dry-run.ts'
@@ -66,7 +67,11 @@ function namespaceFindings(namespace: NamespaceFacts, facts: ClusterFacts): read
   const config = installation && isKnown(installation.config) ? installation.config : undefined
   const settings = installation && settingsOf(installation, modeOf(facts.version))
   const systems = [...new Set(facts.installations.map((one) => one.namespace))]
-  const found = labelFindings(name, labels, facts.installations)
+  const found = labelFindings(
+    name,
+    labels,
+    isFailure(facts.mutating) ? undefined : facts.installations,
+  )
   // pods of other namespaces are none of our business
   if (injectOf(labels) === undefined) return found
   const dryRun = dryRunFinding(name, labels, namespace.dryRun, settings)

@@ -16,6 +16,8 @@ const REQUEST_TIMEOUT = '--request-timeout=30s'
 const MAX_OUTPUT_BYTES = 256 * 1024 * 1024
 /** Most of what kubectl complains of that is kept, in bytes. */
 const MAX_ERROR_BYTES = 65_536
+/** How many arguments an error repeats. */
+const SHOWN_ARGS = 8
 /** How many objects one request asks for; lists are read page by page. */
 const CHUNK_SIZE = 250
 
@@ -80,8 +82,21 @@ export function listArgs(resource: string, ...where: readonly string[]): readonl
   return ['get', resource, `--chunk-size=${CHUNK_SIZE}`, ...where]
 }
 
+/** How much one call may take; for tests. */
+export interface CallLimits {
+  /** Milliseconds. */
+  readonly callMs: number
+  readonly outputBytes: number
+}
+
+const LIMITS: CallLimits = { callMs: CALL_LIMIT_MS, outputBytes: MAX_OUTPUT_BYTES }
+
 /** Makes what calls kubectl. */
-export function createKubectl(options: ClusterOptions, env: Environment): Kubectl {
+export function createKubectl(
+  options: ClusterOptions,
+  env: Environment,
+  limits: CallLimits = LIMITS,
+): Kubectl {
   const program = options.kubectl ?? 'kubectl'
   const common = [
     ...(options.kubeconfig === undefined ? [] : ['--kubeconfig', options.kubeconfig]),
@@ -92,7 +107,11 @@ export function createKubectl(options: ClusterOptions, env: Environment): Kubect
     args: readonly string[],
     options: CallOptions = {},
   ): Promise<Ended | Failure> => {
-    const ended = await runProgram(program, [...common, ...args], { env, input: options.input })
+    const ended = await runProgram(program, [...common, ...args], {
+      env,
+      input: options.input,
+      limits,
+    })
     return ended.code === 0 ? ended : failureOf(ended.err)
   }
   return {
@@ -123,10 +142,16 @@ interface Ended {
   readonly err: string
 }
 
+interface Call {
+  readonly env: Environment
+  readonly input: string | undefined
+  readonly limits: CallLimits
+}
+
 function runProgram(
   program: string,
   args: readonly string[],
-  { env, input }: { readonly env: Environment; readonly input: string | undefined },
+  { env, input, limits }: Call,
 ): Promise<Ended> {
   return new Promise((resolve, reject) => {
     const child = spawn(program, args, {
@@ -134,14 +159,18 @@ function runProgram(
       stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     })
     const stop = (why: string): void => {
+      clearTimeout(limit)
       child.kill('SIGKILL')
-      reject(new CallError(`${program} ${args.slice(0, 8).join(' ')}: ${why}`))
+      // a plugin of its own may still hold them open
+      child.stdout?.destroy()
+      child.stderr?.destroy()
+      reject(new CallError(`${program} ${args.slice(0, SHOWN_ARGS).join(' ')}: ${why}`))
     }
     const limit = setTimeout(() => {
-      stop(`no answer within ${CALL_LIMIT_MS / 1000} s`)
-    }, CALL_LIMIT_MS)
-    const out = collect(child.stdout, MAX_OUTPUT_BYTES, () => {
-      stop(`more than ${MAX_OUTPUT_BYTES} bytes`)
+      stop(`no answer within ${limits.callMs / 1000} s`)
+    }, limits.callMs)
+    const out = collect(child.stdout, limits.outputBytes, () => {
+      stop(`more than ${limits.outputBytes} bytes`)
     })
     const err = collect(child.stderr, MAX_ERROR_BYTES, () => undefined)
     child.on('error', (error) => {

@@ -7,6 +7,7 @@ import { BROKER_AUDIENCE } from '../agent-tag.ts'
 import { integer, port, readConfig } from '../config.ts'
 import type { ConfigSource, EnvTable } from '../config.ts'
 import { LOG_LEVELS } from '../log.ts'
+import { MAX_FILE_WAIT_S } from '../watched-files.ts'
 import { QUANTITY } from './quantity.ts'
 import { PROFILES } from './sidecar-spec.ts'
 
@@ -47,6 +48,8 @@ const tlsSchema = z.strictObject({
   certFile: file,
   /** PEM file of the certificate's private key. */
   keyFile: file,
+  /** How long to wait at start for these files and `sidecar.brokerCaFile` where they are missing or empty, in seconds. Default 0. */
+  waitSeconds: integer(0, MAX_FILE_WAIT_S).optional(),
 })
 
 const sidecarSchema = z.strictObject({
@@ -56,7 +59,7 @@ const sidecarSchema = z.strictObject({
   imagePullPolicy: z.enum(['IfNotPresent', 'Always', 'Never']).default('IfNotPresent'),
   /**
    * `native`: an init container that keeps running, for clusters whose nodes are all 1.29 or later;
-   * `container`: the first ordinary container, for older ones (Jobs with it do not end by themselves). Default
+   * `container`: the first ordinary container, for older ones. Default
    * `auto`: native where the API server is 1.32 or later, so that no supported node is too old for it.
    */
   mode: z.enum(['native', 'container', 'auto']).default('auto'),
@@ -205,6 +208,7 @@ export const WEBHOOK_ENV: EnvTable = {
   LISTEN_PORT: 'listen.port',
   TLS_CERT_FILE: 'tls.certFile',
   TLS_KEY_FILE: 'tls.keyFile',
+  TLS_WAIT_SECONDS: 'tls.waitSeconds',
   SIDECAR_IMAGE: 'sidecar.image',
   SIDECAR_IMAGE_PULL_POLICY: 'sidecar.imagePullPolicy',
   SIDECAR_MODE: 'sidecar.mode',

@@ -6,6 +6,11 @@
 
 /** Deepest nesting that is read; a pod has some 15 levels, and what is deeper could exhaust the stack. */
 const MAX_DEPTH = 100
+/**
+ * Most values that are read, members and items: a decoder that lists each wrong one takes more than a kilobyte for it, and 7 MB
+ * of ones would end the process. A pod of the most entries that are looked at (size.ts) has half as many.
+ */
+export const MAX_VALUES = 100_000
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
 const COLON = 0x3a
@@ -26,24 +31,30 @@ export function readReview(bytes: Uint8Array): ReviewText {
     // The parser's own message would quote the body.
     return { problem: 'not JSON in UTF-8' }
   }
-  const keys = countKeys(value, MAX_DEPTH)
-  if (keys === undefined) return { problem: 'nested too deeply' }
-  return keys === countColons(text) ? { value } : { problem: 'a key is there twice' }
+  const counted = { keys: 0, values: 0 }
+  const problem = count(value, MAX_DEPTH, counted)
+  if (problem !== undefined) return { problem }
+  return counted.keys === countColons(text) ? { value } : { problem: 'a key is there twice' }
 }
 
-/** How many members all objects of a value have, or undefined where it is deeper than `levels`. */
-function countKeys(value: unknown, levels: number): number | undefined {
-  if (typeof value !== 'object' || value === null) return 0
-  if (levels === 0) return undefined
+/** Counts the members of all objects, and them and the items of all lists. @returns what there is too much of */
+function count(
+  value: unknown,
+  levels: number,
+  counted: { keys: number; values: number },
+): string | undefined {
+  if (typeof value !== 'object' || value === null) return undefined
+  if (levels === 0) return 'nested too deeply'
   const inner = Object.values(value)
-  let count = Array.isArray(value) ? 0 : inner.length
+  counted.values += inner.length
+  if (counted.values > MAX_VALUES) return `more than ${MAX_VALUES} values`
+  if (!Array.isArray(value)) counted.keys += inner.length
   for (const each of inner) {
     if (typeof each !== 'object') continue
-    const more = countKeys(each, levels - 1)
-    if (more === undefined) return undefined
-    count += more
+    const problem = count(each, levels - 1, counted)
+    if (problem !== undefined) return problem
   }
-  return count
+  return undefined
 }
 
 /** How many colons stand outside strings: one for each member. `text` is JSON. */

@@ -17,6 +17,10 @@ import type { InjectionSettings } from './sidecar-spec.ts'
  */
 const TOKEN_SECRET = /-token-[bcdfghjklmnpqrstvwxz2456789]{5}$/
 
+/** Such names are cut before the letters (SimpleNameGenerator: 63 characters in all), so of an account with a long name less of `-token-` is left. */
+const CUT_TOKEN_SECRET = /-(t(o(k(en?)?)?)?)?[bcdfghjklmnpqrstvwxz2456789]{5}$/
+const MAX_GENERATED_NAME = 63
+
 /** Volumes that hold a token for the API server, or a Secret where one is looked for. */
 export interface TokenVolumes {
   /** Indices of the volumes to remove. */
@@ -150,5 +154,7 @@ function checkSecretVariables(pod: Pod): Refusal | undefined {
 
 /** Whether a Secret is by its name one that the token controller made. */
 export function isTokenSecret(name: string | null | undefined): boolean {
-  return TOKEN_SECRET.test(name ?? '')
+  const text = name ?? ''
+  const isCut = text.length === MAX_GENERATED_NAME && CUT_TOKEN_SECRET.test(text)
+  return isCut || TOKEN_SECRET.test(text)
 }

@@ -46,7 +46,11 @@ const SERVERS = [
       startServer({
         config: {
           listen: { host: '127.0.0.1', port: 0 },
-          tls: { certFile: join(dir, 'broker.crt'), keyFile: join(dir, 'broker.key') },
+          tls: {
+            certFile: join(dir, 'broker.crt'),
+            keyFile: join(dir, 'broker.key'),
+            waitSeconds: 20,
+          },
         },
         gateway: { request: unused, upgrade: unused },
         api: (_request: IncomingMessage, response: ServerResponse) => {
@@ -64,7 +68,11 @@ const SERVERS = [
       startWebhook(
         configSchema.parse({
           listen: { host: '127.0.0.1', port: 0 },
-          tls: { certFile: join(dir, 'webhook.crt'), keyFile: join(dir, 'webhook.key') },
+          tls: {
+            certFile: join(dir, 'webhook.crt'),
+            keyFile: join(dir, 'webhook.key'),
+            waitSeconds: 20,
+          },
           sidecar: {
             mode: 'native',
             image: 'nestgate:test',
@@ -84,6 +92,7 @@ for (const { name, path, start } of SERVERS)
     let ca: string
     let logged: Logged[]
     let running: Running
+    let hearing: Logger
     let agent: Agent
     let others: string
 
@@ -102,9 +111,10 @@ for (const { name, path, start } of SERVERS)
             : { level, fields, text },
         )
       }
-      running = await start(dir, {
+      hearing = {
         ...{ info: log('info'), warn: log('warn'), error: log('error') },
-      } as unknown as Logger)
+      } as unknown as Logger
+      running = await start(dir, hearing)
       agent = new Agent({ keepAlive: true, maxSockets: CLIENTS, ca })
     })
     afterEach(async () => {
@@ -181,6 +191,23 @@ for (const { name, path, start } of SERVERS)
       while (!(await holds()) && performance.now() < end) await sleep(5)
       expect(await holds()).to.equal(true)
     }
+
+    it('is waited for at start, where the Secret is filled later than the pod', async () => {
+      await running.close()
+      const folder = mkdtempSync(join(tmpdir(), 'nestgate-later-'))
+      try {
+        const starting = start(folder, hearing)
+        await sleep(200)
+        for (const file of ['ca.crt', `${name}.crt`, `${name}.key`])
+          copyFileSync(join(dir, file), join(folder, file))
+        running = await starting
+        expect(await served()).to.equal(serialIn(dir).toUpperCase())
+        const warned = logged.filter(({ level }) => level === 'warn')
+        expect(warned.map(({ text }) => text)).to.deep.equal(['waiting for files'])
+      } finally {
+        rmSync(folder, { recursive: true })
+      }
+    })
 
     it('is looked at often enough for the 10 s that are promised', () => {
       expect(2 * FILE_CHECK_INTERVAL_MS).to.be.at.most(10_000)

@@ -270,6 +270,9 @@ export function prepare(): Promise<void> {
   return prepared
 }
 
+/** How long the labelled namespace may take, in milliseconds. */
+const NAMESPACE_LIMIT_MS = 30_000
+
 /** Makes the namespace by an overlay of manifests/namespace, as docs/installation.md says; the suite's pods run as root too. */
 async function labelByKit(): Promise<void> {
   const overlay = join(facts.root, 'build', 'e2e', 'team')
@@ -278,7 +281,8 @@ async function labelByKit(): Promise<void> {
     join(overlay, 'kustomization.yaml'),
     `namespace: ${NAMESPACE}\nresources: [../manifests/namespace]\ncomponents: [../manifests/components/any-user]\n`,
   )
-  await admin(['apply', '-k', overlay])
+  // A new namespace gets its service account `default` from the cluster, too: kubectl may find it missing, and then there.
+  await eventually('the namespace', NAMESPACE_LIMIT_MS, () => admin(['apply', '-k', overlay]))
 }
 
 async function bringUp(): Promise<void> {

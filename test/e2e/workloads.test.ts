@@ -234,7 +234,8 @@ describe('workloads', () => {
 
   after(async () => {
     const quiet = ['--all', '--wait=false']
-    await admin(['-n', CONTAINED_NAMESPACE, 'delete', 'job', CONTAINED_JOB, '--wait=false'])
+    const one = ['job', CONTAINED_JOB, '--ignore-not-found', '--wait=false']
+    await admin(['-n', CONTAINED_NAMESPACE, 'delete', ...one])
     for (const kind of ['cronjob', 'job', 'deployment', 'statefulset', 'daemonset'])
       await admin(['-n', WORKLOADS_NAMESPACE, 'delete', kind, ...quiet])
   })

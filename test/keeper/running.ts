@@ -58,6 +58,8 @@ export interface RunningKeepers {
   /** As the API server has it in a configuration now. */
   bundle(kind: (typeof KINDS)[number]): Promise<string>
   admin(args: readonly string[], input?: string): Promise<string>
+  /** Applies what is installed, once more. */
+  apply(options: readonly string[]): Promise<string>
   /** Problems so far of the webhook, as the API server calls it, and of the broker, as pods do. */
   readonly problems: string[]
   /** How often each was called with success. */
@@ -123,8 +125,9 @@ async function startIn(
   }
   const webhook = await serve('webhook', secret, stops)
   const broker = await serve('broker', secret, stops)
+  const installed = JSON.stringify(objects(webhook.port))
   await eventually('the objects', 60_000, async () => {
-    await admin(['apply', '-f', '-'], JSON.stringify(objects(webhook.port)))
+    await admin(['apply', '-f', '-'], installed)
     return true
   })
   const account = `/api/v1/namespaces/${SYSTEM}/serviceaccounts/nestgate-certificates/token`
@@ -168,6 +171,7 @@ async function startIn(
       return plain(webhooks.at(-1)?.clientConfig.caBundle ?? '')
     },
     admin,
+    apply: (options) => admin(['apply', ...options, '-f', '-'], installed),
     ...{ problems: [], good: { webhook: 0, broker: 0 }, injected: [], lost: new Set() },
     watch() {
       const again = async (): Promise<void> => {

@@ -2,11 +2,13 @@
  * The final state as the admission policies check it: every case of test/support/final-cases.ts on Kubernetes' own newest code, with
  * the policies that the chart gives for the settings of the table; and what each of their rules is there for, by leaving it out.
  */
-import { readFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { after, before, describe, it } from 'mocha'
 import { parseAllDocuments } from 'yaml'
+import { attempt } from '../../scripts/run.ts'
 import { REASONS } from '../../shared/reasons.ts'
 import { FINAL_CASES, NAMESPACE, USERS, injected } from '../support/final-cases.ts'
 import type { FinalCase, Who } from '../support/final-cases.ts'
@@ -195,6 +197,15 @@ describe('the final state, by admission policies', function () {
     for (const one of cases) if ((await send(one)).status === 403) return true
     return false
   }
+
+  it('is well typed, also for a release that lacks young fields', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'nestgate-policies-'))
+    const file = join(folder, 'policies.json')
+    await writeFile(file, JSON.stringify(policies))
+    const said = await attempt(await modernBinary(), ['--check-types', file])
+    await rm(folder, { recursive: true })
+    expect(said).to.deep.equal({ code: 0, stdout: '', stderr: '' })
+  })
 
   describe('as the chart has them', () => {
     const cases = FINAL_CASES.map((one, index) => place(one, index, NAMESPACES[one.level ?? 'any']))

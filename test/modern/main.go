@@ -43,12 +43,13 @@ type settings struct {
 	authorizationConfig  string
 	tokenAuthFile        string
 	featureGates         string
+	checkTypes           string
 	serving              *options.SecureServingOptions
 	audit                *options.AuditOptions
 	admission            *options.AdmissionOptions
 }
 
-// The names of the flags are kube-apiserver's.
+// The names of the flags are kube-apiserver's, but for --check-types.
 func parse(arguments []string) (*settings, error) {
 	s := &settings{
 		serving:   options.NewSecureServingOptions(),
@@ -60,6 +61,7 @@ func parse(arguments []string) (*settings, error) {
 	flags.StringVar(&s.authorizationConfig, "authorization-config", "", "file with an AuthorizationConfiguration; without it RBAC alone decides")
 	flags.StringVar(&s.tokenAuthFile, "token-auth-file", "", "file with lines TOKEN,USER,UID,\"GROUP,GROUP\"")
 	flags.StringVar(&s.featureGates, "feature-gates", "", "NAME=true|false, comma separated")
+	flags.StringVar(&s.checkTypes, "check-types", "", "file with a list of policies, as JSON: what is wrong with their types is printed, and nothing served")
 	s.serving.AddFlags(flags)
 	s.audit.AddFlags(flags)
 	s.admission.AddFlags(flags)
@@ -128,6 +130,9 @@ func run(arguments []string) error {
 	s, err := parse(arguments)
 	if err != nil {
 		return err
+	}
+	if s.checkTypes != "" {
+		return checkTypes(s.checkTypes)
 	}
 	ctx := server.SetupSignalContext()
 	stores := newStores()

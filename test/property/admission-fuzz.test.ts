@@ -34,7 +34,15 @@ import { mutated, pickOf, randomOf } from './injection/mutate.ts'
 const SECONDS = Number(process.env['NESTGATE_FUZZ_S'] ?? 6)
 const SEED = Number(process.env['NESTGATE_FUZZ_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
 const MAIN = new URL('../../webhook/main.ts', import.meta.url).pathname
-const PATHS = ['/mutate', '/mutate/process', '/mutate/container', '/observe'] as const
+const PATHS = [
+  '/mutate',
+  '/mutate',
+  '/mutate/process',
+  '/mutate/container',
+  '/observe',
+  '/validate',
+  '/validate/any',
+] as const
 /** Connections at once. */
 const CONNECTIONS = 4
 /** Heap of the webhook, in MiB: what leaks ends it. */
@@ -246,7 +254,32 @@ describe('the webhook under fuzzed reviews', function () {
     const hostile = fc.sample(hostilePod, { seed: SEED, numRuns: 150 }).map(({ pod }) => pod)
     const odd = fc.sample(oddPod, { seed: SEED, numRuns: 100 })
     const injected = odd.map((pod) => inject(pod, settings).pod ?? {})
-    return [plainPod(), ...hostile, ...odd, ...injected]
+    return [...others(injected), ...ofPods([plainPod(), ...hostile, ...odd, ...injected])]
+  }
+
+  /** What the final state is asked about, beside new pods. */
+  function others(injected: readonly Json[]): readonly Json[] {
+    const updates = injected.slice(0, 40).map((pod, index) => {
+      const object = mutated(pod, randomOf(SEED + index))
+      const subResource = index % 2 === 0 ? 'ephemeralcontainers' : ''
+      return reviewOf(object, { operation: 'UPDATE', oldObject: pod, subResource })
+    })
+    const of = (resource: string, operation: string, object: Json, more: Json = {}): Json =>
+      reviewOf(object, { operation, resource: { group: '', version: 'v1', resource }, ...more })
+    const labelled = { metadata: { labels: { 'nestgate.dev/inject': 'enabled' } } }
+    const secret = { type: 'kubernetes.io/service-account-token', data: { a: 'eA==' } }
+    return [
+      ...updates,
+      of('pods', 'CONNECT', { container: 'nestgate-sidecar' }, { subResource: 'exec' }),
+      of('pods', 'CONNECT', { ports: [8001] }, { subResource: 'portforward' }),
+      of('secrets', 'CREATE', secret),
+      of('secrets', 'UPDATE', secret, { oldObject: secret }),
+      of('namespaces', 'UPDATE', { metadata: {} }, { oldObject: labelled }),
+    ]
+  }
+
+  function ofPods(pods: readonly Json[]): readonly Json[] {
+    return pods
       .filter((pod) => JSON.stringify(pod).length < 50_000)
       .flatMap((pod) => {
         try {
@@ -273,7 +306,8 @@ describe('the webhook under fuzzed reviews', function () {
         : 'no Status, or a long one'
     const { response = {} } = json
     const read = readStrictJson(body)
-    if ('problem' in read && read.problem.includes('twice')) return 'a doubled key was read'
+    if ('problem' in read && /twice|UTF-8/.test(read.problem))
+      return `${read.problem}, and was read`
     if (response['patch'] === undefined && text.length > MAX_PLAIN_ANSWER) return 'a long answer'
     const { request } = JSON.parse(
       Buffer.from(body)
@@ -281,8 +315,11 @@ describe('the webhook under fuzzed reviews', function () {
         .replace(/^\uFEFF/, ''),
     ) as { request: Json }
     if (response['uid'] !== request['uid']) return 'another uid'
+    if (path.startsWith('/validate') && request['operation'] !== 'CREATE') return undefined
+    if (path.startsWith('/validate') && 'patch' in response) return 'a patch that should not be'
     if (response['allowed'] !== true || path === '/observe')
       return response['patch'] === undefined ? undefined : 'a patch that should not be'
+    if ((request['resource'] as Json)['resource'] !== 'pods') return undefined
     // A node's own mirror pod is let through as it is.
     if (JSON.stringify(request['userInfo'] ?? {}).includes('system:nodes')) return undefined
     const operations = JSON.parse(

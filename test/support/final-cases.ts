@@ -309,6 +309,15 @@ const CREATED: readonly FinalCase[] = [
   created('another readiness of the sidecar', 'reserved_name', (pod) => {
     sidecar(pod)['readinessProbe'] = { exec: { command: ['sh'] } }
   }),
+  created('a port of the sidecar’s on the node', 'reserved_name', (pod) => {
+    at(sidecar(pod), 'ports', 0)['hostPort'] = 8002
+  }),
+  created('an image of the sidecar’s that is never pulled', 'reserved_name', (pod) => {
+    sidecar(pod)['imagePullPolicy'] = 'Never'
+  }),
+  created('other last words of the sidecar’s', 'reserved_name', (pod) => {
+    sidecar(pod)['terminationMessagePath'] = '/var/run/secrets/nestgate.dev/token'
+  }),
   created('a token of the sidecar’s for another audience', 'reserved_name', (pod) => {
     const volume = list(spec(pod), 'volumes').find(({ name }) => name === 'nestgate-token') ?? {}
     at(volume, 'projected', 'sources', 0, 'serviceAccountToken')['audience'] = 'vault'

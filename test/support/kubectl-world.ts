@@ -43,6 +43,8 @@ export class FakeCluster {
   minor = '34'
   gitVersion = 'v1.34.1'
   issuer = 'https://kubernetes.default.svc'
+  /** How its webhook injects. */
+  settings = CLUSTER_SETTINGS
   /** Objects by plural. */
   readonly objects: Record<string, Json[]> = healthyObjects()
   /** Kinds that cannot be listed, and how. */
@@ -68,7 +70,7 @@ export class FakeCluster {
     const received = admit(pod, '1.33')
     const labels = this.labelsOf(namespace)
     if (labels['nestgate.dev/inject'] !== 'enabled') return received
-    const { pod: injected } = inject(received, CLUSTER_SETTINGS, { namespace }, levelOf(labels))
+    const { pod: injected } = inject(received, this.settings, { namespace }, levelOf(labels))
     if (injected === undefined) throw new Error('the webhook refuses this pod')
     return injected
   }

@@ -3,7 +3,10 @@ import { celEnv, isCelError, parse, plan } from '@bufbuild/cel'
 import type { CelInput } from '@bufbuild/cel'
 import { strings } from '@bufbuild/cel/ext'
 
+type Plan = ReturnType<typeof plan>
+
 const environment = celEnv({ funcs: strings })
+const plans = new Map<string, Plan>()
 
 /** @param bindings - variables by name @returns the value, or the error's text under `error` */
 export function evaluate(expression: string, bindings: Readonly<Record<string, unknown>>): unknown {
@@ -22,8 +25,11 @@ export function evaluator(bindings: Readonly<Record<string, unknown>>): Evaluato
   const input = Object.fromEntries(
     Object.entries(bindings).map(([name, value]) => [name, toInput(value)]),
   )
-  const compute = (expression: string): ReturnType<ReturnType<typeof plan>> =>
-    plan(environment, parse(expression))({ variables, ...input })
+  const compute = (expression: string): ReturnType<Plan> => {
+    const planned = plans.get(expression) ?? plan(environment, parse(expression))
+    plans.set(expression, planned)
+    return planned({ variables, ...input })
+  }
   return {
     value(expression) {
       const result = compute(expression)
@@ -39,7 +45,7 @@ export function evaluator(bindings: Readonly<Record<string, unknown>>): Evaluato
 
 /** Whole numbers are integers, as in a token's claims. */
 function toInput(value: unknown): CelInput {
-  if (typeof value === 'number') return BigInt(value)
+  if (Number.isSafeInteger(value)) return BigInt(Number(value))
   if (Array.isArray(value)) return value.map(toInput)
   if (typeof value === 'object' && value !== null)
     return new Map(Object.entries(value).map(([key, item]) => [key, toInput(item)]))

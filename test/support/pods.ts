@@ -214,6 +214,13 @@ export const REWRITTEN: readonly Attack[] = [
       { name: 'KUBERNETES_SERVICE_PORT', value: '6443' },
     ],
     [{ name: 'KUBERNETES_SERVICE_PORT_HTTPS', value: null, valueFrom: null }],
+    [
+      // As ours stand, and once more behind them: the last one wins.
+      { name: 'KUBERNETES_SERVICE_HOST', value: '127.0.0.1' },
+      { name: 'KUBERNETES_SERVICE_PORT', value: '8443' },
+      { name: 'KUBERNETES_SERVICE_PORT_HTTPS', value: '8443' },
+      { name: 'KUBERNETES_SERVICE_HOST', value: '10.0.0.1' },
+    ],
   ].flatMap((env) =>
     LISTS.map((list) => ({
       row: 'A13',

@@ -24,6 +24,9 @@ const RUNS = Number(process.env['NESTGATE_PROPERTY_RUNS'] ?? 250)
 /** Longest time of one property, its shrinking included, in milliseconds. */
 const LIMIT_MS = Number(process.env['NESTGATE_PROPERTY_MS'] ?? 8000)
 
+/** What a test may take, the last run of a property included, in milliseconds. */
+const TIMEOUT_MS = LIMIT_MS + 20_000
+
 /** Every code that a pod may be refused with. */
 const CODES = new Set([
   'container_privileges',
@@ -119,7 +122,8 @@ function assert<T extends [unknown, ...unknown[]]>(
   })
 }
 
-describe('injection of hostile pods', () => {
+describe('injection of hostile pods', function () {
+  this.timeout(TIMEOUT_MS)
   it('leaves no way open, or refuses with a code of the closed set', () => {
     assert([hostilePod, cluster], ({ pod }, where) => {
       const before = received(pod, where)
@@ -157,7 +161,8 @@ describe('injection of hostile pods', () => {
   })
 })
 
-describe('injection of pods that were injected, and changed since', () => {
+describe('injection of pods that were injected, and changed since', function () {
+  this.timeout(TIMEOUT_MS)
   // The author knows what ours looks like, from any pod that runs, and brings it along.
   const base = fc.oneof(hostilePod, fc.record({ pod: oddPod }), fc.constant({ pod: plainPod() }))
 
@@ -175,7 +180,8 @@ describe('injection of pods that were injected, and changed since', () => {
   })
 })
 
-describe('injection of odd pods', () => {
+describe('injection of odd pods', function () {
+  this.timeout(TIMEOUT_MS)
   const plain: Cluster = { era: '1.33', options: {}, settings: SETTINGS, level: 'any' }
 
   it('takes every one of them', () => {
@@ -199,7 +205,8 @@ describe('injection of odd pods', () => {
   })
 })
 
-describe('injection under Pod Security restricted', () => {
+describe('injection under Pod Security restricted', function () {
+  this.timeout(TIMEOUT_MS)
   const ids = { runAsUser: 1000, runAsGroup: 1000 }
   const cases = [
     ['R', restrictedPod(ids), 'any'],

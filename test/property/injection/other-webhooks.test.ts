@@ -13,6 +13,9 @@ import { oddPod } from '../../support/pod-generator.ts'
 import { SA_PATH, containersOf, listIn, objectIn, plainPod } from '../../support/pods.ts'
 import { SETTINGS, inject } from '../../support/reviews.ts'
 
+/** Longest time of a property, in milliseconds. */
+const LIMIT_MS = 8000
+
 /** What another webhook does to every pod that it sees. */
 interface Other {
   readonly name: string
@@ -201,7 +204,8 @@ function create(
   return pod
 }
 
-describe('another webhook', () => {
+describe('another webhook', function () {
+  this.timeout(2 * LIMIT_MS)
   for (const other of OTHERS)
     it(`that ${other.name} ends in an injected pod, or in a refusal`, () => {
       for (const settings of MODES) {
@@ -227,7 +231,7 @@ describe('another webhook', () => {
         expect(inject(admit(pod, '1.33'), settings).reviewed.outcome).to.equal('unchanged')
       },
     )
-    fc.assert(property, { numRuns: 250 })
+    fc.assert(property, { numRuns: 250, interruptAfterTimeLimit: LIMIT_MS })
   })
 
   it('that has the last word is found out by the final state', () => {

@@ -1,6 +1,10 @@
 /** What `nestgate check` says of clusters: of a sound one nothing, and of each fault what and what to do. */
+import { readFileSync, readdirSync } from 'node:fs'
 import { expect } from 'chai'
 import { describe, it } from 'mocha'
+import { parseAllDocuments } from 'yaml'
+import { parseConfiguration } from '../../../cli/kube/installation.ts'
+import { injectionSettings } from '../../../shared/injection/settings.ts'
 import { readFacts } from '../../../cli/check/facts.ts'
 import { reportText, runChecks } from '../../../cli/check/report.ts'
 import type { Finding } from '../../../cli/check/finding.ts'
@@ -186,7 +190,7 @@ const CASES: readonly Case[] = [
       const { ca } = makeCertificates({ hosts: ['x'] })
       inside(webhookEntry(it), 'clientConfig')['caBundle'] = Buffer.from(ca).toString('base64')
     },
-    says: ['certificate', 'fail', /not of the caBundle’s authority/],
+    says: ['certificate', 'fail', /the caBundle does not trust/],
   },
   {
     fault: 'a certificate for another name',
@@ -200,13 +204,13 @@ const CASES: readonly Case[] = [
     fault: 'a certificate that has ended',
     change: () => undefined,
     now: Date.now() + 91 * DAY_MS,
-    says: ['certificate', 'fail', /ended on \d{4}-/],
+    says: ['certificate', 'fail', /has been over since \d{4}-/],
   },
   {
     fault: 'a certificate that ends soon',
     change: () => undefined,
     now: Date.now() + 80 * DAY_MS,
-    says: ['certificate', 'warn', /ends in 9 days/],
+    says: ['certificate', 'warn', /ends on \d{4}-\d\d-\d\d, in 9 days/],
   },
   {
     fault: 'a certificate that may not be read',
@@ -243,6 +247,30 @@ const CASES: readonly Case[] = [
     fault: 'a policy that is not bound',
     change: (it) => it.objects['validatingadmissionpolicybindings']?.pop(),
     says: ['final-state', 'fail', /nestgate-pods: no binding/],
+  },
+  {
+    fault: 'a binding of another policy',
+    change: (it) => {
+      const [binding] = it.objects['validatingadmissionpolicybindings'] ?? []
+      inside(binding, 'spec')['policyName'] = 'nestgate-bind'
+    },
+    says: ['final-state', 'fail', /nestgate-pods: no binding/],
+  },
+  {
+    fault: 'a policy that fails open',
+    change: (it) => {
+      inside(it.find('validatingadmissionpolicies', 'nestgate-pods'), 'spec')['failurePolicy'] =
+        'Ignore'
+    },
+    says: ['final-state', 'fail', /failurePolicy is Ignore/],
+  },
+  {
+    fault: 'the policies of nestgate connect alone',
+    change: (it) => {
+      const policy = it.find('validatingadmissionpolicies', 'nestgate-pods')
+      inside(policy, 'metadata')['name'] = 'nestgate-bind'
+    },
+    says: ['final-state', 'fail', /nothing checks pods/],
   },
   {
     fault: 'a policy that only audits',
@@ -282,6 +310,12 @@ const CASES: readonly Case[] = [
       label(it, { 'nestgate.dev/inject': 'enabled', 'nestgate.dev/rev': 'next' })
     },
     says: ['labels', 'fail', /no installation has that revision/],
+  },
+  {
+    fault: 'webhook configurations that may not be read',
+    change: (it) =>
+      it.refused.set('mutatingwebhookconfigurations', failure('forbidden', 'forbidden')),
+    says: ['labels', 'unknown', /team-a: whether a webhook takes it/],
   },
   {
     fault: 'no namespace',
@@ -624,6 +658,75 @@ describe('nestgate check', () => {
     it(`finds nothing wrong with ${what}`, async () => {
       const findings = await check(change)
       expect(findings.filter(({ outcome }) => outcome !== 'ok')).to.deep.equal([])
+    })
+  }
+})
+
+describe('nestgate check, of what the manifests make', () => {
+  const folder = new URL('../../../manifests/', import.meta.url)
+  const read = (name: string): readonly Json[] =>
+    parseAllDocuments(readFileSync(new URL(name, folder), 'utf8'), { version: '1.1' }).map(
+      (document) => document.toJS() as Json,
+    )
+  const plurals: Record<string, string> = {
+    Deployment: 'deployments',
+    StatefulSet: 'statefulsets',
+    PodDisruptionBudget: 'poddisruptionbudgets',
+    ConfigMap: 'configmaps',
+    MutatingWebhookConfiguration: 'mutatingwebhookconfigurations',
+    ValidatingWebhookConfiguration: 'validatingwebhookconfigurations',
+    ValidatingAdmissionPolicy: 'validatingadmissionpolicies',
+    ValidatingAdmissionPolicyBinding: 'validatingadmissionpolicybindings',
+    Namespace: 'namespaces',
+    NetworkPolicy: 'networkpolicies',
+    RoleBinding: 'rolebindings',
+    ServiceAccount: 'serviceaccounts',
+  }
+
+  /** A cluster that has these and nothing else of ours, as its controllers leave it. */
+  function clusterOf(...files: readonly string[]): FakeCluster {
+    const cluster = new FakeCluster()
+    for (const plural of Object.values(plurals)) cluster.objects[plural] = []
+    for (const object of files.flatMap(read)) {
+      const plural = plurals[String(object['kind'])]
+      if (plural === undefined) continue
+      const { replicas } = (object['spec'] ?? {}) as { replicas?: number }
+      if (replicas !== undefined) object['status'] = { readyReplicas: replicas }
+      for (const entry of (object['webhooks'] ?? []) as Json[])
+        inside(entry, 'clientConfig')['caBundle'] = Buffer.from(
+          cluster.entries['ca.crt'] ?? '',
+        ).toString('base64')
+      cluster.objects[plural]?.push(object)
+    }
+    const text = inside(cluster.find('configmaps', 'nestgate-webhook-config'), 'data')[
+      'webhook.yaml'
+    ]
+    const config = parseConfiguration(String(text), { NESTGATE_SIDECAR_IMAGE: 'nestgate:0.1.0' })
+    if ('problems' in config) throw new Error(config.problems.join())
+    cluster.settings = injectionSettings(config, cluster.settings.brokerCaPem, 'native')
+    return cluster
+  }
+  const KIT = ['namespace', 'network-policy', 'role-binding', 'service-account'].map(
+    (name) => `namespace/${name}.yaml`,
+  )
+  const POLICIES = readdirSync(new URL('components/admission-policies/', folder))
+    .filter((name) => name !== 'kustomization.yaml')
+    .map((name) => `components/admission-policies/${name}`)
+
+  for (const [what, files] of [
+    ['with the validating webhook', ['nestgate.yaml', ...KIT]],
+    ['with the admission policies', ['nestgate.yaml', ...KIT, ...POLICIES]],
+  ] as const) {
+    it(`finds nothing wrong ${what}`, async () => {
+      const cluster = clusterOf(...files)
+      const findings = runChecks(await readFacts(cluster.kubectl, []), Date.now())
+      const told = findings.filter(({ outcome }) => outcome !== 'ok')
+      expect(told.map(({ check, about }) => `${check} ${about}`)).to.deep.equal([
+        // the kit is for pods of one user, and says so
+        'pod-security agents',
+      ])
+      const final = findings.find((finding) => finding.check === 'final-state')
+      expect(final?.about).to.match(what.includes('policies') ? /^\d policies$/ : /webhook/)
     })
   }
 })

@@ -26,7 +26,7 @@ const DAY = 24 * HOUR
 const READS = 4
 
 describe('keeping certificates', function () {
-  this.timeout(60_000)
+  this.timeout(180_000)
   this.slow(10_000)
 
   const bundleOf = ({ cluster }: World): string =>

@@ -104,6 +104,12 @@ describe('refusals', () => {
       'spec.volumes[0].secret.secretName',
     ],
     [
+      'a token Secret of an account with a long name, which is cut',
+      { volumes: [{ name: 's', secret: { secretName: `${'a'.repeat(54)}-tokx8f2k` } }] },
+      'token_secret',
+      'spec.volumes[0].secret.secretName',
+    ],
+    [
       'a token Secret in a projection',
       { volumes: [{ projected: { sources: [{ configMap: {} }, { secret: { name: secret } }] } }] },
       'token_secret',

@@ -231,6 +231,20 @@ describe('a name of a mebibyte', () => {
       { spec: { containers: [], nodeSelector: { [long]: 1 } } },
     ],
     ['of a container', { spec: { containers: [{ name: long }] } }],
+    [
+      'of a volume that gives way',
+      { spec: mounted(long, '/var/run/secrets/kubernetes.io/serviceaccount') },
+    ],
+    [
+      'of its owner',
+      {
+        metadata: {
+          ownerReferences: [
+            { apiVersion: 'v1', kind: 'Job', name: long, uid: 'u', controller: true },
+          ],
+        },
+      },
+    ],
     ['of a folder', { spec: mounted('nestgate-token', `/${long}`) }],
     ['of an audience', { spec: { containers: [], volumes: [token(long)] } }],
     [

@@ -5,10 +5,44 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'chai'
 import { afterEach, beforeEach, describe, it } from 'mocha'
 import { messageOf } from '../../../shared/errors.ts'
-import { watchFiles } from '../../../shared/watched-files.ts'
+import { waitForFiles, watchFiles } from '../../../shared/watched-files.ts'
 import type { Watch } from '../../../shared/watched-files.ts'
 
 const INTERVAL_MS = 10
+
+describe('files that are waited for', () => {
+  let folder: string
+  const told: string[][] = []
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'awaited-'))
+    told.length = 0
+  })
+  afterEach(() => rm(folder, { recursive: true }))
+  const wait = async (limitMs: number): Promise<number> => {
+    const start = performance.now()
+    const files = ['one', 'two'].map((name) => join(folder, name))
+    await waitForFiles(files, limitMs, (missing) => told.push([...missing]))
+    return performance.now() - start
+  }
+
+  it('are told of once, and taken as soon as each has content', async () => {
+    await writeFile(join(folder, 'two'), '')
+    const waiting = wait(10_000)
+    await sleep(50)
+    await writeFile(join(folder, 'one'), '1')
+    await sleep(600)
+    await writeFile(join(folder, 'two'), '2')
+    expect(await waiting).to.be.within(600, 3_000)
+    expect(told).to.deep.equal([[join(folder, 'one'), join(folder, 'two')]])
+  })
+
+  it('are not waited for longer than was said, nor where nothing was said', async () => {
+    expect(await wait(300)).to.be.within(295, 1_500)
+    expect(told).to.have.length(1)
+    expect(await wait(0)).to.be.lessThan(100)
+    expect(told).to.have.length(1)
+  })
+})
 
 describe('watched files', () => {
   let folder: string
