@@ -11,6 +11,17 @@ const POLICIES_MINOR = 30
 /** The policy of new pods; the others of the chart come with it. */
 const PODS_POLICY = 'nestgate-pods'
 
+/** What the policies of an installation are called, but for its revision: each closes a way of its own. */
+const POLICIES = [
+  'nestgate-pods',
+  'nestgate-running-pods',
+  'nestgate-ephemeral-containers',
+  'nestgate-sessions',
+  'nestgate-token-secrets',
+  'nestgate-token-requests',
+  'nestgate-namespaces',
+] as const
+
 const check = checkNamed('final-state')
 
 /** By policies from 1.30 on, by the validating webhook on older clusters; one of both is enough. */
@@ -66,6 +77,7 @@ function policyFindings({
       ]
     return []
   })
+  findings.push(...missing(known.map(({ metadata }) => metadata.name)))
   const texts = JSON.stringify([known, isFailure(configMaps) ? [] : withoutSettings(configMaps)])
   for (const { name, config } of installations) {
     if (!isKnown(config) || mentions(texts, config.sidecar.image)) continue
@@ -80,6 +92,18 @@ function policyFindings({
   return findings.length > 0
     ? findings
     : [check.ok(`${known.length} policies`, 'are bound, deny, and know the image that pods get')]
+}
+
+function missing(names: readonly string[]): readonly Finding[] {
+  return POLICIES.filter(
+    (policy) => !names.some((name) => name === policy || name.startsWith(`${policy}-`)),
+  ).map((policy) =>
+    check.fail(
+      policy,
+      'this policy is not there, and nothing else checks what it does',
+      'apply the manifests of this release again, all of them',
+    ),
+  )
 }
 
 function mentions(json: string, image: string): boolean {

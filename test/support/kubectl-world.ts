@@ -16,6 +16,10 @@ import { SETTINGS, inject, reviewOf } from './reviews.ts'
 
 export const IMAGE = 'registry.example/nestgate:1'
 const SYSTEM = 'nestgate-system'
+const OTHER_POLICIES = [
+  ...['running-pods', 'ephemeral-containers', 'sessions'],
+  ...['token-secrets', 'token-requests', 'namespaces'],
+].map((name) => `nestgate-${name}`)
 const PART_OF = { 'app.kubernetes.io/part-of': 'nestgate' }
 
 /** How long the webhook's certificate is good, in milliseconds: 90 days. */
@@ -318,13 +322,15 @@ function healthyObjects(): Record<string, Json[]> {
           validations: [{ expression: `variables.sidecars[0].image == "${IMAGE}"` }],
         },
       },
+      ...OTHER_POLICIES.map((name) => ({
+        metadata: { name, labels: PART_OF },
+        spec: { failurePolicy: 'Fail', validations: [{ expression: 'true' }] },
+      })),
     ],
-    validatingadmissionpolicybindings: [
-      {
-        metadata: { name: 'nestgate-pods', labels: PART_OF },
-        spec: { policyName: 'nestgate-pods', validationActions: ['Deny'] },
-      },
-    ],
+    validatingadmissionpolicybindings: ['nestgate-pods', ...OTHER_POLICIES].map((name) => ({
+      metadata: { name, labels: PART_OF },
+      spec: { policyName: name, validationActions: ['Deny'] },
+    })),
     configmaps: [
       {
         metadata: { name: 'nestgate-webhook-config', namespace: SYSTEM, labels: PART_OF },

@@ -240,12 +240,12 @@ const CASES: readonly Case[] = [
   },
   {
     fault: 'no final state',
-    change: (it) => it.objects['validatingadmissionpolicies']?.pop(),
+    change: (it) => (it.objects['validatingadmissionpolicies'] = []),
     says: ['final-state', 'fail', /nothing checks pods as they end up.*policies\.enabled/],
   },
   {
     fault: 'a policy that is not bound',
-    change: (it) => it.objects['validatingadmissionpolicybindings']?.pop(),
+    change: (it) => it.objects['validatingadmissionpolicybindings']?.shift(),
     says: ['final-state', 'fail', /nestgate-pods: no binding/],
   },
   {
@@ -255,6 +255,11 @@ const CASES: readonly Case[] = [
       inside(binding, 'spec')['policyName'] = 'nestgate-bind'
     },
     says: ['final-state', 'fail', /nestgate-pods: no binding/],
+  },
+  {
+    fault: 'a policy that is missing',
+    change: (it) => it.objects['validatingadmissionpolicies']?.splice(5, 1),
+    says: ['final-state', 'fail', /nestgate-token-requests: this policy is not there/],
   },
   {
     fault: 'a policy that fails open',
