@@ -20,6 +20,7 @@ import type { Purpose, Reviewed } from '../shared/injection/review.ts'
 import type { InjectionSettings, WantedLevel } from '../shared/injection/sidecar-spec.ts'
 
 import type { EventSink } from './events.ts'
+import { limitLargeBodies } from './large-bodies.ts'
 import type { WebhookMetrics } from './metrics.ts'
 import { VALIDATE_PATHS, validate } from './validate.ts'
 import type { Exempt } from './validate.ts'
@@ -160,16 +161,17 @@ function createApp(deps: ServerDeps): Express {
     response.type(METRICS_TYPE).send(deps.metrics.text(deps.state()))
   })
   // Parsed by us, so that every body but a good one gets the same kind of answer.
+  const few = limitLargeBodies()
   const body = express.raw({ type: 'application/json', limit: MAX_REVIEW_BYTES, inflate: false })
   for (const [start, purpose] of PURPOSES)
     for (const [end, level] of LEVELS)
-      app.post(`${start}${end}`, body, (request, response) => {
+      app.post(`${start}${end}`, few, body, (request, response) => {
         answerReview(deps, request, response, (bytes, settings) =>
           reviewPod(bytes, settings, level, purpose),
         )
       })
   for (const [path, level] of VALIDATE_PATHS)
-    app.post(path, body, (request, response) => {
+    app.post(path, few, body, (request, response) => {
       answerReview(deps, request, response, (bytes, settings) =>
         validate(bytes, settings, deps.exempt, level),
       )

@@ -19,6 +19,7 @@ import { Agent, request } from 'undici'
 import type { Dispatcher } from 'undici'
 import { createLog } from '../../shared/log.ts'
 import { readWebhookConfig } from '../../shared/injection/config.ts'
+import { MAX_LARGE, SMALL_BYTES } from '../../webhook/large-bodies.ts'
 import { MAX_CONNECTIONS, MAX_REVIEW_BYTES } from '../../webhook/server.ts'
 import { startWebhook } from '../../webhook/start.ts'
 import type { Webhook } from '../../webhook/start.ts'
@@ -133,6 +134,36 @@ describe('the webhook', () => {
     const added = operations.find((it) => it['path'] === '/spec/initContainers')
     return (added?.['value'] as Json[])[0] ?? {}
   }
+
+  it('reads large bodies a few at a time, and lets small ones pass them', async () => {
+    await start()
+    const review = JSON.stringify(reviewOf(POD))
+    const large = `${review}${' '.repeat(SMALL_BYTES)}`
+    const held = Array.from({ length: MAX_LARGE }, () => {
+      const socket = connect({ port: webhook?.port ?? 0, host: '127.0.0.1', ca: first.ca })
+      socket.on('error', () => undefined)
+      socket.write(
+        `POST /mutate HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: ${large.length}\r\n\r\n{`,
+      )
+      return socket
+    })
+    try {
+      await Promise.all(held.map((socket) => once(socket, 'secureConnect')))
+      await sleep(200)
+      let isAnswered = false
+      const waits = call('/mutate', large).then((answer) => {
+        isAnswered = true
+        return answer.status
+      })
+      expect((await call('/mutate', review)).status).to.equal(200)
+      await sleep(300)
+      expect(isAnswered).to.equal(false)
+      held[0]?.destroy()
+      expect(await waits).to.equal(200)
+    } finally {
+      for (const socket of held) socket.destroy()
+    }
+  })
 
   for (const [what, begin] of [
     ['say nothing', () => undefined],
