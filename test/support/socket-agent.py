@@ -34,7 +34,7 @@ Reads one command a line and answers each with one line of JSON. Commands:
   chown UID                 gives the connection to another user (CAP_CHOWN)
   rename NAME               sets the process's own name
 """
-import ctypes, json, os, resource, signal, socket, struct, sys, threading, time
+import ctypes, errno, json, os, resource, signal, socket, struct, sys, threading, time
 
 port = int(sys.argv[1])
 sock = socket.socket(fileno=int(sys.argv[2])) if len(sys.argv) > 2 else None
@@ -81,11 +81,23 @@ def get(connection, path):
         return read_answer(stream)
 
 
+def bind_when_free(connection, source):
+    """The kernel lets a port go a moment after the socket that had it was reset."""
+    end = time.monotonic() + 2
+    while True:
+        try:
+            return connection.bind(('127.0.0.1', source))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > end:
+                raise
+            time.sleep(0.002)
+
+
 def connect(source=None):
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if source is not None:
-        connection.bind(('127.0.0.1', int(source)))
+        bind_when_free(connection, int(source))
     connection.connect(('127.0.0.1', port))
     return connection
 
