@@ -78,10 +78,34 @@ function checkSidecars(
   if (first.list !== home)
     return reserved(containerPath(first), `is named ${SIDECAR_NAME}, which belongs in ${home}`)
   const theirs = valueAt(raw, ['spec', first.list, first.index])
+  if (isOursUnderAny(theirs, pod, settings)) return undefined
   const ours = sidecarContainer(settings, profile, isBounded(pod))
-  const difference = sidecarDifference(theirs, ours)
-  if (difference === undefined) return undefined
+  const difference = sidecarDifference(theirs, ours) ?? 'name'
   return reserved(`${containerPath(first)}.${difference}`, 'is not what Nestgate injects')
+}
+
+/**
+ * Whether a sidecar is what we would write into this pod under any of the profiles. Another webhook that sets the pod's
+ * users after us changes which one is right: then ours of before is replaced, of which nothing is the author's.
+ */
+function isOursUnderAny(theirs: unknown, pod: Pod, settings: InjectionSettings): boolean {
+  const uid = valueAt(theirs, ['securityContext', 'runAsUser'])
+  const gid = valueAt(theirs, ['securityContext', 'runAsGroup'])
+  const profiles: Profile[] = [{ kind: 'P' }, { kind: 'C' }]
+  if (typeof uid === 'number' && typeof gid === 'number') profiles.push({ kind: 'R', uid, gid })
+  return profiles.some((profile) => isOurs(theirs, pod, settings, profile))
+}
+
+/** Whether a sidecar is what we would write into this pod. */
+export function isOurs(
+  theirs: unknown,
+  pod: Pod,
+  settings: InjectionSettings,
+  profile: Profile,
+): boolean {
+  return (
+    sidecarDifference(theirs, sidecarContainer(settings, profile, isBounded(pod))) === undefined
+  )
 }
 
 /** Whether a container carries the sidecar's name. */

@@ -10,7 +10,7 @@ import type { Draft, JsonObject } from './patch.ts'
 import { valueAt } from './patch.ts'
 import { allContainers, isBounded } from './pod.ts'
 import type { PlacedContainer, Pod } from './pod.ts'
-import { isSidecar } from './reserved.ts'
+import { isOurs, isSidecar } from './reserved.ts'
 import { dropsNetRaw } from './risks.ts'
 import {
   DEFAULT_CONTAINER_ANNOTATION,
@@ -137,17 +137,22 @@ function annotate(draft: Draft, { pod, inspection, settings, namespace }: Rewrit
     draft.set([...path, DEFAULT_CONTAINER_ANNOTATION], author.name)
 }
 
-/** First in its list: what starts before it could take its ports. One that is there has been found equal to ours. */
+/**
+ * First in its list: what starts before it could take its ports. One that is there has been found to be ours, of this profile or
+ * of one that was right before another webhook changed the pod's users.
+ */
 function placeSidecar(draft: Draft, { pod, inspection, settings }: Rewriting): void {
   const path = ['spec', settings.mode === 'native' ? 'initContainers' : 'containers']
   const there = allContainers(pod).find(isSidecar)
-  if (there?.index === 0) return
-  const sidecar =
-    there === undefined
-      ? sidecarContainer(settings, inspection.profile, isBounded(pod))
-      : draft.valueAt([...path, there.index])
+  const theirs = there && draft.valueAt([...path, there.index])
+  const isRight = isOurs(theirs, pod, settings, inspection.profile)
+  if (there?.index === 0 && isRight) return
   draft.removeWhere(path, (_container, index) => index === there?.index)
-  draft.insert(path, 0, sidecar)
+  draft.insert(
+    path,
+    0,
+    isRight ? theirs : sidecarContainer(settings, inspection.profile, isBounded(pod)),
+  )
 }
 
 function pathOf(placed: PlacedContainer): readonly (string | number)[] {

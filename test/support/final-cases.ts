@@ -229,12 +229,12 @@ const CREATED: readonly FinalCase[] = [
   created('a port of the sidecar’s', 'port_reserved', (pod) => {
     web(pod)['ports'] = [{ containerPort: 8001, protocol: 'TCP' }]
   }),
-  created('a profile that the namespace does not want', 'reserved_name', nothing, {
+  created('a profile that the namespace does not want', 'final_state', nothing, {
     object: injected('C'),
     level: 'process',
     policyCode: 'identity_level',
   }),
-  created('a profile better than the namespace wants', 'reserved_name', nothing, {
+  created('a profile better than the namespace wants', 'final_state', nothing, {
     level: 'container',
     policyCode: 'identity_level',
   }),
@@ -298,10 +298,11 @@ const CREATED: readonly FinalCase[] = [
     'reserved_name',
     (pod) => (at(sidecar(pod), 'securityContext')['runAsUser'] = 5),
   ),
-  created('another user beside a sidecar of profile R', 'reserved_name', nothing, {
+  created('another user beside a sidecar of profile R', 'final_state', nothing, {
     object: changed(injected('R'), (pod) => {
       security(pod, { runAsUser: 7 })
     }),
+    policyCode: 'reserved_name',
   }),
   created('another start of the sidecar', 'reserved_name', (pod) => {
     at(sidecar(pod), 'startupProbe')['exec'] = { command: ['sh'] }

@@ -105,11 +105,11 @@ describe('a review of the final state', () => {
     }
     expect(judge('C')).to.equal('unchanged')
     expect(judge('C', 'container')).to.equal('unchanged')
-    expect(judge('C', 'any')).to.equal('reserved_name')
-    expect(judge('C', 'process')).to.equal('reserved_name')
+    expect(judge('C', 'any')).to.equal('final_state')
+    expect(judge('C', 'process')).to.equal('final_state')
     expect(judge('P')).to.equal('unchanged')
     expect(judge('P', 'process')).to.equal('unchanged')
-    expect(judge('P', 'container')).to.equal('reserved_name')
+    expect(judge('P', 'container')).to.equal('final_state')
   })
 
   it('names a few fields of a pod that was never injected', () => {

@@ -83,14 +83,34 @@ describe('a sidecar in the pod already', () => {
       )
     })
 
-  it('is refused twice over, in the other list, and under another profile', () => {
+  it('is refused twice over, and in the other list', () => {
     const twice = injected()
     ;(twice.spec['initContainers'] as Json[]).push(twice.sidecar)
     expect(verdict(twice.pod)).to.include('spec.initContainers[1] is a second nestgate-sidecar')
     expect(verdict(injected('container').pod)).to.include('spec.containers[0] is named')
+  })
+
+  it('is replaced where another webhook changed the users of the pod, and settles', () => {
+    const users = [{ runAsUser: 1, runAsGroup: 1 }, { runAsUser: 2, runAsGroup: 3 }, {}]
+    let pod: Json | undefined = injected().pod
+    for (const securityContext of users) {
+      ;(pod?.['spec'] as Json)['securityContext'] = securityContext
+      const again = inject(pod ?? {})
+      expect(again.reviewed.outcome).to.equal('patched')
+      const [sidecar] = (again.pod?.['spec'] as Json)['initContainers'] as Json[]
+      const fresh = inject({ spec: { containers: [{ name: 'a' }], securityContext } })
+      const [expected] = (fresh.pod?.['spec'] as Json)['initContainers'] as Json[]
+      expect(sidecar).to.deep.equal(expected)
+      expect(inject(again.pod ?? {}).reviewed.outcome).to.equal('unchanged')
+      pod = again.pod
+    }
+  })
+
+  it('of another profile that is not all ours is refused', () => {
     const root = injected()
     root.spec['securityContext'] = { runAsUser: 1, runAsGroup: 1 }
-    expect(verdict(root.pod)).to.include('spec.initContainers[0].env is not')
+    ;(root.sidecar['env'] as Json[]).push({ name: 'NODE_OPTIONS', value: '--inspect' })
+    expect(verdict(root.pod)).to.include('spec.initContainers[0]')
   })
 
   it('comes to the front again where another injector has pushed it', () => {
