@@ -316,6 +316,19 @@ describe('workloads', () => {
       expect(spec.containers.map(({ name }) => name)).to.include(SIDECAR)
   })
 
+  it('tell their owners that they are injected', async () => {
+    const owners = await eventually('events of the webhook', 60_000, async () => {
+      const args = ['-n', WORKLOADS_NAMESPACE, 'get', 'events', '-o', 'json']
+      const said = await admin([...args, '--field-selector', 'reason=NestgateInjected'])
+      const { items } = JSON.parse(said) as { items: { involvedObject: { kind: string } }[] }
+      const kinds = new Set(items.map(({ involvedObject }) => involvedObject.kind))
+      return ['Job', 'ReplicaSet', 'StatefulSet'].every((kind) => kinds.has(kind))
+        ? items
+        : undefined
+    })
+    expect(owners[0]).to.have.nested.property('source.component', 'nestgate-webhook')
+  })
+
   it('that are refused tell their owner why, and what to do', async () => {
     const text = await eventually('an event that says so', 60_000, async () => {
       const events = JSON.parse(

@@ -280,7 +280,7 @@ for (const one of cases) {
       expect([
         `nestgate-broker${suffix}`,
         `nestgate-certificates${suffix}`,
-        ...(values['events']?.['enabled'] === true ? [`nestgate-webhook${suffix}`] : []),
+        ...(values['events']?.['enabled'] !== false ? [`nestgate-webhook${suffix}`] : []),
       ]).to.include.members(bound)
     })
 
@@ -297,7 +297,7 @@ for (const one of cases) {
           'nestgate.dev/inject': observes ? 'observe' : 'enabled',
         })
         expect(sideEffects).to.equal(
-          values['events']?.['enabled'] === true ? 'NoneOnDryRun' : 'None',
+          values['events']?.['enabled'] !== false ? 'NoneOnDryRun' : 'None',
         )
         expectKeptAway(namespaceSelector?.matchExpressions ?? [], namespace, suffix.slice(1))
       }
@@ -501,13 +501,14 @@ describe('the chart’s values', () => {
     )
   })
 
-  it('are the webhook’s own defaults', () => {
+  it('are the webhook’s own defaults, but that it writes events: the chart gives it the right to', () => {
     const bare = configSchema.parse({
       tls: { certFile: 'x', keyFile: 'x' },
       sidecar: { image: 'x', brokerUrl: 'https://x', cluster: 'local', brokerCaFile: 'x' },
     })
-    for (const section of ['identity', 'volumes', 'exempt', 'events'] as const)
+    for (const section of ['identity', 'volumes', 'exempt'] as const)
       expect(defaults[section]).to.deep.equal(bare[section])
+    expect([defaults['events'], bare.events]).to.deep.equal([{ enabled: true }, { enabled: false }])
     const tokens = { ...bare.tokens, apiAudiences: null }
     expect(defaults['tokens']).to.deep.equal(tokens)
     const { mode, resources, ledgerKeys } = bare.sidecar

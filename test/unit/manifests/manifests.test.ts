@@ -89,6 +89,7 @@ describe('the manifests', () => {
         { apiGroups: [''], resources: ['serviceaccounts'], verbs: ['impersonate'] },
       ],
       ['nestgate-impersonator', { apiGroups: [''], resources: ['pods'], verbs: ['get'] }],
+      ['nestgate-webhook', { apiGroups: [''], resources: ['events'], verbs: ['create'] }],
     ])
   })
 
@@ -139,7 +140,7 @@ describe('the manifests', () => {
       expect(webhook).to.deep.include({
         failurePolicy: 'Fail',
         reinvocationPolicy: 'IfNeeded',
-        sideEffects: 'None',
+        sideEffects: 'NoneOnDryRun',
         matchPolicy: 'Equivalent',
       })
   })
