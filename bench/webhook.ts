@@ -97,7 +97,7 @@ interface Figures {
 const WEBHOOK_NODE_FLAGS = [
   '--disable-sigusr1',
   '--max-old-space-size=128',
-  '--max-semi-space-size=8',
+  '--max-semi-space-size=16',
 ]
 
 /** @param built - the compiled files, which the image has */

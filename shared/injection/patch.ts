@@ -51,18 +51,10 @@ export function valueAt(root: unknown, path: Path): unknown {
   return value
 }
 
-/** A copy of a JSON value. */
-function copyOf(value: unknown): unknown {
-  if (typeof value !== 'object' || value === null) return value
-  if (Array.isArray(value)) return value.map(copyOf)
-  const copy: JsonObject = {}
-  for (const [name, inner] of Object.entries(value)) define(copy, name, copyOf(inner))
-  return copy
-}
-
 /**
  * A pod of which parts are changed while the rest stays the received one's own: what is changed is copied first, with
- * what leads to it. So a review costs what it changes, not what the pod weighs.
+ * what leads to it. So a review costs what it changes, not what the pod weighs. Values that were put in are not its own
+ * either, and are copied before they are changed.
  */
 class PartialCopy {
   readonly root: JsonObject
@@ -143,7 +135,7 @@ export class Draft {
       path: pointer(path),
       value,
     })
-    define(parent, String(key), copyOf(value))
+    define(parent, String(key), value)
   }
 
   /** Inserts into a list before `index` (its length: at the end), making the list where it is missing or null. */
@@ -157,7 +149,7 @@ export class Draft {
     if (!Array.isArray(list) || index > list.length)
       throw new Fault('patch_invalid', `${pointer(path)} has no place ${index}`)
     this.#operations.push({ op: 'add', path: pointer([...path, index]), value })
-    list.splice(index, 0, copyOf(value))
+    list.splice(index, 0, value)
   }
 
   /** Appends to a list, making it where it is missing or null. */
@@ -213,10 +205,7 @@ export function finishPatch(original: JsonObject, draft: Draft): readonly Operat
   try {
     for (const operation of draft.operations) {
       copy.own(parentOf(operation.path))
-      // fast-json-patch puts the operation's own value into the pod, where later operations would change it.
-      const given =
-        operation.op === 'remove' ? operation : { ...operation, value: copyOf(operation.value) }
-      applied = jsonPatch.applyOperation(applied, given, true, true).newDocument
+      applied = jsonPatch.applyOperation(applied, operation, true, true).newDocument
     }
   } catch (error) {
     throw new Fault('patch_invalid', 'the patch does not apply', { cause: messageOf(error) })

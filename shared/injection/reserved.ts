@@ -40,6 +40,8 @@ export function plainPath(path: string): string {
 
 /** Whether a mount path is `folder` or lies in it. */
 export function isWithin(path: string, folder: string): boolean {
+  // Whatever is left out of a path to make it plain, its last folder's name stands in it: most paths need no more than this.
+  if (!path.includes(folder.slice(folder.lastIndexOf('/') + 1))) return false
   const plain = plainPath(path)
   return plain === folder || plain.startsWith(`${folder}/`)
 }
