@@ -23,7 +23,7 @@ export function gaugeLines(name: string, help: string, value: number): readonly 
 }
 
 /** What every metric begins with. */
-export function headerLines(
+function headerLines(
   name: string,
   type: 'counter' | 'gauge' | 'histogram',
   help: string,

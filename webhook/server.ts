@@ -18,7 +18,6 @@ import { statusAnswer } from '../shared/status.ts'
 import { reviewPod } from '../shared/injection/review.ts'
 import type { Purpose, Reviewed } from '../shared/injection/review.ts'
 import type { InjectionSettings, WantedLevel } from '../shared/injection/sidecar-spec.ts'
-
 import type { EventSink } from './events.ts'
 import { limitLargeBodies } from './large-bodies.ts'
 import type { WebhookMetrics } from './metrics.ts'

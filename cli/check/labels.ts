@@ -7,7 +7,7 @@ import { checkNamed } from './finding.ts'
 import type { Finding } from './finding.ts'
 
 /** Says whether pods are injected. */
-export const INJECT_LABEL = 'nestgate.dev/inject'
+const INJECT_LABEL = 'nestgate.dev/inject'
 const IDENTITY_LABEL = 'nestgate.dev/identity'
 const REVISION_LABEL = 'nestgate.dev/rev'
 

@@ -22,7 +22,7 @@ function isEgress({ spec }: NetworkPolicy): boolean {
 }
 
 /** How far a rule lets out; `systems` are the namespaces in which brokers run. */
-export function reachOf(rule: EgressRule, systems: readonly string[]): Reach {
+function reachOf(rule: EgressRule, systems: readonly string[]): Reach {
   if (
     rule.ports.length > 0 &&
     rule.ports.every(({ port }) => port === DNS_PORT || port === 'dns' || port === 'dns-tcp')
