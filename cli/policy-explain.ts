@@ -140,6 +140,7 @@ function explanationText({ decision, rules }: Explained, note: string, all: bool
     ['Reason', reason],
     ['Approval', approval && (quorums === '' ? 'one reviewer' : quorums)],
     ['Mask', obligations.mask],
+    ['Record', obligations.record?.mode],
     ['Capture', obligations.capture && `at most ${obligations.capture.maxBytes} bytes`],
     ['Groups', obligations.grantGroups.join(', ')],
     ['Note', note],

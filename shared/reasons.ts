@@ -6,6 +6,7 @@
 import { INJECTION_REASONS } from './reasons-injection.ts'
 import { LEDGER_REASONS } from './reasons-ledger.ts'
 import { REVIEW_REASONS } from './reasons-review.ts'
+import { SESSION_REASONS } from './reasons-session.ts'
 
 /** What a code stands for. */
 export interface ReasonInfo {
@@ -280,6 +281,7 @@ export const REASONS = {
     remedy: 'call through a sidecar, which waits',
   },
   ...REVIEW_REASONS,
+  ...SESSION_REASONS,
   ...LEDGER_REASONS,
   // missing dependencies: nothing was forwarded
   broker_unavailable: {

@@ -96,7 +96,7 @@ const approvalSchema = z.object({
   review: z.object({ verdict: name }).optional().catch(undefined),
 })
 
-const otherSchema = z.object({ kind: z.enum(['outcome', 'system']) })
+const otherSchema = z.object({ kind: z.enum(['outcome', 'session', 'system']) })
 
 const entrySchema = z.discriminatedUnion('kind', [
   intentSchema,

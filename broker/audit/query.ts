@@ -43,7 +43,7 @@ const ENDINGS: readonly string[] = ['client_left', 'stream_broken', 'broker_rest
 const filterShape = {
   since: time.optional(),
   until: time.optional(),
-  kind: z.enum(['intent', 'outcome', 'refusal', 'approval', 'system']).optional(),
+  kind: z.enum(['intent', 'outcome', 'refusal', 'approval', 'session', 'system']).optional(),
   event: z
     .string()
     .regex(/^[a-z_]{1,64}$/, 'expected the name of an event')

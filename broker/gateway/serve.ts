@@ -187,8 +187,7 @@ function denial(
 }
 
 /** What of the obligations this broker cannot do yet; letting the request go without it would be a lie to policy's author. */
-function unsupported({ mask, record }: Obligations): string | undefined {
-  if (record === true) return 'recording'
+function unsupported({ mask }: Obligations): string | undefined {
   return mask === undefined || mask === NO_MASK ? undefined : `masking by profile ${mask}`
 }
 

@@ -126,7 +126,8 @@ export interface OutcomeEntry {
   readonly bytesToServer: number
   readonly durationMs: number
   /** Why the answer is not the API server's, or not complete. */
-  readonly reason?: Reason | 'client_left' | 'stream_broken' | 'broker_restarted' | 'revoked'
+  readonly reason?:
+    Reason | 'client_left' | 'stream_broken' | 'broker_restarted' | 'revoked' | 'killed'
 }
 
 /** A request that could not be read, from a caller that could. */
@@ -137,6 +138,21 @@ export interface RefusalEntry {
   readonly subject: SubjectRecord
   readonly reason: Reason
   readonly detail: string
+}
+
+/**
+ * Something about a session and its recording (docs/decisions/0009): it began, so much of it is durable, it ended, it was found cut
+ * off by a later broker, somebody ended it, it runs unrecorded because its rule lets it, its time was over.
+ */
+export interface SessionEntry {
+  readonly kind: 'session'
+  readonly event: 'started' | 'progress' | 'ended' | 'cut' | 'killed' | 'unrecorded' | 'expired'
+  readonly requestId: string
+  readonly cluster: string
+  /** Who ended it; otherwise `broker`. */
+  readonly actor: string
+  /** Of a recording: `chunks`, `bytes`, `runningSha256`; at the end also `exitCode` and sums. */
+  readonly detail: Readonly<Record<string, string | number | boolean>>
 }
 
 /** A held request changed its state. */
@@ -193,4 +209,5 @@ export interface SystemEntry {
 }
 
 /** Any entry. */
-export type Entry = IntentEntry | OutcomeEntry | RefusalEntry | ApprovalEntry | SystemEntry
+export type Entry =
+  IntentEntry | OutcomeEntry | RefusalEntry | ApprovalEntry | SessionEntry | SystemEntry

@@ -74,6 +74,7 @@ export function hidePersonal(entry: Entry, pseudonymOf: Replace): Entry {
     case 'refusal':
       return { ...entry, subject: hideSubject(entry.subject, hide) }
     case 'approval':
+    case 'session':
       return { ...entry, actor: hide(entry.actor) }
     case 'system':
       return hideSystem(entry, hide)

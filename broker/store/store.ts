@@ -148,7 +148,8 @@ export interface Payload {
 }
 
 /** What kinds of small documents there are. */
-export type RecordKind = 'cluster' | 'sidecar_key' | 'campaign' | 'campaign_item' | 'broker'
+export type RecordKind =
+  'cluster' | 'sidecar_key' | 'campaign' | 'campaign_item' | 'broker' | 'session'
 
 /** A small document; `body` is to be checked by whoever reads it. */
 export interface StoredRecord {

@@ -32,11 +32,34 @@ export interface ApprovalTerms {
   readonly mode: 'hold' | 'return'
 }
 
+/** How strictly, the strictest first: a session that must be recorded and cannot be does not run, or ends. */
+export const RECORD_MODES = ['required', 'best_effort', 'off'] as const
+
+/** See docs/decisions/0009. */
+export interface Recording {
+  readonly mode: (typeof RECORD_MODES)[number]
+  /** Set where another rule that decided says nothing of recording: the default of the kind holds too, and the stricter counts. */
+  readonly orDefault: boolean
+  /** What the client sends is kept too; otherwise only how much it was. */
+  readonly stdin: boolean
+  /** Detectors hide what looks like a secret before anything is written. */
+  readonly mask: boolean
+  /** The content of files that are copied is kept too; otherwise their names, sizes and hashes. */
+  readonly files: boolean
+  /** How much of each forwarded connection is kept, each way, in bytes. */
+  readonly tunnelBytes: number
+  /** Bound of the whole recording, in bytes. */
+  readonly maxBytes: number
+  /** How long it is kept, in days; as the broker's configuration says where left out. */
+  readonly retainDays?: number
+}
+
 /** What has to be done with a request that goes ahead. */
 export interface Obligations {
   /** Name of a masking profile; `none` lets values through. */
   readonly mask?: string
-  readonly record?: boolean
+  /** How the session or the log stream is recorded; left out, as its kind is by default. */
+  readonly record?: Recording
   /** The body is kept beside the ledger entry, masked, and no more of it than so many bytes. */
   readonly capture?: { readonly maxBytes: number }
   /** Kubernetes groups that the request gets upstream beside its own. */

@@ -5,7 +5,7 @@
 import { z } from 'zod'
 import { VERDICTS } from '../tag-constants.ts'
 import { ACTIONS } from '../kubernetes/attributes.ts'
-import { EFFECTS } from './decision.ts'
+import { EFFECTS, RECORD_MODES } from './decision.ts'
 
 /** Most rules of a policy, all files together. */
 export const MAX_RULES = 10_000
@@ -25,6 +25,15 @@ export const MAX_HOLD_S = 3600
 export const MAX_CAPTURE_BYTES = 256 * 1024
 /** How much of it where the rule does not say. */
 export const DEFAULT_CAPTURE_BYTES = 16 * 1024
+/** Most of a forwarded connection that a rule may have kept, each way, in bytes. */
+const MAX_TUNNEL_BYTES = 256 * 1024 * 1024
+/** Bounds of one recording, in bytes. */
+const MIN_RECORDING_BYTES = 64 * 1024
+const MAX_RECORDING_BYTES = 64 * 1024 ** 3
+/** … and where the rule does not say. */
+export const DEFAULT_RECORDING_BYTES = 1024 ** 3
+/** Longest that a recording is kept by rule, in days: a hundred years. */
+const MAX_RETAIN_DAYS = 36_500
 /** Most people that a quorum may ask for. */
 const MAX_QUORUM = 20
 /** Words of one condition. */
@@ -132,6 +141,39 @@ export const approvalSchema = z
   })
   .partial()
 
+const recordMode = z.enum(RECORD_MODES)
+
+const recordSchema = z
+  .union([
+    recordMode,
+    z.boolean().describe('true is required, false is off.'),
+    z.strictObject({
+      mode: recordMode.describe('required: what cannot be recorded does not run.'),
+      stdin: z.boolean().optional().describe('Keeps what the client sends (false).'),
+      mask: z.boolean().optional().describe('Hides what looks like a secret (true).'),
+      files: z.boolean().optional().describe('Keeps the content of copied files (false).'),
+      tunnelBytes: z
+        .int()
+        .min(0)
+        .max(MAX_TUNNEL_BYTES)
+        .optional()
+        .describe('How much of each forwarded connection is kept, each way, in bytes (0).'),
+      maxBytes: z
+        .int()
+        .min(MIN_RECORDING_BYTES)
+        .max(MAX_RECORDING_BYTES)
+        .optional()
+        .describe('Bound of one recording, in bytes (1 GiB).'),
+      retainDays: z
+        .int()
+        .min(1)
+        .max(MAX_RETAIN_DAYS)
+        .optional()
+        .describe('How long the recording is kept, in days.'),
+    }),
+  ])
+  .describe('How sessions and log streams are recorded; of several rules the strictest.')
+
 const grantedGroup = word.refine(
   (group) => !group.startsWith('system:'),
   'groups that begin with system: cannot be granted',
@@ -149,7 +191,7 @@ export const ruleSchema = z.strictObject({
   effect: z.enum(EFFECTS),
   approval: approvalSchema.optional().describe('Only with hold and breakGlass.'),
   mask: word.optional().describe('Name of a masking profile; none lets values through.'),
-  record: z.boolean().optional().describe('Whether the session is recorded.'),
+  record: recordSchema.optional(),
   capture: z
     .strictObject({
       maxBytes: z

@@ -1,6 +1,7 @@
 /** Terms of approval and obligations of the rules that decided: of several, the strictest of each. */
-import type { ApprovalTerms, Obligations, Quorum } from './decision.ts'
-import { DEFAULT_CAPTURE_BYTES, seconds } from './language.ts'
+import { RECORD_MODES } from './decision.ts'
+import type { ApprovalTerms, Obligations, Quorum, Recording } from './decision.ts'
+import { DEFAULT_CAPTURE_BYTES, DEFAULT_RECORDING_BYTES, seconds } from './language.ts'
 import type { ApprovalText } from './language.ts'
 import type { Rule } from './policy-set.ts'
 
@@ -60,8 +61,7 @@ function mergeQuorums(quorums: readonly Quorum[]): readonly Quorum[] {
 }
 
 /**
- * Obligations of the rules together: all groups they grant; recorded where any rule wants it, and left unrecorded
- * only where all do; unmasked only where all say `none`, else the profile that they name.
+ * Obligations of the rules together: all groups they grant; recorded as the strictest of them wants it; unmasked only where all say `none`, else the profile that they name.
  *
  * @returns a conflict where they name different profiles: none of them is known to hide all that the other does
  */
@@ -74,16 +74,60 @@ export function obligationsOf(
   if (first !== undefined && other !== undefined) return { conflict: [first, other] }
   const mask = rules.every((rule) => rule.mask === MASK_NONE) ? MASK_NONE : first?.mask
   const groups = new Set(rules.flatMap(({ grant }) => grant?.groups ?? []))
-  const record = rules.some((rule) => rule.record === true)
-    ? true
-    : rules.every((rule) => rule.record === false)
-      ? false
-      : undefined
+  const record = recordingOf(rules)
   return {
     ...(mask === undefined ? {} : { mask }),
     ...(record === undefined ? {} : { record }),
     grantGroups: [...groups].sort(),
   }
+}
+
+/** What a recording is like of which a rule says nothing more. */
+const DEFAULT_RECORDING: Omit<Recording, 'mode' | 'orDefault'> = {
+  stdin: false,
+  mask: true,
+  files: false,
+  tunnelBytes: 0,
+  maxBytes: DEFAULT_RECORDING_BYTES,
+}
+
+/** The default of sessions. */
+export const RECORD_REQUIRED: Recording = {
+  mode: 'required',
+  orDefault: false,
+  ...DEFAULT_RECORDING,
+}
+
+/** The strictest mode, and of the rest what keeps the most evidence and hides the most secrets; undefined where no rule speaks of it. */
+function recordingOf(rules: readonly Rule[]): Recording | undefined {
+  const all = rules.flatMap(({ record }) => (record === undefined ? [] : [termsOfRecord(record)]))
+  if (all.length === 0) return undefined
+  const retainDays = Math.max(...all.map((terms) => terms.retainDays ?? 0))
+  return {
+    mode: RECORD_MODES.find((mode) => all.some((terms) => terms.mode === mode)) ?? 'required',
+    orDefault: all.length < rules.length,
+    stdin: all.some(({ stdin }) => stdin),
+    mask: all.some(({ mask }) => mask),
+    files: all.some(({ files }) => files),
+    tunnelBytes: Math.max(...all.map(({ tunnelBytes }) => tunnelBytes)),
+    maxBytes: Math.max(...all.map(({ maxBytes }) => maxBytes)),
+    ...(retainDays === 0 ? {} : { retainDays }),
+  }
+}
+
+type RecordTerms = Omit<Recording, 'orDefault'>
+
+function termsOfRecord(record: NonNullable<Rule['record']>): RecordTerms {
+  if (typeof record !== 'object') return { ...DEFAULT_RECORDING, mode: modeOf(record) }
+  const given = Object.fromEntries(
+    Object.entries(record).filter(([, value]) => value !== undefined),
+  )
+  return { ...DEFAULT_RECORDING, ...given, mode: record.mode }
+}
+
+function modeOf(record: boolean | Recording['mode']): Recording['mode'] {
+  if (typeof record === 'string') return record
+  return record ? 'required' : 'off'
 }
 
 /**

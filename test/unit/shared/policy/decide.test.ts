@@ -243,6 +243,11 @@ describe('effects', () => {
   })
 })
 
+const RECORDED = {
+  ...{ mode: 'required', orDefault: false, stdin: false, mask: true, files: false },
+  ...{ tunnelBytes: 0, maxBytes: 1024 ** 3 },
+}
+
 describe('obligations', () => {
   const rule = (id: string, more: string, effect = 'allow'): string =>
     `- {id: ${id}, match: {verbs: [get], resources: [pods]}, effect: ${effect}${more}}\n`
@@ -253,12 +258,12 @@ describe('obligations', () => {
     const allow = rule('a', ', mask: strict, record: true, grant: {groups: [viewers, auditors]}')
     expect(of(allow)).to.deep.equal({
       mask: 'strict',
-      record: true,
+      record: RECORDED,
       grantGroups: ['auditors', 'viewers'],
     })
     expect(of(allow + rule('b', ', grant: {groups: [auditors, others]}'))).to.deep.equal({
       mask: 'strict',
-      record: true,
+      record: { ...RECORDED, orDefault: true },
       grantGroups: ['auditors', 'others', 'viewers'],
     })
     expect(of(allow + rule('h', '', 'hold'))).to.deep.equal({ grantGroups: [] })
@@ -267,12 +272,33 @@ describe('obligations', () => {
 
   it('are weakened only where every rule wants it so', () => {
     const weak = rule('a', ', mask: none, record: false')
-    expect(of(weak)).to.deep.equal({ mask: 'none', record: false, grantGroups: [] })
-    expect(of(weak + rule('b', ''))).to.deep.equal({ grantGroups: [] })
+    const off = { ...RECORDED, mode: 'off' }
+    expect(of(weak)).to.deep.equal({ mask: 'none', record: off, grantGroups: [] })
+    expect(of(weak + rule('b', ''))).to.deep.equal({
+      record: { ...off, orDefault: true },
+      grantGroups: [],
+    })
     expect(of(weak + rule('b', ', mask: strict, record: true'))).to.deep.equal({
       mask: 'strict',
-      record: true,
+      record: RECORDED,
       grantGroups: [],
+    })
+  })
+
+  it('record as the strictest rule says, and keep what any of them keeps', () => {
+    const rules =
+      rule('a', ', record: {mode: best_effort, stdin: true, tunnelBytes: 10, mask: false}') +
+      rule('b', ', record: {mode: off, files: true, maxBytes: 65536, retainDays: 9, mask: false}')
+    expect(of(rules)).to.deep.equal({
+      record: {
+        ...{ mode: 'best_effort', orDefault: false, stdin: true, mask: false, files: true },
+        ...{ tunnelBytes: 10, maxBytes: 1024 ** 3, retainDays: 9 },
+      },
+      grantGroups: [],
+    })
+    expect(of(rules + rule('c', ', record: required'))).to.have.nested.include({
+      'record.mode': 'required',
+      'record.mask': true,
     })
   })
 
