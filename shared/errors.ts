@@ -19,6 +19,8 @@ export type FaultCode =
   | 'credential_unavailable'
   | 'client_left'
   | 'revoked'
+  | 'spdy_invalid'
+  | 'stream_broken'
 
 /** A fault with a code; `cause` keeps what was caught. Its message names no secret. */
 export class Fault extends Error {
