@@ -19,6 +19,8 @@ export type FaultCode =
   | 'credential_unavailable'
   | 'client_left'
   | 'revoked'
+  | 'recording_failed'
+  | 'recording_corrupt'
 
 /** A fault with a code; `cause` keeps what was caught. Its message names no secret. */
 export class Fault extends Error {
