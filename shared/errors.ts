@@ -21,6 +21,8 @@ export type FaultCode =
   | 'revoked'
   | 'spdy_invalid'
   | 'stream_broken'
+  | 'recording_failed'
+  | 'recording_corrupt'
 
 /** A fault with a code; `cause` keeps what was caught. Its message names no secret. */
 export class Fault extends Error {
