@@ -4,6 +4,7 @@
  *
  * Back-pressure is the connection's, as between all peers of this kind (frames.ts): while it is paused no stream of it goes on.
  */
+import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { Fault } from '../../../shared/errors.ts'
 import {
@@ -159,6 +160,8 @@ class Connection implements SpdyConnection {
         this.#receiver = undefined
       },
     })
+    // a stream's first frames are small and wait for answers: Nagle's algorithm would add 40 ms to each
+    if (socket instanceof Socket) socket.setNoDelay(true)
     this.#listen()
   }
 
