@@ -207,6 +207,7 @@ class Connection implements SpdyConnection {
     this.#closing = true
     this.#writer.end(goAway(this.#lastPeerId, GOAWAY.OK), () => {
       this.#lingerFor(LINGER_MS)
+      this.#flow()
     })
     this.#abandonStreams(new Fault('stream_broken', 'the connection was closed'))
     this.#flow()
@@ -251,7 +252,7 @@ class Connection implements SpdyConnection {
     this.#read()
     if (this.#isDeaf) {
       this.#rest = NOTHING
-      if (this.#peerLeft) this.#socket.destroy()
+      if (this.#peerLeft && this.#socket.writableFinished) this.#socket.destroy()
       else this.#socket.resume()
     } else if (this.#waits) this.#socket.pause()
     else if (this.#peerLeft) this.#leave()
@@ -376,7 +377,9 @@ class Connection implements SpdyConnection {
 
   #invalid(why: string): void {
     if (this.#isDeaf) return
-    this.#writer.end(goAway(this.#lastPeerId, GOAWAY.PROTOCOL_ERROR), () => undefined)
+    this.#writer.end(goAway(this.#lastPeerId, GOAWAY.PROTOCOL_ERROR), () => {
+      this.#flow()
+    })
     this.#end(new Fault('spdy_invalid', `the peer sent ${why}`))
     this.#lingerFor(FAULT_LINGER_MS)
   }
