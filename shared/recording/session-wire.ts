@@ -8,6 +8,7 @@ export const SESSION_STATES = ['running', 'ended', 'cut', 'failed', 'expired'] a
 
 /** Why a session ended, where the program did not. */
 export const SESSION_ENDINGS = [
+  'refused',
   'client_left',
   'stream_broken',
   'protocol_invalid',
@@ -113,6 +114,7 @@ export const sessionPageSchema = z.strictObject({
 export type SessionFacts = z.infer<typeof sessionFactsSchema>
 export type SessionEnding = (typeof SESSION_ENDINGS)[number]
 export type SessionKind = SessionFacts['kind']
+export type SessionState = (typeof SESSION_STATES)[number]
 export type SessionResult = z.infer<typeof sessionResultSchema>
 export type SessionTotals = z.infer<typeof sessionTotalsSchema>
 export type Session = z.infer<typeof sessionSchema>
