@@ -113,6 +113,7 @@ export const sessionPageSchema = z.strictObject({
 export type SessionFacts = z.infer<typeof sessionFactsSchema>
 export type SessionEnding = (typeof SESSION_ENDINGS)[number]
 export type SessionKind = SessionFacts['kind']
+export type SessionState = (typeof SESSION_STATES)[number]
 export type SessionResult = z.infer<typeof sessionResultSchema>
 export type SessionTotals = z.infer<typeof sessionTotalsSchema>
 export type Session = z.infer<typeof sessionSchema>
