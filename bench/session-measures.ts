@@ -8,6 +8,7 @@ import { pipeline } from 'node:stream/promises'
 import { Agent, request } from 'undici'
 import { run, sleep } from '../scripts/run.ts'
 import { load } from './load.ts'
+import type { Measured } from './processes.ts'
 import type { SessionPlan, SessionResult } from './session-client.ts'
 import { BIG_MIB, FILE, POD_PORT, TEXT } from './session-setup.ts'
 import type { Door, SessionWay, SessionWorld } from './session-setup.ts'
@@ -28,8 +29,11 @@ export const PROTOCOLS = [
 /** See {@link PROTOCOLS}. */
 export type Protocol = (typeof PROTOCOLS)[number]
 
+/** Of zeros. */
 const OUT_MIB = 512
 const TEXT_TIMES = 24
+/** Of text. */
+export const TEXT_MIB = TEXT_TIMES * TEXT.mib
 const IN_MIB = 256
 const SHORT = 10
 const KEYSTROKES = { keystrokes: 1000, warmup: 100, restMs: 0, openMs: 0 } as const
@@ -73,6 +77,18 @@ const script = (way: SessionWay, text: string, ...flags: string[]): readonly str
   ...['exec', ...flags, way.pod, '--', 'sh', '-c', text],
 ]
 
+/** What a measurement costs processes, in milliseconds of CPU for each MiB. */
+export async function costing<T>(
+  processes: readonly Measured[],
+  mib: number,
+  work: () => Promise<T>,
+): Promise<{ result: T; costs: readonly number[] }> {
+  const before = processes.map(({ cpuMs }) => cpuMs())
+  const result = await work()
+  const costs = processes.map(({ cpuMs }, at) => (cpuMs() - (before[at] ?? 0)) / mib)
+  return { result, costs }
+}
+
 /** MB/s of zeros that a program writes. */
 export async function zerosOut(way: SessionWay, protocol: Protocol): Promise<number> {
   const seconds = await timed(way, protocol, script(way, `head -c ${OUT_MIB}M /dev/zero`))
@@ -83,7 +99,7 @@ export async function zerosOut(way: SessionWay, protocol: Protocol): Promise<num
 export async function textOut(way: SessionWay, protocol: Protocol): Promise<number> {
   const text = `for i in $(seq ${TEXT_TIMES}); do cat ${TEXT.path}; done`
   const seconds = await timed(way, protocol, script(way, text))
-  return (TEXT_TIMES * TEXT.mib * 1.048_576) / seconds
+  return (TEXT_MIB * 1.048_576) / seconds
 }
 
 /** MB/s that a program is given. */

@@ -10,6 +10,7 @@ import { ROOT } from '../scripts/image.ts'
 import { median, spread, table } from './report.ts'
 import {
   copy,
+  costing,
   forward,
   input,
   keysOverKubectl,
@@ -18,6 +19,7 @@ import {
   MANY_SESSIONS,
   PROTOCOLS,
   short,
+  TEXT_MIB,
   textOut,
   zerosOut,
 } from './session-measures.ts'
@@ -27,7 +29,7 @@ import type { SessionWay, SessionWorld } from './session-setup.ts'
 /** One figure of one way. */
 interface Figure {
   readonly what: string
-  readonly unit: 'MB/s' | 'ms' | 'MiB'
+  readonly unit: 'MB/s' | 'ms' | 'MiB' | 'ms/MiB'
   readonly protocol: string
   readonly way: SessionWay['name']
   readonly round: number
@@ -48,10 +50,16 @@ const SUBPROTOCOLS = ['v4.channel.k8s.io', 'v5.channel.k8s.io'] as const
 const MEASURES: readonly { readonly name: string; readonly measure: Measure }[] = [
   {
     name: 'output',
-    measure: async (way, note) => {
+    measure: async (way, note, { broker, sidecar }) => {
       for (const protocol of PROTOCOLS) {
         note(protocol.name)('output, zeros', 'MB/s', await zerosOut(way, protocol))
-        note(protocol.name)('output, text', 'MB/s', await textOut(way, protocol))
+        const { result, costs } = await costing([broker, sidecar], TEXT_MIB, () =>
+          textOut(way, protocol),
+        )
+        note(protocol.name)('output, text', 'MB/s', result)
+        if (way.name === 'direct') continue
+        note(protocol.name)('output, text: CPU of the broker', 'ms/MiB', costs[0] ?? Number.NaN)
+        note(protocol.name)('output, text: CPU of the sidecar', 'ms/MiB', costs[1] ?? Number.NaN)
       }
     },
   },
@@ -176,7 +184,7 @@ function rows(figures: readonly Figure[]): readonly (readonly string[])[] {
       figures.filter((one) => one.what === what && one.protocol === protocol && one.way === way)
     const shown = WAYS.map((way) => {
       const values = of(way).map(({ value }) => value)
-      return values.length === 0 ? '' : spread(values, unit === 'MiB' ? 0 : unit === 'MB/s' ? 0 : 2)
+      return values.length === 0 ? '' : spread(values, unit === 'MiB' || unit === 'MB/s' ? 0 : 2)
     })
     return [what, protocol, unit, ...shown, compared(unit, of(WAYS[2] ?? ''), of(WAYS[0] ?? ''))]
   })

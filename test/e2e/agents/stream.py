@@ -31,14 +31,15 @@ said['attach'] = text
 session.close()
 
 forward = portforward(core.connect_get_namespaced_pod_portforward, pod, namespace, ports='8080')
-with forward.socket(8080) as connection:
-    connection.settimeout(20)
-    connection.sendall(b'GET /python HTTP/1.0\r\nHost: target\r\n\r\n')
-    answer = b''
-    while True:
-        piece = connection.recv(65536)
-        if not piece:
-            break
-        answer += piece
+connection = forward.socket(8080)
+connection.settimeout(20)
+connection.sendall(b'GET /python HTTP/1.0\r\nHost: target\r\n\r\n')
+answer = b''
+while True:
+    piece = connection.recv(65536)
+    if not piece:
+        break
+    answer += piece
+connection.close()
 said['forward'] = {'answer': answer.decode().split('\r\n\r\n', 1)[-1], 'error': forward.error(8080)}
 print(json.dumps(said))
