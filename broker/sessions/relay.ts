@@ -146,7 +146,7 @@ async function runCommand(
 ): Promise<SessionOutcome> {
   const server = commandBehind(upstream, way.streams)
   const early = Promise.race([stop, server.closed.then(() => stopOf('stream_broken'))])
-  const client = await Promise.race([commandClient(session, way), early])
+  const client = await Promise.race([early, commandClient(session, way)])
   if ('ending' in client) {
     server.destroy()
     session.socket.destroy()
