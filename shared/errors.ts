@@ -19,6 +19,7 @@ export type FaultCode =
   | 'credential_unavailable'
   | 'client_left'
   | 'revoked'
+  | 'answer_stopped'
   | 'spdy_invalid'
   | 'stream_broken'
   | 'recording_failed'

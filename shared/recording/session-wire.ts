@@ -8,6 +8,7 @@ export const SESSION_STATES = ['running', 'ended', 'cut', 'failed', 'expired'] a
 
 /** Why a session ended, where the program did not. */
 export const SESSION_ENDINGS = [
+  'refused',
   'client_left',
   'stream_broken',
   'protocol_invalid',

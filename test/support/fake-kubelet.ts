@@ -295,7 +295,9 @@ function upgrade(kubelet: FakeKubelet, request: IncomingMessage, socket: Duplex)
 
 /** Which streams a kubelet waits for before it runs anything. */
 function expectedStreams(query: URLSearchParams): number {
-  const has = (name: string): boolean => ['1', 'true'].includes(query.get(name) ?? '')
+  // apimachinery, Convert_Slice_string_To_bool: the first value counts, and only these two are false
+  const has = (name: string): boolean =>
+    !['0', 'false'].includes((query.get(name) ?? '0').toLowerCase())
   const tty = has('tty')
   const both = has('stderr') && !tty
   return [true, has('stdin'), has('stdout'), both, tty].filter(Boolean).length

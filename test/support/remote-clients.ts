@@ -46,7 +46,8 @@ export type ExecProtocol =
 /** A WebSocket session, channel by channel. */
 export class ChannelClient {
   readonly socket: WebSocket
-  readonly #isBase64: boolean
+  /** Of the broker; there once it is open. */
+  requestId = ''
   readonly #received = new Map<number, Buffer[]>()
   /** Channels that the server closed (v5). */
   readonly closedChannels: number[] = []
@@ -55,13 +56,15 @@ export class ChannelClient {
   pings = 0
   pongs = 0
   closeCode: number | undefined
-  /** While it is set, nothing is read from the socket. */
   readonly closed: Promise<void>
   onMessage: ((channel: number, bytes: Buffer) => void) | undefined
 
+  /** @param socket - not open yet */
   constructor(socket: WebSocket, keep = true) {
     this.socket = socket
-    this.#isBase64 = socket.protocol.startsWith('v4.base64')
+    socket.once('upgrade', ({ headers: { 'nestgate-request-id': id } }) => {
+      if (typeof id === 'string') this.requestId = id
+    })
     this.closed = new Promise((resolve) => {
       socket.once('close', (code) => {
         this.closeCode = code
@@ -74,6 +77,10 @@ export class ChannelClient {
     socket.on('message', (data: Buffer, isBinary) => {
       this.#take(data, isBinary, keep)
     })
+  }
+
+  get #isBase64(): boolean {
+    return this.socket.protocol.startsWith('v4.base64')
   }
 
   #take(data: Buffer, isBinary: boolean, keep: boolean): void {
@@ -134,13 +141,18 @@ export class ChannelClient {
 export async function openWebSocket(
   { port, ca, path, query = '', headers = {} }: Address,
   protocols: readonly string[],
-  options: { readonly perMessageDeflate?: boolean } = {},
+  options: {
+    readonly perMessageDeflate?: boolean
+    /** Called before anything can come. */
+    readonly onSocket?: (socket: WebSocket) => void
+  } = {},
 ): Promise<WebSocket> {
   const url = `wss://127.0.0.1:${port}${path}${query === '' ? '' : `?${query}`}`
   const socket = new WebSocket(url, [...protocols], {
     ...{ ca, headers, perMessageDeflate: options.perMessageDeflate ?? false },
     handshakeTimeout: ANSWER_LIMIT_MS,
   })
+  options.onSocket?.(socket)
   return new Promise((resolve, reject) => {
     socket.once('open', () => {
       resolve(socket)
@@ -164,7 +176,13 @@ export async function openChannels(
   protocol: ExecProtocol,
   keep = true,
 ): Promise<ChannelClient> {
-  return new ChannelClient(await openWebSocket(address, [protocol]), keep)
+  let client: ChannelClient | undefined
+  const socket = await openWebSocket(address, [protocol], {
+    onSocket: (made) => {
+      client = new ChannelClient(made, keep)
+    },
+  })
+  return client ?? new ChannelClient(socket, keep)
 }
 
 /** What came of a request on a raw connection. */

@@ -1,0 +1,19 @@
+/** What a row of the table of detectors is. */
+import type { ByteClass } from './classes.ts'
+import type { Form } from './matcher.ts'
+
+/** Finds one kind of secret behind one of its keywords. */
+export interface Detector {
+  /** Stands in markers and in regions. */
+  readonly id: string
+  /** What it finds, for docs/detectors.md. */
+  readonly finds: string
+  /** Without one of them nothing is found; at least three bytes, ASCII. */
+  readonly keywords: readonly string[]
+  /** Keywords in any case. */
+  readonly fold?: true
+  /** The byte before the keyword has to be one of these; the beginning of the text and terminal colours count as one. */
+  readonly before?: ByteClass
+  /** The first form that matches behind the keyword counts. */
+  readonly forms: readonly Form[]
+}
