@@ -7,7 +7,6 @@ import { join } from 'node:path'
 import { afterEach, describe, it } from 'mocha'
 import type { OpenSegment } from '../../broker/sessions/recordings/spool.ts'
 import type { RecordingsDeps } from '../../broker/sessions/recordings/open.ts'
-import type { Store } from '../../broker/store/store.ts'
 import { Fault } from '../../shared/errors.ts'
 import { CHUNK_HEADER_BYTES, ChunkReader, followChain } from '../../shared/recording/chain.ts'
 import {
