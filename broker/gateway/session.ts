@@ -159,9 +159,7 @@ export async function tapLogs(
   const recorder = await openRecorder(deps, facts, terms)
   if (recorder === undefined) return refuse('recording_unavailable')
   return {
-    data(chunk) {
-      recorder.output('stdout', chunk)
-    },
+    data: (chunk) => recorder.output('stdout', chunk),
     room: () => recorder.room(),
     stopped: recorder.stopped,
     end: (ending) => recorder.end(ending),
@@ -207,7 +205,7 @@ function factsOf(
     namespace: info.namespace,
     name: info.name,
     ...(container === undefined ? {} : { container }),
-    ...(command === undefined ? {} : { command: command.map((word) => maskText(word).text) }),
+    ...(command === undefined ? {} : { command: commandOf(command) }),
     ...{ tty, stdin },
     subject: userOf(requester),
     ...(agent === undefined ? {} : { agent: agent.names.agent, chain: [...agent.names.chain] }),
@@ -217,6 +215,24 @@ function factsOf(
     protocol,
     startedAt: new Date(startedMs).toISOString(),
   }
+}
+
+/** Longest command in a session's facts, in characters; the intent in the ledger has all of it. */
+const MAX_COMMAND_LENGTH = 4096
+/** … and its words. */
+const MAX_COMMAND_WORDS = 256
+
+/** A command's words with what looks like a secret hidden. */
+function commandOf(command: readonly string[]): string[] {
+  let left = MAX_COMMAND_LENGTH
+  const words: string[] = []
+  for (const word of command.slice(0, MAX_COMMAND_WORDS)) {
+    const { text } = maskText(word)
+    words.push(text.length <= left ? text : `${text.slice(0, left)}…`)
+    left -= text.length
+    if (left <= 0) return words
+  }
+  return words
 }
 
 function approvalFacts({

@@ -144,12 +144,14 @@ async function runCommand(
   upstream: Duplex,
   stop: Promise<Stop>,
 ): Promise<SessionOutcome> {
-  const client = await commandClient(session, way)
-  if (typeof client === 'string') {
-    upstream.destroy()
-    return conclude(recorder, { stop: stopOf(client), bytesToClient: 0, bytesToServer: 0 })
-  }
   const server = commandBehind(upstream, way.streams)
+  const early = Promise.race([stop, server.closed.then(() => stopOf('stream_broken'))])
+  const client = await Promise.race([early, commandClient(session, way)])
+  if ('ending' in client) {
+    server.destroy()
+    session.socket.destroy()
+    return conclude(recorder, { stop: client, bytesToClient: 0, bytesToServer: 0 })
+  }
   const end = await joinCommand(client, server, way.streams, recorder, stop)
   if (end.status !== undefined) recorder.result(readStatus(end.status))
   const outcome = await conclude(recorder, end)
@@ -174,7 +176,7 @@ function tell(
 async function commandClient(
   { request, socket, headers }: SessionRequest,
   { transport, protocol, streams }: Extract<Way, { readonly kind: 'command' }>,
-): Promise<CommandClient | SessionEnding> {
+): Promise<CommandClient | Stop> {
   if (transport === 'websocket')
     return commandOverWebSocket(
       await acceptWebSocket(request, socket, protocol, headers),
@@ -182,7 +184,8 @@ async function commandClient(
       streams,
     )
   socket.write(spdyHead(SPDY_COMMAND, headers))
-  return commandOverSpdy(createSpdyConnection(socket, { role: 'server' }), streams)
+  const client = await commandOverSpdy(createSpdyConnection(socket, { role: 'server' }), streams)
+  return typeof client === 'string' ? stopOf(client) : client
 }
 
 async function runForward(
