@@ -3,7 +3,7 @@ import { labelOf } from '../shared/recording/asciicast.ts'
 import type { EventView } from '../shared/recording/payloads.ts'
 import { connectionClosedSchema, fileSchema, markerSchema } from '../shared/recording/payloads.ts'
 import type { Session } from '../shared/recording/session-wire.ts'
-import { plain, toDetails, toTable } from './output.ts'
+import { plain, toDetails } from './output.ts'
 import type { Details } from './sessions-answers.ts'
 
 /** Of {@link toRow}. */
@@ -42,14 +42,14 @@ export function toText(session: Session, details: Details | undefined): string {
     heading('Result', result(session)),
     heading('Recording', recording(session)),
   ]
-  const lines = details === undefined ? [] : detailParts(details)
-  return [...parts, ...lines].filter((part) => part !== '').join('\n')
+  const more = details === undefined ? [] : detailParts(details)
+  return [...parts, ...more].filter((part) => part !== '').join('\n')
 }
 
 type Lines = readonly (readonly [string, string | undefined])[]
 
-function heading(name: string, lines: Lines): string {
-  const shown = lines.filter(([, value]) => value !== undefined && value !== '')
+function heading(name: string, pairs: Lines): string {
+  const shown = pairs.filter(([, value]) => value !== undefined && value !== '')
   return shown.length === 0 ? '' : `${name}\n${toDetails(shown).replaceAll(/^/gm, '  ')}`
 }
 
@@ -119,55 +119,48 @@ function recording({ recording: kept }: Session): Lines {
   ]
 }
 
-/** Files and connections as tables, the rest line by line. */
+/** Files, connections and markers, a line each: hashes are longer than a cell of a table may be. */
 function detailParts({ items, more }: Details): readonly string[] {
-  const files = items.flatMap(({ type, value }) =>
-    type === 'file' ? (fileSchema.safeParse(value).data ?? []) : [],
-  )
-  const connections = items.flatMap(({ type, value }) =>
-    type === 'connectionClosed' ? (connectionClosedSchema.safeParse(value).data ?? []) : [],
-  )
-  const markers = items.flatMap(({ type, atUs, value }) => {
-    const marker = type === 'marker' ? markerSchema.safeParse(value).data : undefined
-    return marker === undefined ? [] : [{ name: 'marker' as const, atUs, value: marker }]
-  })
+  const of = (wanted: string): Details['items'] => items.filter(({ type }) => type === wanted)
   return [
-    table(
-      'Files',
-      ['DIRECTION', 'NAME', 'TYPE', 'SIZE', 'SHA-256'],
-      files.map((file) => [
-        file.direction,
-        file.name,
-        file.type,
-        String(file.size),
-        file.sha256 ?? '',
-      ]),
-    ),
-    table(
-      'Connections',
-      ['NUMBER', 'UP', 'DOWN', 'SHA-256 UP', 'SHA-256 DOWN', 'ERROR'],
-      connections.map((one) => [
-        String(one.connection),
-        String(one.bytesUp),
-        String(one.bytesDown),
-        one.sha256Up,
-        one.sha256Down,
-        one.error ?? '',
-      ]),
-    ),
-    markers.length === 0
-      ? ''
-      : ['Markers', ...markers.map((view) => `  ${timed(view)}`)].join('\n'),
+    lines('Files', of('file').flatMap(fileLine)),
+    lines('Connections', of('connectionClosed').flatMap(connectionLine)),
+    lines('Markers', of('marker').flatMap(markerLine)),
     more.length === 0 ? '' : plain(`There are more of: ${more.join(', ')}`),
   ]
 }
 
-function table(
-  name: string,
-  headings: readonly string[],
-  rows: readonly (readonly string[])[],
-): string {
-  return rows.length === 0 ? '' : `${name}\n${toTable(headings, rows).replaceAll(/^/gm, '  ')}`
+type Detail = Details['items'][number]
+
+function fileLine({ value }: Detail): string[] {
+  const file = fileSchema.safeParse(value).data
+  if (file === undefined) return []
+  const { direction, name, linkName, type, size, truncated, sha256 = 'no content' } = file
+  const link = linkName === undefined ? name : `${name} -> ${linkName}`
+  const cut = truncated === true ? ', cut off' : ''
+  const way = direction === 'toPod' ? 'to the pod' : 'from the pod'
+  return [`${sha256}  ${size} bytes${cut}  ${type} ${way}  ${link}`]
+}
+
+function connectionLine({ value }: Detail): string[] {
+  const one = connectionClosedSchema.safeParse(value).data
+  if (one === undefined) return []
+  const { connection, port = 'unknown', bytesUp, bytesDown, sha256Up, sha256Down, error } = one
+  const how = error === undefined ? '' : `: ${error}`
+  return [
+    `${connection}, port ${port}${how}`,
+    `  up    ${sha256Up}  ${bytesUp} bytes`,
+    `  down  ${sha256Down}  ${bytesDown} bytes`,
+  ]
+}
+
+function markerLine({ atUs, value }: Detail): string[] {
+  const marker = markerSchema.safeParse(value).data
+  return marker === undefined ? [] : [timed({ name: 'marker', atUs, value: marker })]
+}
+
+function lines(name: string, all: readonly string[]): string {
+  return all.length === 0 ? '' : [name, ...all.map((line) => `  ${plain(line)}`)].join('\n')
 }
 
 /** What an event that no terminal shows says, with its time. */

@@ -198,7 +198,7 @@ describe('nestgate sessions', () => {
           type: 'file',
           atUs: 2,
           value: {
-            direction: 'from pod',
+            direction: 'fromPod',
             name: 'etc/\u202ex',
             type: 'file',
             size: 7,
@@ -208,7 +208,14 @@ describe('nestgate sessions', () => {
         {
           type: 'connectionClosed',
           atUs: 2,
-          value: { connection: 4, bytesUp: 2, bytesDown: 3, sha256Up: HASH, sha256Down: HASH },
+          value: {
+            connection: 4,
+            port: 8080,
+            bytesUp: 2,
+            bytesDown: 3,
+            sha256Up: HASH,
+            sha256Down: HASH,
+          },
         },
       ],
       more: ['file'],
@@ -224,7 +231,9 @@ describe('nestgate sessions', () => {
       'Exit code:  3',
       'after 3.0 s',
       '1.500 s  approved: by bob\\u{1b}[2J',
-      'etc/\\u{202e}x',
+      `${HASH}  7 bytes  file from the pod  etc/\\u{202e}x`,
+      '4, port 8080',
+      `down  ${HASH}  3 bytes`,
       'There are more of: file',
       'Running SHA-256',
     ])
@@ -555,5 +564,21 @@ describe('nestgate sessions', () => {
     expect(out).to.contain('three')
     expect(err).to.contain('approved: by bob').and.not.contain('Error')
     expect(code).to.equal(0)
+    answers.set(`/v1/sessions/${ID}/follow`, (_, response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' })
+      response.write(`event: events\ndata: ${EVENTS.toString('base64')}\n\n`)
+    })
+    const followed = spawn(process.execPath, [MAIN, 'sessions', 'follow', ID], {
+      env,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    let notes = ''
+    followed.stderr.on('data', (piece: Buffer) => {
+      notes += piece.toString()
+      if (notes.includes('ended with status')) followed.kill('SIGINT')
+    })
+    const [ended] = (await once(followed, 'close')) as [number | null]
+    expect(notes).not.to.contain('Error')
+    expect(ended).to.equal(0)
   })
 })
