@@ -135,7 +135,7 @@ describe('a text masker', () => {
         expect(masked(split(bytes, cuts))).to.deep.equal(whole)
         expect(masked(Array.from(bytes, (byte) => Buffer.of(byte)))).to.deep.equal(whole)
       }),
-      { numRuns: 1500 },
+      { numRuns: 400 },
     )
   })
 
@@ -167,7 +167,7 @@ describe('a text masker', () => {
         for (let at = 0; at < out.length; at++)
           expect(out[at] === bytes[at] || out[at] === 0x2a).to.equal(true)
       }),
-      { numRuns: 500 },
+      { numRuns: 200 },
     )
   })
 
