@@ -13,6 +13,7 @@ import { notificationsSchema } from './notifications/settings.ts'
 import { mirrorsSchema } from './ledger/mirrors.ts'
 import { registrationsSchema } from './identity/registrations.ts'
 import { ROLES } from './identity/roles.ts'
+import { sessionsSchema } from './sessions/recordings/settings.ts'
 
 /** Longest life of a held request that nobody decides on, in seconds: a day. */
 const MAX_PENDING_S = 86_400
@@ -122,6 +123,8 @@ export const brokerSchema = z.strictObject({
       mirrors: mirrorsSchema.prefault({}),
     })
     .prefault({}),
+  /** Recordings of sessions. */
+  sessions: sessionsSchema.prefault({}),
   approvals: z
     .strictObject({ pendingSeconds: integer(1, MAX_PENDING_S).default(DEFAULT_PENDING_S) })
     .prefault({}),

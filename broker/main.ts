@@ -41,6 +41,7 @@ import { openPolicy } from './policy/source.ts'
 import type { LivePolicy, PolicySummary } from './policy/source.ts'
 import { startServer } from './server.ts'
 import { openStore } from './store/open.ts'
+import { openRecordings } from './sessions/recordings/open.ts'
 import type { Store } from './store/store.ts'
 
 /** Version of the software, as package.json has it. */
@@ -62,7 +63,9 @@ async function main(): Promise<void> {
   })
   const store = await openStore(config, log, now)
   record = recorder(store, log)
-  const ledger = await openLedger(config.ledger, { store, dataDir: config.dataDir, log, now })
+  const kept = { store, dataDir: config.dataDir, log, now }
+  const ledger = await openLedger(config.ledger, kept)
+  const recordings = await openRecordings(config.sessions, kept)
   const held = await openHeldRequests(config, { store, log, now })
   const { approvals } = held
   await openClusters(config, store, clusters, log)
@@ -73,7 +76,7 @@ async function main(): Promise<void> {
     ...{ clusters, kinds, sidecars, direct, naming: namingOf(config, clusters, log) },
     ...{ owners: createOwners(config.agents), decider: policy.decider },
     ...{ approvals, targets: createTargets({ now }), previews: createPreviews({ now }) },
-    ...{ store, bodies: createBodies(MAX_BODIES_BYTES), running, log, now },
+    ...{ recordings, store, bodies: createBodies(MAX_BODIES_BYTES), running, log, now },
   })
   const api = createApi({
     ...{ approvals, store, sidecars, people: createPeople(config.people, direct), policy },
@@ -81,19 +84,17 @@ async function main(): Promise<void> {
     ...{ credentials, checkpoints: ledger.checkpoints, mirrors: ledger.mirrors, log, now },
     neighbours: createNeighbours({ get: (name) => usable(clusters, name)?.connection }),
     accessReview: reviewsOf(config, policy, clusters),
+    sessions: recordings,
   })
   await store.append([startedEntry(config, policy, credentials)])
   const server = await startServer({ config, gateway, api, log })
   const names = clusters.list().map(({ name }) => name)
   log.info({ port: server.port, clusters: names, rules: policy.status().rules }, 'listening')
   closeOnSignal(log, [
-    (): Promise<void> => clusters.close(),
-    () => {
-      credentials.close()
-    },
-    (): Promise<void> => store.close(),
+    ...closers(clusters, credentials, store),
     (): Promise<void> => held.presence.close(),
     ledger.close,
+    (): Promise<void> => recordings.close(),
     // what the listener cut still writes its outcome
     (): Promise<void> => running.close(),
     (): Promise<void> => server.close(),
@@ -104,6 +105,21 @@ async function main(): Promise<void> {
     (): Promise<void> => policy.close(),
     (): Promise<void> => held.notifications.close(),
   ])
+}
+
+/** What others rest on: closed last, which is first in the list (shared/shutdown.ts). */
+function closers(
+  clusters: Clusters,
+  credentials: CredentialParts,
+  store: Store,
+): Parameters<typeof closeOnSignal>[1] {
+  return [
+    (): Promise<void> => clusters.close(),
+    (): void => {
+      credentials.close()
+    },
+    (): Promise<void> => store.close(),
+  ]
 }
 
 function waysTo(

@@ -19,8 +19,11 @@ export type FaultCode =
   | 'credential_unavailable'
   | 'client_left'
   | 'revoked'
+  | 'answer_stopped'
   | 'spdy_invalid'
   | 'stream_broken'
+  | 'recording_failed'
+  | 'recording_corrupt'
 
 /** A fault with a code; `cause` keeps what was caught. Its message names no secret. */
 export class Fault extends Error {

@@ -12,14 +12,9 @@ import { Fault } from '../../shared/errors.ts'
 import { isHopByHop, REQUEST_ID_HEADER } from '../../shared/headers.ts'
 import { refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
-import {
-  endSocket,
-  requestUpgrade,
-  responseHead,
-  splice,
-  switchingHead,
-} from '../../shared/upgrade.ts'
-import type { Answered, Upgraded } from '../../shared/upgrade.ts'
+import type { SessionEnding } from '../../shared/recording/session-wire.ts'
+import { endSocket, responseHead } from '../../shared/upgrade.ts'
+import type { Answered } from '../../shared/upgrade.ts'
 import type { OutcomeEntry } from '../ledger/entry.ts'
 
 /** What is sent upstream. */
@@ -37,6 +32,19 @@ export interface Outgoing {
   readonly warnings?: readonly string[]
   /** Cuts the answer, or the session, short. */
   readonly revoked?: AbortSignal
+  readonly tap?: Tap
+}
+
+/** Sees an answer as it goes by (broker/gateway/session.ts). */
+export interface Tap {
+  /** @returns false where it must not go on */
+  data(chunk: Buffer): boolean
+  /** Undefined while there is room for more. */
+  room(): Promise<void> | undefined
+  /** Settles when the answer must not go on. */
+  readonly stopped: Promise<{ readonly ending: SessionEnding }>
+  /** @returns false where it had to be seen whole and was not */
+  end(ending?: SessionEnding): Promise<boolean>
 }
 
 /** How it ended: for the ledger's outcome. */
@@ -81,6 +89,8 @@ class Relay implements Dispatcher.DispatchHandler {
   #bytesToClient = 0
   #settled = false
   #refusal: Refusal | undefined
+  #tapEnded = false
+  #stopped: SessionEnding | undefined
 
   constructor(
     outgoing: Outgoing,
@@ -109,6 +119,10 @@ class Relay implements Dispatcher.DispatchHandler {
     }
     if (revoked?.aborted === true) cut()
     else revoked?.addEventListener('abort', cut, { once: true })
+    void this.#outgoing.tap?.stopped.then(({ ending }) => {
+      this.#stopped = ending
+      controller.abort(new Fault('answer_stopped', 'the answer must not go on'))
+    })
     response.on('drain', () => {
       controller.resume()
     })
@@ -141,21 +155,45 @@ class Relay implements Dispatcher.DispatchHandler {
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    const { tap } = this.#outgoing
+    // what is recorded is the answer, not a refusal of the API server
+    const seen = this.#status === 200 ? tap : undefined
+    if (seen?.data(chunk) === false) return
     this.#bytesToClient += chunk.length
-    if (!this.#response.write(chunk)) controller.pause()
+    const room = seen?.room()
+    const isFull = !this.#response.write(chunk)
+    if (isFull || room !== undefined) controller.pause()
+    if (room === undefined) return
+    void room.then(() => {
+      // a client that is full says so itself when it is not any more
+      if (!this.#response.writableNeedDrain) controller.resume()
+    })
   }
 
   onResponseEnd(): void {
     // an answer without a body may end before its evidence is there
     void this.#evidence.then(
-      () => {
-        this.#response.end()
-        this.#settle(this.#outcome())
+      async () => {
+        // the client hears of the end when what it saw is recorded
+        if (await this.#endTap(this.#status === 200 ? undefined : 'refused')) {
+          this.#response.end()
+          this.#settle(this.#outcome())
+        } else {
+          this.#response.destroy()
+          this.#settle(this.#outcome('recording_failed'))
+        }
       },
       () => {
         this.#settle(this.#notAnswered(refuse('ledger_unavailable')))
       },
     )
+  }
+
+  async #endTap(ending?: SessionEnding): Promise<boolean> {
+    const { tap } = this.#outgoing
+    if (tap === undefined || this.#tapEnded) return true
+    this.#tapEnded = true
+    return tap.end(ending)
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
@@ -169,7 +207,7 @@ class Relay implements Dispatcher.DispatchHandler {
       this.#settle(this.#outcome('client_left'))
     else if (this.#response.headersSent) {
       this.#response.destroy()
-      this.#settle(this.#outcome(isRevocation(error) ? 'revoked' : 'stream_broken'))
+      this.#settle(this.#outcome(this.#cause(error)))
     } else if (isRevocation(error)) this.#settle(this.#notAnswered(refuse('approval_revoked')))
     else this.#settle(this.#notAnswered(transportRefusal(error)))
   }
@@ -193,80 +231,47 @@ class Relay implements Dispatcher.DispatchHandler {
     return { notAnswered: refusal, bytesToServer: this.#outgoing.body.length }
   }
 
+  /** Why an answer that had begun broke off. */
+  #cause(error: unknown): OutcomeEntry['reason'] {
+    if (this.#stopped === 'killed') return 'killed'
+    if (this.#stopped !== undefined) return 'recording_failed'
+    return isRevocation(error) ? 'revoked' : 'stream_broken'
+  }
+
   #settle(outcome: ForwardOutcome | NotAnswered): void {
     if (this.#settled) return
     this.#settled = true
-    this.#resolve(outcome)
+    void this.#endTap(this.#stopped ?? endingOf(outcome)).then(() => {
+      this.#resolve(outcome)
+    })
   }
 }
 
-/**
- * Sends a protocol upgrade and, once the server has switched, joins the two connections until both are closed.
- * The caller must have made the intent durable. Never rejects.
- */
-export async function forwardUpgrade(
-  dispatcher: Dispatcher,
-  outgoing: Outgoing,
-  protocol: string,
-  client: Duplex,
-): Promise<ForwardOutcome | NotAnswered> {
-  if (client.destroyed) return NOBODY_THERE
-  const left = new AbortController()
-  const leave = (): void => {
-    left.abort()
-  }
-  client.once('close', leave)
-  try {
-    const { method, path, headers } = outgoing
-    const { signal } = left
-    const answer = await requestUpgrade(dispatcher, { method, path, headers, protocol, signal })
-    client.off('close', leave)
-    outgoing.answered?.()
-    return answer.kind === 'upgraded'
-      ? await joinSession(outgoing, client, answer)
-      : await passAnswer(outgoing, client, answer)
-  } catch (error) {
-    if (left.signal.aborted) return NOBODY_THERE
-    return { notAnswered: transportRefusal(error), bytesToServer: 0 }
-  } finally {
-    client.off('close', leave)
+/** What the end of an answer means for its recording. */
+function endingOf(outcome: ForwardOutcome | NotAnswered): SessionEnding | undefined {
+  if ('notAnswered' in outcome) return 'refused'
+  switch (outcome.reason) {
+    case 'client_left':
+    case 'revoked':
+    case 'killed':
+      return outcome.reason
+    case undefined:
+      return undefined
+    default:
+      return 'stream_broken'
   }
 }
 
-const NOBODY_THERE: ForwardOutcome = {
+/** The client has left before anything was sent. */
+export const NOBODY_THERE: ForwardOutcome = {
   status: 0,
   bytesToClient: 0,
   bytesToServer: 0,
   reason: 'client_left',
 }
 
-async function joinSession(
-  outgoing: Outgoing,
-  client: Duplex,
-  { headers, socket }: Upgraded,
-): Promise<ForwardOutcome> {
-  const { revoked } = outgoing
-  const { connection, upgrade } = headers
-  client.write(
-    switchingHead({
-      ...passedOn(headers, outgoing),
-      ...(connection === undefined ? {} : { connection }),
-      ...(upgrade === undefined ? {} : { upgrade }),
-    }),
-  )
-  const cut = (): void => {
-    socket.destroy()
-    client.destroy()
-  }
-  if (revoked?.aborted === true) cut()
-  else revoked?.addEventListener('abort', cut, { once: true })
-  const moved = await splice(client, socket)
-  revoked?.removeEventListener('abort', cut)
-  return { status: 101, ...moved, ...(revoked?.aborted === true ? { reason: 'revoked' } : {}) }
-}
-
-/** An answer that is not a switch: passed on as it is, and the connection is closed after it. */
-async function passAnswer(
+/** An answer to an upgrade that is not a switch: passed on as it is, and the connection is closed after it. */
+export async function passAnswer(
   outgoing: Outgoing,
   client: Duplex,
   { status, headers, body }: Answered,
@@ -313,7 +318,7 @@ function isRedirect(status: number): boolean {
 }
 
 /** Why no answer came: nothing was sent when there was no connection to be had. */
-function transportRefusal(error: unknown): Refusal {
+export function transportRefusal(error: unknown): Refusal {
   return error instanceof Fault && error.code === 'upstream_busy'
     ? refuse('broker_busy', error.message)
     : refuse('upstream_unavailable')

@@ -15,6 +15,8 @@ import type { RequestTarget } from '../../shared/kubernetes/path.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import { upgradeProtocol } from '../../shared/upgrade.ts'
+import { wayOf } from '../sessions/ways.ts'
+import type { Way } from '../sessions/ways.ts'
 import { announcesBody } from './body.ts'
 
 /**
@@ -40,8 +42,8 @@ export interface ParsedRequest {
   readonly info: RequestInfo
   readonly read: boolean
   readonly longRunning: boolean
-  /** Set for a protocol upgrade. */
-  readonly protocol: string | undefined
+  /** Set for a protocol upgrade: the value of `Upgrade`, and what its bytes will mean. */
+  readonly upgrade: { readonly protocol: string; readonly way: Way } | undefined
 }
 
 /** Whether a raw request target is for a cluster, whether or not there is one of that name. */
@@ -74,11 +76,8 @@ export function parseRequest(
   if (isRefusal(target)) return target
   const info = readRequestInfo(method, target)
   if (isRefusal(info)) return info
-  const protocol = upgrading ? upgradeProtocol(request.headers) : undefined
-  if (upgrading && (protocol === undefined || !isConnect(info)))
-    return refuse('upgrade_unsupported')
-  // its bytes would reach the session unseen by digest and intent
-  if (upgrading && announcesBody(request)) return refuse('header_invalid', 'an upgrade has no body')
+  const upgrade = upgrading ? upgradeOf(request, method, info, target) : undefined
+  if (upgrade !== undefined && isRefusal(upgrade)) return upgrade
   return {
     method,
     target,
@@ -86,8 +85,23 @@ export function parseRequest(
     query: target.query,
     parameters: target.parameters,
     info,
-    read: protocol === undefined && READ_METHODS.has(method) && isRead(info),
+    read: upgrade === undefined && READ_METHODS.has(method) && isRead(info),
     longRunning: isLongRunning(info),
-    protocol,
+    upgrade,
   }
+}
+
+function upgradeOf(
+  request: IncomingMessage,
+  method: string,
+  info: RequestInfo,
+  target: RequestTarget,
+): NonNullable<ParsedRequest['upgrade']> | Refusal {
+  const { headers } = request
+  const protocol = upgradeProtocol(headers)
+  if (protocol === undefined || !isConnect(info)) return refuse('upgrade_unsupported')
+  // its bytes would reach the session unseen by digest and intent
+  if (announcesBody(request)) return refuse('header_invalid', 'an upgrade has no body')
+  const way = wayOf({ method, info, protocol, headers, target })
+  return isRefusal(way) ? way : { protocol, way }
 }

@@ -3,12 +3,13 @@
  * and for an approved one the claim is taken.
  */
 import { isRefusal, REASONS, refuse } from '../../shared/reasons.ts'
+import type { Refusal } from '../../shared/reasons.ts'
 import type { ApprovalRecord } from '../ledger/entry.ts'
 import type { RequestCredential } from '../credentials/credential.ts'
 import { answerRefusal } from './client.ts'
 import { credentialOf, refusedCredential } from './credential.ts'
 import type { Exchange } from './exchange.ts'
-import { forwardRequest, forwardUpgrade } from './forward.ts'
+import { forwardRequest } from './forward.ts'
 import type { ForwardOutcome, NotAnswered, Outgoing } from './forward.ts'
 import { upstreamHeaders } from './headers.ts'
 import { evidenceOf } from './payload.ts'
@@ -17,6 +18,8 @@ import { recordOutcome, refuseRecorded } from './record.ts'
 import type { RecordDeps } from './record.ts'
 import { answerReview } from './self-review.ts'
 import type { ReviewDeps } from './self-review.ts'
+import type { RunningSessionDeps } from '../sessions/relay.ts'
+import { debugFacts, forwardSession, logTerms, tapLogs } from './session.ts'
 
 /** By what an approved request goes ahead. */
 export interface Grant {
@@ -28,7 +31,7 @@ export interface Grant {
 }
 
 /** What performing needs. */
-export type PerformDeps = RecordDeps & ReviewDeps
+export type PerformDeps = RecordDeps & ReviewDeps & RunningSessionDeps
 
 /** See the head of the file. Never rejects for what the client or the API server did. */
 export async function perform(
@@ -72,7 +75,7 @@ async function performWith(
       })
     }
   }
-  const result = await send(deps, exchange, outgoing, evidence)
+  const result = await send(deps, exchange, outgoing, evidence, grant)
   const outcome = 'notAnswered' in result ? answerInstead(exchange, result) : result
   await recordOutcome(deps, exchange, outcome)
   return outcome
@@ -128,20 +131,48 @@ async function send(
   exchange: Exchange,
   outgoing: Outgoing,
   evidence: Promise<unknown>,
+  grant: Grant | undefined,
 ): Promise<ForwardOutcome | NotAnswered> {
   const { client, cluster, parsed } = exchange
   const { channel } = client
   const review = await answerReview(deps, exchange, outgoing, evidence)
   if (review !== undefined)
     return isRefusal(review) ? { notAnswered: review, bytesToServer: outgoing.body.length } : review
-  if (channel.kind === 'response')
-    return forwardRequest(
-      parsed.longRunning ? cluster.watches : cluster.requests,
-      outgoing,
-      channel.response,
-      evidence,
-    )
-  return forwardUpgrade(cluster.upgrades, outgoing, parsed.protocol ?? '', channel.socket)
+  if (channel.kind === 'socket')
+    return forwardSession(deps, exchange, outgoing, channel.socket, grant?.record)
+  const seen = await seenBy(deps, exchange, outgoing, evidence, grant)
+  if (isRefusal(seen)) return { notAnswered: seen, bytesToServer: 0 }
+  const pool = parsed.longRunning ? cluster.watches : cluster.requests
+  return forwardRequest(pool, seen, channel.response, evidence)
+}
+
+/** Begins what is recorded of an ordinary request: a log stream, or a change of ephemeral containers; the rest goes as it is. */
+async function seenBy(
+  deps: PerformDeps,
+  exchange: Exchange,
+  outgoing: Outgoing,
+  evidence: Promise<unknown>,
+  grant: Grant | undefined,
+): Promise<Outgoing | Refusal> {
+  const debug = debugFacts(exchange, grant?.record)
+  if (debug !== undefined) {
+    try {
+      await deps.recordings.note(debug)
+    } catch {
+      return refuse('recording_unavailable')
+    }
+  }
+  const terms = logTerms(exchange)
+  if (terms === undefined) return outgoing
+  try {
+    await evidence
+  } catch {
+    return refuse('ledger_unavailable')
+  }
+  const tap = await tapLogs(deps, exchange, terms, grant?.record)
+  // what is recorded is text, whatever the client would take
+  const headers = { ...outgoing.headers, 'accept-encoding': 'identity' }
+  return isRefusal(tap) ? tap : { ...outgoing, headers, tap }
 }
 
 function answerInstead(

@@ -175,6 +175,8 @@ export interface RecordFilter {
   readonly prefix?: string
   /** Ids after this one, in the order of their bytes. */
   readonly after?: string
+  /** Ids before this one, and then the last first. */
+  readonly before?: string
 }
 
 /** The database. */
@@ -206,7 +208,7 @@ export interface Store {
    */
   put(changes: readonly RecordChange[], entries: readonly Entry[]): Promise<boolean>
   record(kind: RecordKind, id: string): Promise<StoredRecord | undefined>
-  /** In the order of their ids. */
+  /** In the order of their ids; with `before` in the reverse one. */
   records(kind: RecordKind, filter: RecordFilter, limit: number): Promise<readonly StoredRecord[]>
   /** Entries that match, newest first, with a sequence number below `before`. */
   events(filter: EventFilter, limit: number, before?: number): Promise<readonly AuditEvent[]>

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, it } from 'mocha'
 import type { IntentEntry } from '../../broker/ledger/entry.ts'
 import { BLOCK_ENTRIES } from '../../broker/store/logic/postings.ts'
 import { RANGE_ENTRIES } from '../../broker/store/logic/prune.ts'
-import type { ApprovalFilter, EventFilter, Store } from '../../broker/store/store.ts'
+import type { ApprovalFilter, EventFilter, RecordFilter, Store } from '../../broker/store/store.ts'
 import { Fault } from '../../shared/errors.ts'
 import { tileHashReader } from '../../shared/transparency/tiles.ts'
 import {
@@ -489,11 +489,13 @@ export function storeSuite(name: string, create: () => Database): void {
       expect(
         await store.put([put('a/2', 0, {}), put('a/1', 0, {}), put('b/1', 0, {})], []),
       ).to.equal(true)
-      const ids = async (filter: { prefix?: string; after?: string }): Promise<string[]> =>
+      const ids = async (filter: RecordFilter): Promise<string[]> =>
         (await store.records('campaign', filter, 9)).map(({ id }) => id)
       expect(await ids({})).to.deep.equal(['a', 'a/1', 'a/2', 'b/1'])
       expect(await ids({ prefix: 'a/' })).to.deep.equal(['a/1', 'a/2'])
       expect(await ids({ prefix: 'a/', after: 'a/1' })).to.deep.equal(['a/2'])
+      expect(await ids({ before: 'b' })).to.deep.equal(['a/2', 'a/1', 'a'])
+      expect(await ids({ prefix: 'a/', before: 'a/2' })).to.deep.equal(['a/1'])
       expect(await store.record('cluster', 'a')).to.equal(undefined)
       expect((await store.head()).size).to.equal(1)
       expect((await store.record('campaign', 'a'))?.version).to.equal(2)

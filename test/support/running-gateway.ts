@@ -2,6 +2,8 @@
  * A gateway over real sockets: a broker's listener in front, a real store behind, and an upstream (upstream.ts) as
  * witness. One sidecar has registered its key.
  */
+import { openRecordings } from '../../broker/sessions/recordings/open.ts'
+import { sessionsSchema } from '../../broker/sessions/recordings/settings.ts'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -117,7 +119,11 @@ export async function startGateway(options: {
   const running = createRunning()
   const containers = createContainers({ connections, log, now })
   const oidc = createOidc(oidcSchema.parse(options.oidc ?? []), { log, now })
+  const recordings = await openRecordings(sessionsSchema.parse({}), {
+    ...{ store: gated, dataDir: dir, log, now },
+  })
   const gateway = createGateway({
+    recordings,
     clusters: { get: (name) => (name === 'test' ? { connection } : undefined) },
     sidecars,
     direct: createDirectClients(oidc),
@@ -161,6 +167,7 @@ export async function startGateway(options: {
     async close() {
       await server.close()
       approvals.close()
+      await recordings.close()
       await store.close()
       await connection.close()
       credentials.close()

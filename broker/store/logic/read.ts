@@ -172,13 +172,14 @@ function approvalsStatement(
 
 function recordsStatement(
   db: Dialect['db'],
-  { kind, filter: { prefix = '', after }, limit }: ReadCall & { op: 'records' },
+  { kind, filter: { prefix = '', after, before }, limit }: ReadCall & { op: 'records' },
 ): { compile(): CompiledQuery } {
   let statement = db.selectFrom('records').selectAll().where('kind', '=', kind)
   if (prefix !== '')
     statement = statement.where('id', '>=', prefix).where('id', '<', `${prefix}${LAST_CHARACTER}`)
   if (after !== undefined) statement = statement.where('id', '>', after)
-  return statement.orderBy('id').limit(limit)
+  if (before !== undefined) statement = statement.where('id', '<', before)
+  return statement.orderBy('id', before === undefined ? 'asc' : 'desc').limit(limit)
 }
 
 /** Sorts behind every character that an id has, by its bytes. */

@@ -1,0 +1,46 @@
+/** SPDY under a client's session: on its own connection, or in the binary messages of a WebSocket (`SPDY/3.1+portforward.k8s.io`). */
+import { Duplex } from 'node:stream'
+import type { Fault } from '../../../shared/errors.ts'
+import type { SessionEnding } from '../../../shared/recording/session-wire.ts'
+import type { OnMessage, WebSocketSide } from './websocket.ts'
+
+/** What the end of a client's connection means for its session. */
+export function endingOf(fault: Fault | undefined): SessionEnding | undefined {
+  if (fault === undefined) return undefined
+  return fault.code === 'spdy_invalid' ? 'protocol_invalid' : 'client_left'
+}
+
+/** A WebSocket's binary messages as one stream of bytes each way. Another kind of message ends it. */
+export function bytesOver(accepted: (onMessage: OnMessage) => WebSocketSide): Duplex {
+  const side = accepted((message, isBinary) => {
+    if (!isBinary) side.reject()
+    else if (!duplex.push(message)) side.pause()
+  })
+  const duplex = new Duplex({
+    read() {
+      side.resume()
+    },
+    write(chunk: Buffer, _encoding, done) {
+      side.send(chunk)
+      const room = side.room()
+      if (room === undefined) done()
+      else
+        void room.then(() => {
+          done()
+        })
+    },
+    final(done) {
+      side.close()
+      done()
+    },
+    destroy(error, done) {
+      side.destroy()
+      done(error)
+    },
+  })
+  void side.closed.then((ending) => {
+    if (ending === undefined) duplex.push(null)
+    else duplex.destroy(new Error(ending))
+  })
+  return duplex
+}
