@@ -233,7 +233,7 @@ class AllRecordings implements OpenRecordings {
 
   async close(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer)
-    for (const recording of this.#running.values()) recording.close()
+    await Promise.all([...this.#running.values()].map((recording) => recording.close()))
     await this.#mover.close()
     await Promise.all(this.#work)
     await this.#parts.archive.close()
