@@ -15,6 +15,8 @@ import {
   type TarHeader,
 } from './tar-header.ts'
 
+export { tarStream } from './tar-command.ts'
+
 /** A member of an archive. Names are the archive's: they may hold anything, `..` and control characters too. */
 export interface TarFile {
   readonly name: string
