@@ -245,6 +245,10 @@ describe('recordings of a broker that ended', () => {
     await writer.end(ENDED)
     const recordings = await start()
     await isCut(recordings, id)
+    // of a session that ended meanwhile
+    const late = { kind: 'session', id: `kill/${session.id}` } as const
+    await store.put([{ ...late, body: { actor: 'grace', reason: 'late' } }], [])
+    await until(async () => (await store.record('session', late.id)) === undefined)
     expect(await store.records('session', { prefix: 'kill/' }, 9)).to.deep.equal([])
     rmSync(other, { recursive: true })
   })
