@@ -2,11 +2,13 @@
  * `GET /v1/sessions/ID/follow`: a session while it runs, as server-sent events. A follower is asked for before the next part is read, so that nothing
  * waits in memory for a slow one; who leaves a part unread for STALL_MS is cut.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Request, Response } from 'express'
 import { messageOf } from '../../shared/errors.ts'
 import type { Logger } from '../../shared/log.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
+import type { Session } from '../../shared/recording/session-wire.ts'
 import { createPlaces, hasLeft, sender } from './sending.ts'
 import type { Send } from './sending.ts'
 import type { Read, Reader } from './session-access.ts'
@@ -19,6 +21,9 @@ import type { RecordingReader } from '../sessions/recordings/reader.ts'
 export const MAX_FOLLOWERS = 64
 /** How often a sign of life is sent, in milliseconds: more often than what lies between gives up. */
 const HEARTBEAT_MS = 15_000
+/** How long an ended session may take to be told as ended, and how often is looked, in milliseconds. */
+const END_MS = 10_000
+const END_POLL_MS = 50
 /** Longest time that Node can wait for, in milliseconds. */
 const MAX_TIMER_MS = 2 ** 31 - 1
 
@@ -70,7 +75,7 @@ async function follow(
     const texts = isCast ? castTexts(events) : eventTexts(events, from)
     if (!(await sendAll(sender(response), texts))) return undefined
     if (!ending.aborted) {
-      const over = await sessions.session(id)
+      const over = await ended(sessions, id)
       if (over !== undefined) response.write(eventText('end', over))
     }
     response.end()
@@ -81,6 +86,16 @@ async function follow(
     clearInterval(alive)
   }
   return undefined
+}
+
+/** Its last part comes before its document says so. */
+async function ended(sessions: RecordingReader, id: string): Promise<Session | undefined> {
+  let session = await sessions.session(id)
+  for (let waited = 0; session?.state === 'running' && waited < END_MS; waited += END_POLL_MS) {
+    await sleep(END_POLL_MS)
+    session = await sessions.session(id)
+  }
+  return session
 }
 
 async function sendAll(send: Send, texts: AsyncIterable<string>): Promise<boolean> {

@@ -22,7 +22,7 @@ body {
 header { display: flex; flex-wrap: wrap; gap: 0 1rem; align-items: baseline; margin-bottom: .75rem; }
 h1 { font-size: 1.25rem; margin: 0; overflow-wrap: anywhere; unicode-bidi: isolate; }
 header p { margin: 0; color: var(--quiet); }
-main { display: grid; grid-template-columns: minmax(0, 1fr) 22rem; gap: 1.25rem; align-items: start; }
+main { display: grid; grid-template-columns: minmax(0, 1fr) 24rem; gap: 1.25rem; align-items: start; }
 @media (max-width: 60rem) { main { grid-template-columns: minmax(0, 1fr); } }
 section, aside { min-width: 0; }
 #terminal { border: 1px solid var(--line); border-radius: 6px; overflow: hidden; }
@@ -31,7 +31,7 @@ select, button { font: inherit; color: var(--ink); background: var(--panel); bor
 button { cursor: pointer; }
 :focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
 aside { background: var(--panel); border: 1px solid var(--line); border-radius: 6px; padding: .25rem 1rem .75rem; }
-h2 { font-size: .95rem; margin: .9rem 0 .3rem; }
+h2 { font-size: .95rem; margin: .7rem 0 .2rem; }
 dl { display: grid; grid-template-columns: 6.5rem minmax(0, 1fr); gap: .15rem .6rem; margin: 0; }
 dt { color: var(--quiet); }
 dd { margin: 0; overflow-wrap: anywhere; unicode-bidi: isolate; white-space: pre-wrap; }

@@ -3,6 +3,7 @@
  * makes docs/images/replay.png anew.
  */
 import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import { mkdirSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { expect } from 'chai'
@@ -358,6 +359,7 @@ describe('the page that plays a session', () => {
       ...{ kind: 'exec', namespace: 'shop', name: 'checkout-7d9f', container: 'app' },
       ...{ command: ['sh', '-c', 'npm run migrate && env | grep AWS'], agent: 'deploy-agent' },
       ...{ chain: ['claude', 'bash'], subject: 'system:serviceaccount:agents:deploy' },
+      policyDigest: createHash('sha256').update('policy').digest('hex'),
       rules: ['exec-in-shop-needs-approval'],
       approval: {
         id: newRequestId(Date.UTC(2026, 10, 26, 11)),
@@ -371,11 +373,11 @@ describe('the page that plays a session', () => {
     const green = (text: string): string => `\u001b[32m${text}\u001b[0m`
     const tape = new Tape(one)
       .resize(0, 88, 22)
-      .json('marker', 5_000, {
+      .json('marker', 125_000, {
         kind: 'approved',
         text: 'alice: migration of release 42, agreed in standup',
       })
-      .out(20_000, '\r\n> checkout@42.0.0 migrate\r\n> node migrate.js --to 42\r\n\r\n')
+      .out(500_000, '\r\n> checkout@42.0.0 migrate\r\n> node migrate.js --to 42\r\n\r\n')
     for (const [i, name] of [
       'add index orders_by_day',
       'split table addresses',
@@ -383,30 +385,31 @@ describe('the page that plays a session', () => {
       'backfill currency (18,204 rows)',
     ].entries())
       tape.out(
-        60_000 + i * 40_000,
+        1500_000 + i * 1000_000,
         `  ${green('✔')} ${name.padEnd(44)} \u001b[2m${120 + i * 77} ms\u001b[0m\r\n`,
       )
     tape
-      .out(300_000, `\r\n${green('4 migrations applied')}, schema is at 42\r\n\r\n`)
-      .json('marker', 340_000, {
+      .out(7500_000, `\r\n${green('4 migrations applied')}, schema is at 42\r\n\r\n`)
+      .json('marker', 8500_000, {
         kind: 'masked',
         text: 'what looks like a secret was hidden',
         stream: 'stdout',
         detector: 'aws-secret-access-key',
         length: 40,
       })
-      .out(340_000, `AWS_REGION=eu-central-1\r\nAWS_SECRET_ACCESS_KEY=${'*'.repeat(40)}\r\n`)
-      .json('file', 350_000, {
+      .out(8500_000, `AWS_REGION=eu-central-1\r\nAWS_SECRET_ACCESS_KEY=${'*'.repeat(40)}\r\n`)
+      .json('file', 8750_000, {
         direction: 'down',
         name: 'migration-42.log',
         type: 'file',
         size: 1893,
         sha256: one.recording!.runningSha256,
       })
-      .json('result', 360_000, { status: 'Success', exitCode: 0 })
-      .json('end', 360_000, TOTALS)
+      .json('result', 9000_000, { status: 'Success', exitCode: 0 })
+      .json('end', 9000_000, TOTALS)
     sessions.add({ ...one, recording: { ...one.recording!, chunks: 3, bytes: 2711 } }, tape)
     const { page, seen } = await open(await link(one))
+    await page.locator('#speed').selectOption('8')
     await state(page, 'Played to the end')
     expect(await terminal(page)).to.include('schema is at 42')
     await page.locator('#terminal').hover()

@@ -30,6 +30,11 @@ export function size(bytes) {
   return `${value.toFixed(1)} ${units[unit] ?? ''}`
 }
 
+/** A time of the broker, without what nobody reads. @param {string | undefined} iso */
+function time(iso) {
+  return iso?.replace('T', ' ').replace(/(\.\d+)?Z$/u, ' UTC')
+}
+
 /** A word as a shell would be given it. @param {string} word */
 function quoted(word) {
   return /^[\w@%+=:,./-]+$/u.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`
@@ -65,8 +70,8 @@ function what({ kind, command, namespace, name, container, startedAt, endedAt, t
     ['Command', command?.map(quoted).join(' '), 'code'],
     ['Pod', `${namespace}/${name}`],
     ['Container', container],
-    ['Started', startedAt],
-    ['Ended', endedAt],
+    ['Started', time(startedAt)],
+    ['Ended', time(endedAt)],
   ])
 }
 
@@ -131,7 +136,7 @@ function recording({ id, recording: kept }) {
       ['Left out', kept.stdin ? undefined : 'what was typed'],
       ['Not masked', kept.masked ? undefined : 'secrets in it are shown', 'bad'],
       ['Size', `${size(kept.bytes)} in ${kept.chunks} chunks`],
-      ['Kept until', kept.expiresAt],
+      ['Kept until', time(kept.expiresAt)],
       ['Running hash', kept.runningSha256, 'code'],
     ],
     `This hash is over every sealed chunk, and the ledger has it too. To check that nothing was changed: nestgate sessions verify ${id}`,
@@ -143,8 +148,8 @@ export function showFacts(place, session) {
   place.replaceChildren(
     ...who(session),
     ...what(session),
-    ...approved(session),
     ...result(session),
+    ...approved(session),
     ...totals(session),
     ...recording(session),
   )
