@@ -15,7 +15,7 @@ const processes = ['webhook', 'sidecar', 'broker', 'cli'] as const
 const homes = {
   // first: the rooms within this one repeat it
   kysely: ['broker/store/**/*.ts', 'broker/store/postgres/**/*.ts', 'broker/store/sqlite/**/*.ts'],
-  express: ['webhook/server.ts', 'broker/api/**/*.ts'],
+  express: ['webhook/server.ts', 'broker/api/**/*.ts', 'broker/pages/**/*.ts'],
   'http-proxy-middleware': ['sidecar/forward.ts'],
   'fast-json-patch': ['shared/injection/patch.ts'],
   'node-forge': ['scripts/**/*.ts', 'cli/certificates.ts'],
@@ -66,7 +66,7 @@ function importRules(): object[] {
 }
 
 export default defineConfig(
-  { ignores: ['dist/', 'build/', 'node_modules/', 'coverage/'] },
+  { ignores: ['dist/', 'build/', 'node_modules/', 'coverage/', '**/*.d.ts'] },
   js.configs.recommended,
   tseslint.configs.strictTypeChecked,
   tseslint.configs.stylisticTypeChecked,
@@ -106,6 +106,21 @@ export default defineConfig(
       globals: { Buffer: 'readonly', console: 'readonly', process: 'readonly' },
     },
     rules: { complexity: 'off', 'max-lines': 'off', 'max-lines-per-function': 'off' },
+  },
+  {
+    // scripts of pages: plain JavaScript, whose types `tsc -p broker/pages/browser` checks
+    files: ['broker/pages/browser/*.js'],
+    extends: [tseslint.configs.disableTypeChecked],
+    languageOptions: {
+      parserOptions: { projectService: false },
+      globals: Object.fromEntries(
+        ['document', 'fetch', 'history', 'HTMLElement', 'HTMLSelectElement', 'location', 'Node']
+          .concat(['performance', 'TextDecoderStream', 'URLSearchParams', 'window'])
+          .map((name) => [name, 'readonly']),
+      ),
+    },
+    // JSDoc: the types stand in the comments
+    rules: { 'tsdoc/syntax': 'off' },
   },
   ...importRules(),
   {

@@ -1,5 +1,5 @@
 /**
- * The benchmarks: `npm run bench [-- [ways|attribution|footprint|decision|transport|ledger|webhook] --rounds N --seconds N --connections 1,16,64 --entries N]`. `ways`: on the cluster of
+ * The benchmarks: `npm run bench [-- [ways|attribution|footprint|decision|transport|ledger|webhook|sessions] --rounds N --seconds N --connections 1,16,64 --entries N]`. `ways`: on the cluster of
  * KUBECONFIG, or on a control plane that it starts (scripts/cluster.ts) and ends. Prints the table and writes
  * its section of docs/benchmarks.md; `transport` needs one too, the others do not. The load stays on the loopback and is bounded by rounds, seconds and connections.
  */
@@ -23,6 +23,7 @@ import { ledgerSection } from './ledger.ts'
 import { waysSection } from './report.ts'
 import type { Machine, MemorySample, Sample } from './report.ts'
 import { writeSection } from './sections.ts'
+import { sessionsSection } from './sessions.ts'
 import { webhookSection } from './webhook.ts'
 import { transportSection } from './transport.ts'
 import { cleanCluster, ISSUED, openWays, OWN_PORTS, prepareCluster, WORKLOADS } from './setup.ts'
@@ -36,6 +37,7 @@ const SECTIONS: readonly string[] = [
   'transport',
   'ledger',
   'webhook',
+  'sessions',
 ]
 const PAGE = join(ROOT, 'docs', 'benchmarks.md')
 const WARMUP_MS = 1000
@@ -172,6 +174,7 @@ async function sectionOf(wish: ReturnType<typeof readArguments>): Promise<string
   const { which, rounds, seconds } = wish
   if (which === 'transport') return transportSection(wish)
   if (which === 'webhook') return webhookSection(rounds, seconds)
+  if (which === 'sessions') return sessionsSection(rounds)
   if (which === 'ledger') return ledgerSection(wish)
   if (which === 'decision') return decisionSection(rounds)
   return which === 'attribution' ? attributionSection(rounds, seconds) : footprintSection(rounds)

@@ -19,6 +19,8 @@ export interface Measured {
   readonly said: () => string
   /** Resident memory now, in MiB. */
   readonly rss: () => number
+  /** Time of CPU that it has had so far, in milliseconds; in steps of 10. */
+  readonly cpuMs: () => number
   /** Ends it; settles when it is gone. */
   readonly stop: () => Promise<void>
 }
@@ -63,6 +65,7 @@ export async function start(
     ready: match,
     said: () => hearing.said,
     rss: () => residentMiB(pid),
+    cpuMs: () => cpuMs(pid),
     stop: () =>
       new Promise((resolve) => {
         if (child.exitCode !== null || child.signalCode !== null) {
@@ -123,4 +126,11 @@ export function onlyChildOf(pid: number): number {
 function residentMiB(pid: number): number {
   const kib = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]
   return Number(kib) / 1024
+}
+
+/** User and system time are fields 14 and 15 of proc_pid_stat(5), in ticks of a hundredth of a second. */
+function cpuMs(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return (Number(fields[11]) + Number(fields[12])) * 10
 }

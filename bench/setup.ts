@@ -18,7 +18,8 @@ import type { LoadPlan } from './load.ts'
 import { podLike, start } from './processes.ts'
 import type { Measured } from './processes.ts'
 
-const NAMESPACE = 'nestgate-bench'
+/** Where benchmarks have their objects. */
+export const NAMESPACE = 'nestgate-bench'
 const LISTED_OBJECTS = 100
 /** Text in each object, in bytes: a list of them is about the size of a list of small pods. */
 const OBJECT_BYTES = 800
@@ -44,6 +45,23 @@ export const WORKLOADS = [
   },
   { name: `list ${LISTED_OBJECTS} ConfigMaps`, path: `/api/v1/namespaces/${NAMESPACE}/configmaps` },
 ] as const
+
+/** The pod that the sidecar's token is of. */
+export const AGENTS_POD = 'agents'
+
+/** A pod that is never scheduled: it is there for a token to be bound to. */
+export function tokenPod(name: string): object {
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name, namespace: NAMESPACE },
+    spec: {
+      serviceAccountName: 'agent',
+      schedulerName: 'none',
+      containers: [{ name: 'agent', image: 'none' }],
+    },
+  }
+}
 
 /** Creates the objects that are read, the service accounts and their rights. */
 export async function prepareCluster(cluster: Cluster): Promise<void> {
@@ -80,17 +98,7 @@ export async function prepareCluster(cluster: Cluster): Promise<void> {
       roleRef: { apiGroup: rbac, kind: 'ClusterRole', name: 'nestgate-broker' },
       subjects: subjects('broker'),
     },
-    // Never scheduled: it is there for a token to be bound to.
-    {
-      apiVersion: 'v1',
-      kind: 'Pod',
-      metadata: meta('agents'),
-      spec: {
-        serviceAccountName: 'agent',
-        schedulerName: 'none',
-        containers: [{ name: 'agent', image: 'none' }],
-      },
-    },
+    tokenPod(AGENTS_POD),
     ...Array.from({ length: LISTED_OBJECTS }, (_, index) => ({
       apiVersion: 'v1',
       kind: 'ConfigMap',
@@ -219,12 +227,21 @@ export interface BenchIssuer extends IssuerSetup {
 const LOCAL = 'local'
 export const ISSUED = 'issued'
 
-interface NestgatePlan {
+/** What the broker and its sidecars are started for. */
+export interface NestgatePlan {
   readonly cluster: Cluster
+  /** Folder below the project, where the compiled files find its packages. */
   readonly work: string
+  /** Of the API server. */
   readonly origin: string
   readonly ca: string
   readonly issued: BenchIssuer | undefined
+  /** YAML; left out, one that lets reads through. */
+  readonly policy?: string
+  /** Pods that have a sidecar, each with a way of its own; left out, {@link AGENTS_POD}. */
+  readonly pods?: readonly string[]
+  /** More flags of the broker's Node. */
+  readonly brokerFlags?: readonly string[]
 }
 
 /** Writes a file that only its owner may read. */
@@ -234,28 +251,33 @@ function secretFile(work: string, name: string, text: string): string {
   return path
 }
 
-/** Starts the broker, and a sidecar for each mode. */
-async function startNestgate(plan: NestgatePlan, started: Measured[]): Promise<readonly Way[]> {
+/** Starts the broker, and a sidecar for each mode; what runs is in `started` also where it throws. */
+export async function startNestgate(
+  plan: NestgatePlan,
+  started: Measured[],
+): Promise<readonly Way[]> {
   const { cluster, work, issued } = plan
   const built = join(work, 'dist')
   await run('npm', ['run', 'build', '--', '--outDir', built], { cwd: ROOT })
   const tls = issued?.tls ?? ownCertificates(work)
   mkdirSync(join(work, 'data'))
-  const args = ['--disable-sigusr1', join(built, 'broker', 'main.js'), '--config']
+  const flags = plan.brokerFlags ?? []
+  const args = ['--disable-sigusr1', ...flags, join(built, 'broker', 'main.js'), '--config']
   const configFile = secretFile(work, 'broker.json', JSON.stringify(await configOf(plan, tls)))
   const broker = await start('broker', 'node', [...args, configFile], LISTENING)
   started.push(broker)
-  const sidecarToken = await token(cluster, 'agent', {
-    audiences: [BROKER_AUDIENCE],
-    boundObjectRef: { kind: 'Pod', apiVersion: 'v1', name: 'agents' },
-  })
   const env = {
     NESTGATE_BROKER_URL: `https://127.0.0.1:${broker.ready[1] ?? ''}`,
     NESTGATE_BROKER_CA_FILE: join(tls, 'ca.crt'),
-    NESTGATE_TOKEN_FILE: secretFile(work, 'sidecar-token', sidecarToken),
   }
-  const way = async (name: Way['name'], clusterName: string): Promise<Way> => {
-    const sidecar = await startSidecar(built, { ...env, NESTGATE_CLUSTER: clusterName })
+  const way = async (name: Way['name'], clusterName: string, pod: string): Promise<Way> => {
+    const sidecarToken = await token(cluster, 'agent', {
+      audiences: [BROKER_AUDIENCE],
+      boundObjectRef: { kind: 'Pod', apiVersion: 'v1', name: pod },
+    })
+    const NESTGATE_TOKEN_FILE = secretFile(work, `token-of-${pod}`, sidecarToken)
+    const own = { NESTGATE_CLUSTER: clusterName, NESTGATE_TOKEN_FILE }
+    const sidecar = await startSidecar(built, { ...env, ...own })
     started.push(sidecar)
     const origin = `http://127.0.0.1:${sidecar.ready[1] ?? ''}`
     await eventually('the sidecar’s registration', 30_000, async () => {
@@ -263,8 +285,9 @@ async function startNestgate(plan: NestgatePlan, started: Measured[]): Promise<r
     })
     return { name, target: { origin }, processes: [sidecar, broker] }
   }
-  const ways = [await way('nestgate', LOCAL)]
-  if (issued !== undefined) ways.push(await way('nestgate, issuer', ISSUED))
+  const ways: Way[] = []
+  for (const pod of plan.pods ?? [AGENTS_POD]) ways.push(await way('nestgate', LOCAL, pod))
+  if (issued !== undefined) ways.push(await way('nestgate, issuer', ISSUED, AGENTS_POD))
   return ways
 }
 
@@ -278,7 +301,7 @@ function ownCertificates(work: string): string {
 }
 
 async function configOf(
-  { cluster, work, origin, ca, issued }: NestgatePlan,
+  { cluster, work, origin, ca, issued, policy = POLICY }: NestgatePlan,
   tls: string,
 ): Promise<object> {
   const common = {
@@ -292,7 +315,7 @@ async function configOf(
     listen: { host: '127.0.0.1', port: issued?.port ?? 0 },
     tls: { certFile: join(tls, 'broker.crt'), keyFile: join(tls, 'broker.key') },
     dataDir: join(work, 'data'),
-    policyFile: secretFile(work, 'policy.yaml', POLICY),
+    policyFile: secretFile(work, 'policy.yaml', policy),
     ...(issued === undefined ? {} : { issuer: issued.issuer }),
     clusters:
       issued === undefined

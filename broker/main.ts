@@ -84,6 +84,7 @@ async function main(): Promise<void> {
     ...{ credentials, checkpoints: ledger.checkpoints, mirrors: ledger.mirrors, log, now },
     neighbours: createNeighbours({ get: (name) => usable(clusters, name)?.connection }),
     accessReview: reviewsOf(config, policy, clusters),
+    sessions: recordings,
   })
   await store.append([startedEntry(config, policy, credentials)])
   const server = await startServer({ config, gateway, api, log })

@@ -112,13 +112,19 @@ export function isRunning(dir: string): boolean {
   }
 }
 
+/** A kubectl of a version that its file name tells. */
+export interface Kubectl {
+  readonly file: string
+  /** Of its version 1.N; 0 where the name does not tell. */
+  readonly minor: number
+}
+
 /**
- * The oldest and newest of the kubectl on the PATH and the `kubectl.1.N` that lie beside it (or beside what
- * it links to).
+ * The `kubectl.1.N` that lie beside the kubectl on the PATH (or beside what it links to), the oldest first; where there is none, that kubectl itself.
  *
  * @throws an error when there is no kubectl at all
  */
-export function kubectls(): KubectlPair {
+export function allKubectls(): readonly Kubectl[] {
   const folders = [
     process.env['KUBEBUILDER_ASSETS'] ?? '/opt/kubernetes/bin',
     ...(process.env['PATH'] ?? '').split(delimiter),
@@ -134,7 +140,16 @@ export function kubectls(): KubectlPair {
       return minor === undefined ? [] : [{ file, minor: Number(minor) }]
     })
     .sort((a, b) => a.minor - b.minor)
-  return { oldest: versioned[0]?.file ?? first, newest: versioned.at(-1)?.file ?? first }
+  const different = versioned.filter(({ minor }, at) => minor !== versioned[at - 1]?.minor)
+  return different.length === 0 ? [{ file: first, minor: 0 }] : different
+}
+
+/** The oldest and the newest of {@link allKubectls}. */
+export function kubectls(): KubectlPair {
+  const all = allKubectls()
+  const [first] = all
+  if (first === undefined) throw new Error('no kubectl')
+  return { oldest: first.file, newest: (all.at(-1) ?? first).file }
 }
 
 /** Runs kubectl as the cluster's administrator. @throws an error with its output when it fails */

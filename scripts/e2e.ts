@@ -18,6 +18,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseDocument } from 'yaml'
 import {
+  allKubectls,
   collectLogs,
   kubectl,
   kubectls,
@@ -86,6 +87,10 @@ async function bringImages(cluster: Cluster): Promise<void> {
   const { oldest, newest } = kubectls()
   cpSync(oldest, join(context, 'kubectl-old'), { dereference: true })
   cpSync(newest, join(context, 'kubectl-new'), { dereference: true })
+  // those between, by their version; none, where there is but one
+  mkdirSync(join(context, 'kubectls'), { recursive: true })
+  for (const { file, minor } of allKubectls().slice(1, -1))
+    cpSync(file, join(context, 'kubectls', `kubectl-1.${minor}`), { dereference: true })
   cpSync(join(ROOT, 'test', 'e2e', 'agents'), join(context, 'agents'), { recursive: true })
   cpSync(
     join(ROOT, 'test', 'support', 'socket-agent.py'),
@@ -249,6 +254,7 @@ async function uninstall(cluster: Cluster): Promise<void> {
     'e2e-workloads',
     'e2e-golden',
     'e2e-issued',
+    'e2e-sessions',
     'nestgate-e2e-probe',
   ]
   await tryKubectl(cluster, ['delete', 'namespace', ...namespaces, ...quiet])

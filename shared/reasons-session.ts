@@ -37,6 +37,11 @@ export const SESSION_REASONS = {
     sentence: 'the recording was removed when its time was over',
     remedy: 'the ledger still has its running hash; exports made before stay verifiable',
   },
+  range_unsatisfiable: {
+    status: 416,
+    sentence: 'nothing of the range of bytes is there',
+    remedy: 'ask for bytes below the size that Content-Range says',
+  },
   session_over: {
     status: 409,
     sentence: 'the session is over',

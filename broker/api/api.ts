@@ -34,6 +34,9 @@ import { payloadRoutes } from './payload-routes.ts'
 import { peopleRoutes } from './people-routes.ts'
 import { policyRoutes } from './policy-routes.ts'
 import type { PolicySource } from './policy-routes.ts'
+import { pageRoutes } from '../pages/pages.ts'
+import type { RecordingReader } from '../sessions/recordings/reader.ts'
+import { sessionRoutes } from './session-routes.ts'
 import { sidecarRoutes } from './sidecar-routes.ts'
 import type { PodStates, SidecarAuthenticator } from './sidecar-routes.ts'
 
@@ -56,6 +59,8 @@ export interface ApiDeps {
   readonly credentials: CredentialParts
   /** What access reviews are made of; without it there are none. */
   readonly accessReview?: Omit<CampaignsDeps, 'store' | 'checkpoints' | 'now'>
+  /** Sessions and their recordings; without it there are no routes of them, and no pages. */
+  readonly sessions?: RecordingReader
   /** Signs what the ledger is. */
   readonly checkpoints: Checkpoints
   readonly mirrors?: Pick<Mirrors, 'cosigned'>
@@ -102,6 +107,11 @@ export function createApp(deps: ApiDeps): express.Express {
   if (deps.accessReview !== undefined) {
     const accessReview = { ...deps, ...deps.accessReview }
     app.use('/v1', accessReviewRoutes({ ...known, accessReview }, json))
+  }
+  const { sessions } = deps
+  if (sessions !== undefined) {
+    app.use('/v1', sessionRoutes({ ...known, sessions }, json))
+    app.use(pageRoutes())
   }
   app.use((_request, response) => {
     answer(response, refuse('path_unknown'))

@@ -5,13 +5,13 @@ import type { Response } from 'express'
 export const STALL_MS = 60_000
 
 /** Writes a part of the answer. @returns false where the client has left or was cut off: there is nobody to go on for */
-export type Send = (text: string) => Promise<boolean>
+export type Send = (part: string | Uint8Array) => Promise<boolean>
 
 /** Makes it. Nothing beyond one part and the socket's own buffer is kept for a slow client. */
 export function sender(response: Response, stallMs: number = STALL_MS): Send {
-  return async (text) => {
+  return async (part) => {
     if (response.destroyed || response.writableEnded) return false
-    if (response.write(text)) return true
+    if (response.write(part)) return true
     const { promise, resolve } = Promise.withResolvers<boolean>()
     const drained = (): void => {
       resolve(true)

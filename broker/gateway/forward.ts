@@ -37,7 +37,8 @@ export interface Outgoing {
 
 /** Sees an answer as it goes by (broker/gateway/session.ts). */
 export interface Tap {
-  data(chunk: Buffer): void
+  /** @returns false where it must not go on */
+  data(chunk: Buffer): boolean
   /** Undefined while there is room for more. */
   room(): Promise<void> | undefined
   /** Settles when the answer must not go on. */
@@ -154,8 +155,12 @@ class Relay implements Dispatcher.DispatchHandler {
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    const { tap } = this.#outgoing
+    // what is recorded is the answer, not a refusal of the API server
+    const seen = this.#status === 200 ? tap : undefined
+    if (seen?.data(chunk) === false) return
     this.#bytesToClient += chunk.length
-    const room = this.#see(chunk)
+    const room = seen?.room()
     const isFull = !this.#response.write(chunk)
     if (isFull || room !== undefined) controller.pause()
     if (room === undefined) return
@@ -163,14 +168,6 @@ class Relay implements Dispatcher.DispatchHandler {
       // a client that is full says so itself when it is not any more
       if (!this.#response.writableNeedDrain) controller.resume()
     })
-  }
-
-  /** What is recorded is the answer, not a refusal of the API server. @returns what to wait for before more comes */
-  #see(chunk: Buffer): Promise<void> | undefined {
-    const { tap } = this.#outgoing
-    if (tap === undefined || this.#status !== 200) return undefined
-    tap.data(chunk)
-    return tap.room()
   }
 
   onResponseEnd(): void {

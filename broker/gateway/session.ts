@@ -16,7 +16,7 @@ import type { ApprovalRecord } from '../ledger/entry.ts'
 import { openRecorder } from '../sessions/begin.ts'
 import type { SessionDeps } from '../sessions/begin.ts'
 import { beginSession } from '../sessions/relay.ts'
-import type { BegunSession, SessionOutcome } from '../sessions/relay.ts'
+import type { BegunSession, RunningSessionDeps, SessionOutcome } from '../sessions/relay.ts'
 import { FORWARD_PROTOCOL, SPDY_COMMAND, SPDY_OFFERS } from '../sessions/ways.ts'
 import type { Way } from '../sessions/ways.ts'
 import type { Exchange } from './exchange.ts'
@@ -26,7 +26,7 @@ import { userOf } from './requester.ts'
 
 /** Runs a session: the intent is durable. Never rejects for what client or API server did. */
 export async function forwardSession(
-  deps: SessionDeps,
+  deps: RunningSessionDeps,
   exchange: Exchange,
   outgoing: Outgoing,
   socket: Duplex,
@@ -93,8 +93,7 @@ async function dial(
     const answer = await requestUpgrade(dispatcher, { method, path, headers, protocol, signal })
     outgoing.answered?.()
     if (answer.kind === 'answered') return { settled: await passAnswer(outgoing, client, answer) }
-    if (streams === undefined || answer.headers[SPDY_OFFERS] === streams)
-      return { upgraded: answer }
+    if (streams === undefined || speaks(answer, streams)) return { upgraded: answer }
     answer.socket.destroy()
     const refusal = refuse('upstream_invalid', 'it switched to another protocol')
     return { settled: { notAnswered: refusal, bytesToServer: 0 } }
@@ -104,6 +103,10 @@ async function dial(
   } finally {
     client.off('close', leave)
   }
+}
+
+function speaks({ headers }: Upgraded, streams: string): boolean {
+  return headers.upgrade?.toLowerCase() === 'spdy/3.1' && headers[SPDY_OFFERS] === streams
 }
 
 function spdyHeaders({ headers }: Outgoing, streams: string): Outgoing['headers'] {
@@ -159,9 +162,7 @@ export async function tapLogs(
   const recorder = await openRecorder(deps, facts, terms)
   if (recorder === undefined) return refuse('recording_unavailable')
   return {
-    data(chunk) {
-      recorder.output('stdout', chunk)
-    },
+    data: (chunk) => recorder.output('stdout', chunk),
     room: () => recorder.room(),
     stopped: recorder.stopped,
     end: (ending) => recorder.end(ending),
@@ -207,7 +208,7 @@ function factsOf(
     namespace: info.namespace,
     name: info.name,
     ...(container === undefined ? {} : { container }),
-    ...(command === undefined ? {} : { command: command.map((word) => maskText(word).text) }),
+    ...(command === undefined ? {} : { command: commandOf(command) }),
     ...{ tty, stdin },
     subject: userOf(requester),
     ...(agent === undefined ? {} : { agent: agent.names.agent, chain: [...agent.names.chain] }),
@@ -217,6 +218,24 @@ function factsOf(
     protocol,
     startedAt: new Date(startedMs).toISOString(),
   }
+}
+
+/** Longest command in a session's facts, in characters; the intent in the ledger has all of it. */
+const MAX_COMMAND_LENGTH = 4096
+/** … and its words. */
+const MAX_COMMAND_WORDS = 256
+
+/** A command's words with what looks like a secret hidden. */
+function commandOf(command: readonly string[]): string[] {
+  let left = MAX_COMMAND_LENGTH
+  const words: string[] = []
+  for (const word of command.slice(0, MAX_COMMAND_WORDS)) {
+    const { text } = maskText(word)
+    words.push(text.length <= left ? text : `${text.slice(0, left)}…`)
+    left -= text.length
+    if (left <= 0) return words
+  }
+  return words
 }
 
 function approvalFacts({

@@ -57,8 +57,8 @@ export async function joinCommand(
   const received = throttle(client, [() => server.room(), () => recorder.room()])
   client.start({
     input(bytes) {
+      if (!recorder.input(bytes)) return
       bytesToServer += bytes.length
-      recorder.input(bytes)
       server.input(bytes)
       received()
     },
@@ -106,8 +106,8 @@ class OutputRelay {
   }
 
   output(stream: Output, bytes: Buffer): void {
+    if (!this.#recorder.output(stream, bytes)) return
     this.bytes += bytes.length
-    this.#recorder.output(stream, bytes)
     this.#client.output(stream, bytes)
   }
 

@@ -101,14 +101,14 @@ class Forward {
       this.#recorder.closed(number, error === '' ? undefined : error)
     }
     client.onData = (bytes) => {
+      if (!this.#recorder.fromClient(number, bytes)) return
       this.bytesToServer += bytes.length
-      this.#recorder.fromClient(number, bytes)
       server.write(bytes)
       this.#fromClient()
     }
     server.onData = (bytes) => {
+      if (!this.#recorder.toClient(number, bytes)) return
       this.bytesToClient += bytes.length
-      this.#recorder.toClient(number, bytes)
       client.write(bytes)
       this.#fromServer()
     }

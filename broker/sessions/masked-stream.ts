@@ -3,13 +3,15 @@ import { createTextMasker } from '../masking/detectors/masker.ts'
 import type { Masked } from '../masking/detectors/masker.ts'
 
 /** How long what may still become a secret is kept back, in milliseconds: it is not durable meanwhile. */
-const HOLD_MS = 1_000
+const HOLD_MS = 500
 
 /** See the head of the file. */
 export interface MaskedStream {
   push(bytes: Buffer, atUs: number): void
   /** Writes all that is left. */
   flush(): void
+  /** Bytes that are kept back. */
+  readonly held: number
 }
 
 /** Where masked bytes go. */
@@ -26,6 +28,7 @@ export function createMaskedStream(mask: boolean, sink: MaskedSink): MaskedStrea
         sink.write(bytes, atUs)
       },
       flush: () => undefined,
+      held: 0,
     }
   return new Masking(sink)
 }
@@ -44,6 +47,10 @@ class Masking implements MaskedStream {
 
   constructor(sink: MaskedSink) {
     this.#sink = sink
+  }
+
+  get held(): number {
+    return this.#masker.held
   }
 
   push(bytes: Buffer, atUs: number): void {

@@ -13,7 +13,8 @@ import type {
   SessionTotals,
 } from '../../shared/recording/session-wire.ts'
 import type { Recording } from '../../shared/policy/decision.ts'
-import { tarStream, watchTar } from './files/tar.ts'
+import { tarStream } from './files/tar-command.ts'
+import { watchTar } from './files/tar.ts'
 import type { FileWatch, TarFile } from './files/tar.ts'
 import { createMaskedStream } from './masked-stream.ts'
 import type { MaskedStream } from './masked-stream.ts'
@@ -22,6 +23,10 @@ import type { Output, TerminalSize } from './streams.ts'
 
 /** How long input that is left out is counted together, in milliseconds: when each key was pressed says something of what was typed. */
 const OMITTED_MS = 1_000
+/** Bytes that each event needs beside its data: its header, and what masking may say of it. */
+const EVENT_ROOM_BYTES = 256
+/** Longest name in the entry of a file, in characters: escaped, two of them fit into an event. */
+const MAX_NAME_LENGTH = 4096
 /** Longest text of an error or a marker, in characters. */
 const MAX_TEXT_LENGTH = 1024
 /** Bytes of a connection's number before its data. */
@@ -34,18 +39,18 @@ export interface Stop {
   readonly text: string
 }
 
-/** See the head of the file. */
+/** See the head of the file. What takes bytes says whether they may go on: false where they are in no recording, and must be. */
 export interface SessionRecorder {
-  input(bytes: Buffer): void
+  input(bytes: Buffer): boolean
   endInput(): void
-  output(stream: Output, bytes: Buffer): void
+  output(stream: Output, bytes: Buffer): boolean
   endOutput(stream: Output): void
   resize(size: TerminalSize): void
   result(result: SessionResult): void
   /** @returns the connection's number */
   opened(port: number): number
-  fromClient(connection: number, bytes: Buffer): void
-  toClient(connection: number, bytes: Buffer): void
+  fromClient(connection: number, bytes: Buffer): boolean
+  toClient(connection: number, bytes: Buffer): boolean
   closed(connection: number, error?: string): void
   marker(kind: string, text: string): void
   /** Undefined while there is room for more. */
@@ -62,15 +67,15 @@ export interface SessionRecorder {
 
 /** Of a session that no rule wants recorded. */
 export const NO_RECORDER: SessionRecorder = {
-  input: () => undefined,
+  input: () => true,
   endInput: () => undefined,
-  output: () => undefined,
+  output: () => true,
   endOutput: () => undefined,
   resize: () => undefined,
   result: () => undefined,
   opened: () => 0,
-  fromClient: () => undefined,
-  toClient: () => undefined,
+  fromClient: () => true,
+  toClient: () => true,
   closed: () => undefined,
   marker: () => undefined,
   room: () => undefined,
@@ -167,12 +172,14 @@ class Recorder implements SessionRecorder {
     })
   }
 
-  input(bytes: Buffer): void {
-    this.#totals.stdinBytes += bytes.length
+  input(bytes: Buffer): boolean {
     const plain = this.#plainOf('stdin', bytes)
-    if (this.#terms.stdin) for (const piece of plain) this.#streams.stdin.push(piece, this.#now())
-    if (this.#terms.stdin && plain.length === 1 && plain[0] === bytes) return
-    this.#omit(bytes.length - (this.#terms.stdin ? sizeOf(plain) : 0))
+    const kept = this.#terms.stdin ? sizeOf(plain) : 0
+    if (!this.#mayGoOn(kept)) return false
+    this.#totals.stdinBytes += bytes.length
+    if (kept > 0) for (const piece of plain) this.#streams.stdin.push(piece, this.#now())
+    this.#omit(bytes.length - kept)
+    return true
   }
 
   endInput(): void {
@@ -182,11 +189,13 @@ class Recorder implements SessionRecorder {
     this.#write(EVENT.endOfStream, Buffer.of(EVENT.stdin))
   }
 
-  output(stream: Output, bytes: Buffer): void {
-    this.#totals[stream === 'stdout' ? 'stdoutBytes' : 'stderrBytes'] += bytes.length
+  output(stream: Output, bytes: Buffer): boolean {
     const plain = stream === 'stdout' ? this.#plainOf('stdout', bytes) : [bytes]
+    if (!this.#mayGoOn(sizeOf(plain))) return false
+    this.#totals[stream === 'stdout' ? 'stdoutBytes' : 'stderrBytes'] += bytes.length
     const atUs = this.#now()
     for (const piece of plain) this.#streams[stream].push(piece, atUs)
+    return true
   }
 
   endOutput(stream: Output): void {
@@ -218,14 +227,16 @@ class Recorder implements SessionRecorder {
     return connection
   }
 
-  fromClient(connection: number, bytes: Buffer): void {
+  fromClient(connection: number, bytes: Buffer): boolean {
+    if (!this.#carry(this.#connections.get(connection)?.up, bytes)) return false
     this.#totals.bytesUp += bytes.length
-    this.#carry(this.#connections.get(connection)?.up, bytes)
+    return true
   }
 
-  toClient(connection: number, bytes: Buffer): void {
+  toClient(connection: number, bytes: Buffer): boolean {
+    if (!this.#carry(this.#connections.get(connection)?.down, bytes)) return false
     this.#totals.bytesDown += bytes.length
-    this.#carry(this.#connections.get(connection)?.down, bytes)
+    return true
   }
 
   closed(connection: number, error?: string): void {
@@ -311,12 +322,30 @@ class Recorder implements SessionRecorder {
     return { hash: createHash('sha256'), kept, bytes: 0 }
   }
 
-  #carry(way: Way | undefined, bytes: Buffer): void {
-    if (way === undefined) return
+  #carry(way: Way | undefined, bytes: Buffer): boolean {
+    if (way === undefined) return this.#mayGoOn(0)
+    const left = Math.min(Math.max(this.#terms.tunnelBytes - way.bytes, 0), bytes.length)
+    if (!this.#mayGoOn(left)) return false
     way.hash.update(bytes)
-    const left = this.#terms.tunnelBytes - way.bytes
     way.bytes += bytes.length
     if (left > 0) way.kept.push(bytes.subarray(0, left), this.#now())
+    return true
+  }
+
+  /** Whether so many bytes more still fit, and the recording is sound; where they must be recorded, none goes on without. */
+  #mayGoOn(bytes: number): boolean {
+    const isRequired = this.#terms.mode === 'required'
+    if (isRequired && this.#writer.failed.aborted) return false
+    const events = Math.ceil(bytes / MAX_EVENT_PAYLOAD_BYTES) * EVENT_ROOM_BYTES
+    const total = this.#writer.bytes + this.#held + bytes + events
+    if (!this.#totals.truncated && total > this.#terms.maxBytes) this.#truncate()
+    return !(isRequired && this.#totals.truncated)
+  }
+
+  /** What maskers keep back. */
+  get #held(): number {
+    const { stdin, stdout, stderr } = this.#streams
+    return stdin.held + stdout.held + stderr.held
   }
 
   /** What of a stream is recorded as it is. */
@@ -330,13 +359,19 @@ class Recorder implements SessionRecorder {
     if (this.#tar?.stream !== stream) return
     const plain = this.#tar.watch.end()
     if (this.#terms.files || (stream === 'stdin' && !this.#terms.stdin)) return
+    // they have gone on already
     for (const piece of plain) this.#streams[stream].push(piece, this.#now())
   }
 
   #file(stream: 'stdin' | 'stdout', file: TarFile): void {
     this.#totals.files += 1
     const direction = stream === 'stdin' ? 'toPod' : 'fromPod'
-    this.#writeJson(EVENT.file, { direction, ...file })
+    const { name, linkName } = file
+    this.#writeJson(EVENT.file, {
+      ...{ direction, ...file, name: name.slice(0, MAX_NAME_LENGTH) },
+      ...(linkName === undefined ? {} : { linkName: linkName.slice(0, MAX_NAME_LENGTH) }),
+      ...(name.length > MAX_NAME_LENGTH ? { nameLength: name.length } : {}),
+    })
   }
 
   #omit(bytes: number): void {

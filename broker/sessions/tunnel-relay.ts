@@ -19,12 +19,14 @@ export async function joinTunnel(
   let bytesToClient = 0
   let bytesToServer = 0
   const toServer = pump(client, server, recorder, (bytes) => {
+    if (!recorder.fromClient(connection, bytes)) return false
     bytesToServer += bytes.length
-    recorder.fromClient(connection, bytes)
+    return true
   })
   const toClient = pump(server, client, recorder, (bytes) => {
+    if (!recorder.toClient(connection, bytes)) return false
     bytesToClient += bytes.length
-    recorder.toClient(connection, bytes)
+    return true
   })
   const stopped = await Promise.race([stop, Promise.all([toServer, toClient])])
   client.destroy()
@@ -41,7 +43,7 @@ function pump(
   from: Duplex,
   to: Duplex,
   recorder: SessionRecorder,
-  seen: (bytes: Buffer) => void,
+  mayGoOn: (bytes: Buffer) => boolean,
 ): Promise<void> {
   return new Promise((resolve) => {
     const check = throttle(from, [() => roomOf(to), () => recorder.room()])
@@ -52,7 +54,7 @@ function pump(
       resolve()
     }
     from.on('data', (bytes: Buffer) => {
-      seen(bytes)
+      if (!mayGoOn(bytes)) return
       to.write(bytes)
       check()
     })

@@ -28,7 +28,7 @@ export function commandBehind(socket: Duplex, streams: CommandStreams): CommandS
         const stream = connection.open({ streamtype: type })
         opened.set(type, stream)
         if (type === 'error')
-          collect(stream, (text) => {
+          collect(connection, stream, (text) => {
             to.status(text)
           })
         else if (type === 'stdout' || type === 'stderr') pass(stream, type, to)
@@ -64,8 +64,12 @@ function pass(
   stream.onReset = end
 }
 
-/** The command's status is one text; it is told when it has ended. */
-function collect(stream: SpdyStream, tell: (text: Buffer) => void): void {
+/** The command's status is one text; it is told when it has ended, and also where the connection ends behind it. */
+function collect(
+  connection: SpdyConnection,
+  stream: SpdyStream,
+  tell: (text: Buffer) => void,
+): void {
   let text = Buffer.alloc(0)
   stream.onData = (bytes) => {
     if (text.length < MAX_STATUS_BYTES) text = Buffer.concat([text, bytes])
@@ -75,12 +79,24 @@ function collect(stream: SpdyStream, tell: (text: Buffer) => void): void {
   })
   stream.onEnd = end
   stream.onReset = end
+  void connection.closed.then(() => {
+    if (isWhole(text)) end()
+  })
 }
 
 function ignore(stream: SpdyStream): void {
   stream.onData = () => undefined
   stream.onEnd = () => undefined
   stream.onReset = () => undefined
+}
+
+function isWhole(text: Buffer): boolean {
+  try {
+    JSON.parse(text.toString('utf8'))
+    return true
+  } catch {
+    return false
+  }
 }
 
 function once(call: () => void): () => void {

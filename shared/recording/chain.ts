@@ -101,9 +101,9 @@ export class ChunkReader {
       : { problem: 'it ends within a chunk', index: this.#next, torn: true }
   }
 
-  /** Bytes of a chunk that is not whole. */
-  get leftBytes(): number {
-    return this.#bytes
+  /** Index of the chunk that would come next. */
+  get next(): number {
+    return this.#next
   }
 
   /** Whether the last chunk was there. */

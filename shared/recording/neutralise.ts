@@ -28,9 +28,18 @@ export function createNeutraliser(): Neutraliser {
   return new Machine()
 }
 
+/** Text that is one line of a label or a title: every control is shown by its number, too. */
+export function visible(text: string): string {
+  return text
+    .toWellFormed()
+    .replaceAll(NOT_PLAIN, (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`)
+}
+
 /** Printed as it is: no control, and nothing that hides, or reorders what is around it. Emoji keep their variation selectors. */
 const PLAIN =
   /(?:[\ufe00-\ufe0f]|[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\p{Default_Ignorable_Code_Point}])+/uy
+
+const NOT_PLAIN = /(?![\ufe00-\ufe0f])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu
 
 /** Controls that pass: backspace, tab, carriage return, line feed, and the shifts between the two character sets. */
 const PASSED_CONTROLS = '\b\t\r\n\u000e\u000f'

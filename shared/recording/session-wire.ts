@@ -111,6 +111,69 @@ export const sessionPageSchema = z.strictObject({
   next: text.optional(),
 })
 
+/** Types of events that are told beside the terminal's output, by their names in events.ts. */
+export const DETAIL_TYPES = [
+  'stdinOmitted',
+  'result',
+  'marker',
+  'connectionOpened',
+  'connectionClosed',
+  'file',
+  'end',
+] as const
+
+/** Something in a recording that is no terminal output. */
+export const sessionDetailSchema = z.strictObject({
+  type: z.enum(DETAIL_TYPES),
+  /** Microseconds since the start. */
+  atUs: count,
+  /** The event's payload (docs/decisions/0009). Its texts are whatever the session made them. */
+  value: z.looseObject({}),
+})
+
+/** Answer of `GET /v1/sessions/{id}/details`: in order, the first of each type; `more` names types that have more than are shown. */
+export const sessionDetailsSchema = z.strictObject({
+  items: z.array(sessionDetailSchema),
+  more: z.array(z.enum(DETAIL_TYPES)),
+})
+
+/** Body of `POST /v1/sessions/{id}/kill`. */
+export const killSchema = z.strictObject({ reason: z.string().min(1).max(500) })
+
+/** Answer of `POST /v1/sessions/{id}/view`: where a browser plays it; the ticket is in the fragment, which no server sees. */
+export const sessionViewSchema = z.strictObject({ url: text, expiresAt: text })
+
+/** A line of `GET /v1/sessions/grep`. */
+export const grepMatchSchema = z.strictObject({
+  id: text,
+  startedAt: text,
+  /** When the line began, microseconds since the start. */
+  atUs: count,
+  stream: z.enum(['stdin', 'stdout', 'stderr']),
+  /** Number of the line in its stream, from 1. */
+  line: z.int().min(1),
+  /** What the line says, without escape sequences; of a long one the part around the match. */
+  text,
+})
+
+/** The last line of it. */
+export const grepEndSchema = z.strictObject({
+  /** Sessions that were read. */
+  searched: count,
+  /** Sessions whose further matches were left out. */
+  cut: z.array(text).optional(),
+  /** Sessions whose recordings could not be read here: at another broker, or not readable. */
+  unread: z.array(text).optional(),
+  /** Cursor that goes on, where not all sessions were searched. */
+  more: text.optional(),
+})
+
+export type DetailType = (typeof DETAIL_TYPES)[number]
+export type SessionDetail = z.infer<typeof sessionDetailSchema>
+export type SessionDetails = z.infer<typeof sessionDetailsSchema>
+export type SessionView = z.infer<typeof sessionViewSchema>
+export type GrepMatch = z.infer<typeof grepMatchSchema>
+export type GrepEnd = z.infer<typeof grepEndSchema>
 export type SessionFacts = z.infer<typeof sessionFactsSchema>
 export type SessionEnding = (typeof SESSION_ENDINGS)[number]
 export type SessionKind = SessionFacts['kind']

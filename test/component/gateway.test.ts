@@ -18,6 +18,8 @@ import type { AgentTag } from '../../shared/agent-tag.ts'
 import type { AuditEvent } from '../../shared/wire.ts'
 import { makeCertificates } from '../support/certificates.ts'
 import type { Certificates } from '../support/certificates.ts'
+import { startKubelet } from '../support/fake-kubelet.ts'
+import { CHANNEL, openChannels } from '../support/remote-clients.ts'
 import { startGateway } from '../support/running-gateway.ts'
 import type { Gate, RunningGateway } from '../support/running-gateway.ts'
 import { makeSidecarKey, TAG } from '../support/sidecar-keys.ts'
@@ -530,13 +532,14 @@ describe('the gateway', () => {
     it('is written for what an ending broker cuts off', async () => {
       upstream.onUpgrade = (_request, socket) => {
         socket.write(
-          'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n',
+          'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n\r\n',
         )
       }
       const session = await raw(
-        await rawLines(`POST /clusters/test${N}/pods/p/exec HTTP/1.1`, [
+        await rawLines(`POST /clusters/test${N}/pods/p/exec?stdout=true HTTP/1.1`, [
           'Connection: Upgrade',
           'Upgrade: SPDY/3.1',
+          'X-Stream-Protocol-Version: v4.channel.k8s.io',
           'Content-Length: 0',
         ]),
       )
@@ -783,39 +786,44 @@ describe('the gateway', () => {
 
   describe('upgrades', () => {
     const LAST_BYTES = 2_000_000
-    const UPGRADE = ['Connection: Upgrade', 'Upgrade: SPDY/3.1', 'Content-Length: 0']
-
-    beforeEach(() => {
-      upstream.onUpgrade = (_request, socket) => {
-        socket.write(
-          'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n',
-        )
-        socket.on('data', (chunk: Buffer) => {
-          if (chunk.toString() === 'quit') socket.end(`${'x'.repeat(LAST_BYTES)}bye`)
-          else socket.write(`echo ${chunk.toString()}`)
-        })
-      }
-    })
+    const UPGRADE = [
+      'Connection: Upgrade',
+      'Upgrade: SPDY/3.1',
+      'X-Stream-Protocol-Version: v4.channel.k8s.io',
+      'Content-Length: 0',
+    ]
 
     it('join client and API server after the 101, both ways, and count', async () => {
-      const { socket, text, ended } = await raw(
-        await rawLines(`POST /clusters/test${N}/pods/p/exec?command=ls HTTP/1.1`, UPGRADE),
+      const kubelet = startKubelet(upstream)
+      kubelet.programs.set('talk', async (io) => {
+        io.onStdin((bytes) => void io.stdout(`echo ${bytes.toString()}`))
+        await io.stdinEnd
+        await io.stdout(`${'x'.repeat(LAST_BYTES)}bye`)
+        return 0
+      })
+      const channels = await openChannels(
+        {
+          ...{ port: server.port, ca: certificates.ca },
+          path: `/clusters/test${N}/pods/p/exec`,
+          query: 'command=talk&stdin=true&stdout=true',
+          headers: await headersFor(),
+        },
+        'v5.channel.k8s.io',
       )
-      while (!text().includes('\r\n\r\n')) await sleep(10)
-      expect(text()).to.match(/^HTTP\/1\.1 101 /)
-      socket.write('hello')
-      while (!text().includes('echo hello')) await sleep(10)
-      socket.write('quit')
-      await ended
-      expect(text().endsWith('xbye'), 'what the server said last').to.equal(true)
-      expect(upstream.seen[0]?.headers).to.include({
+      await channels.send(CHANNEL.stdin, 'hello')
+      while (!channels.bytes(CHANNEL.stdout).includes('echo hello')) await sleep(10)
+      await channels.closeChannel(CHANNEL.stdin)
+      await channels.closed
+      expect(channels.bytes(CHANNEL.stdout).subarray(-4).toString()).to.equal('xbye')
+      expect(channels.status).to.include({ status: 'Success' })
+      expect(kubelet.last().headers).to.include({
         upgrade: 'SPDY/3.1',
         'impersonate-user': 'system:serviceaccount:agents:worker',
       })
       const [outcome] = await untilOutcome()
       expect(outcome?.entry).to.include({
         status: 101,
-        bytesToServer: 9,
+        bytesToServer: 5,
         bytesToClient: LAST_BYTES + 13,
       })
     })
@@ -824,7 +832,10 @@ describe('the gateway', () => {
       let release = (): void => undefined
       gate.hold = new Promise((resolve) => (release = resolve))
       const { socket } = await raw(
-        await rawLines(`POST /clusters/test${N}/pods/p/exec?command=rm HTTP/1.1`, UPGRADE),
+        await rawLines(
+          `POST /clusters/test${N}/pods/p/exec?command=rm&stdout=true HTTP/1.1`,
+          UPGRADE,
+        ),
       )
       await sleep(100)
       socket.destroy()
@@ -838,7 +849,7 @@ describe('the gateway', () => {
 
     it('have no body, whose bytes would be part of the session', async () => {
       const { text, ended } = await raw(
-        await rawLines(`POST /clusters/test${N}/pods/p/exec HTTP/1.1`, [
+        await rawLines(`POST /clusters/test${N}/pods/p/exec?stdout=true HTTP/1.1`, [
           'Connection: Upgrade',
           'Upgrade: SPDY/3.1',
           'Content-Length: 5',
@@ -854,11 +865,11 @@ describe('the gateway', () => {
     it('get no header of ours from an API server', async () => {
       upstream.onUpgrade = (_request, socket) => {
         socket.end(
-          'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nNestgate-Held: 1\r\nLocation: x\r\n\r\n',
+          'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\nNestgate-Held: 1\r\nLocation: x\r\n\r\n',
         )
       }
       const { text, ended } = await raw(
-        await rawLines(`POST /clusters/test${N}/pods/p/exec HTTP/1.1`, UPGRADE),
+        await rawLines(`POST /clusters/test${N}/pods/p/exec?stdout=true HTTP/1.1`, UPGRADE),
       )
       await ended
       expect(text())
@@ -873,7 +884,7 @@ describe('the gateway', () => {
         )
       }
       const { text, ended } = await raw(
-        await rawLines(`POST /clusters/test${N}/pods/p/exec HTTP/1.1`, UPGRADE),
+        await rawLines(`POST /clusters/test${N}/pods/p/exec?stdout=true HTTP/1.1`, UPGRADE),
       )
       await ended
       expect(text())
@@ -886,7 +897,7 @@ describe('the gateway', () => {
         socket.end('HTTP/1.1 302 Found\r\nLocation: https://evil/\r\nContent-Length: 0\r\n\r\n')
       }
       const { text, ended } = await raw(
-        await rawLines(`POST /clusters/test${N}/pods/p/exec HTTP/1.1`, UPGRADE),
+        await rawLines(`POST /clusters/test${N}/pods/p/exec?stdout=true HTTP/1.1`, UPGRADE),
       )
       await ended
       expect(text())
@@ -896,17 +907,23 @@ describe('the gateway', () => {
 
     it('are refused, held and recorded like any request', async () => {
       const denied = await raw(
-        await rawLines(`POST /clusters/test${N}/pods/p/portforward HTTP/1.1`, UPGRADE),
+        await rawLines(`POST /clusters/test${N}/pods/p/portforward HTTP/1.1`, [
+          'Connection: Upgrade',
+          'Upgrade: SPDY/3.1',
+          'X-Stream-Protocol-Version: portforward.k8s.io',
+        ]),
       )
       await denied.ended
       expect(denied.text())
         .to.match(/^HTTP\/1\.1 403 /)
         .and.to.contain('policy_no_match')
       const heldOne = await raw(
-        await rawLines(`GET /clusters/test${N}/pods/p/attach HTTP/1.1`, [
+        await rawLines(`GET /clusters/test${N}/pods/p/attach?stdout=true HTTP/1.1`, [
           'Connection: Upgrade',
           'Upgrade: websocket',
-          'Sec-WebSocket-Key: x',
+          'Sec-WebSocket-Version: 13',
+          'Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==',
+          'Sec-WebSocket-Protocol: v5.channel.k8s.io',
         ]),
       )
       await heldOne.ended
@@ -914,6 +931,22 @@ describe('the gateway', () => {
         .to.match(/^HTTP\/1\.1 202 /)
         .and.to.match(/nestgate-held: [0-9a-f-]{36}/i)
       expect(effects()).to.have.length(0)
+    })
+
+    it('that speak no protocol that is understood are refused before they are decided on', async () => {
+      for (const lines of [
+        ['Connection: Upgrade', 'Upgrade: SPDY/3.1'],
+        ['Connection: Upgrade', 'Upgrade: SPDY/3.1', 'X-Stream-Protocol-Version: channel.k8s.io'],
+      ]) {
+        const refused = await raw(
+          await rawLines(`POST /clusters/test${N}/pods/p/exec?stdout=true HTTP/1.1`, lines),
+        )
+        await refused.ended
+        expect(refused.text())
+          .to.match(/^HTTP\/1\.1 400 /)
+          .and.to.contain('session_protocol_unsupported')
+      }
+      expect(upstream.seen).to.have.length(0)
     })
 
     it('are for sessions only, and for the two protocols that Kubernetes has', async () => {

@@ -17,6 +17,7 @@ import { facts, intent } from '../support/entries.ts'
 import { validator } from '../support/open-api.ts'
 import type { OpenApi, OperationObject } from '../support/open-api.ts'
 import { policyOf } from '../support/policies.ts'
+import { MemorySessions, Tape, session, TOTALS } from '../support/memory-sessions.ts'
 import { SILENT } from '../support/sqlite-store.ts'
 import { startUpstream } from '../support/upstream.ts'
 import type { Upstream } from '../support/upstream.ts'
@@ -47,6 +48,7 @@ describe('the OpenAPI document', () => {
   let api: ApiServer
   let upstream: Upstream
   let secrets: string
+  const sessions = new MemorySessions()
   let document: OpenApi
   let policy = policyOf(RULES)
 
@@ -59,6 +61,7 @@ describe('the OpenAPI document', () => {
       serviceAccountTokens: { verify: 'tokenReview' as const },
     }
     api = await startApi(undefined, undefined, {
+      sessions,
       accessReview: {
         policy: () => policy,
         scopes: { get: () => undefined },
@@ -121,6 +124,7 @@ describe('the OpenAPI document', () => {
       },
       ...{ people: { authenticate: () => Promise.reject(new Error('not to be called')) } },
       ...{ sidecars: undefined, policy: undefined, clusterSecretsDir: undefined, accessReview: {} },
+      sessions,
     } as unknown as ApiDeps
     interface Layer {
       readonly route?: {
@@ -154,6 +158,11 @@ describe('the OpenAPI document', () => {
     const asked = await api.approvals.ask(facts({ owners: [] }), [])
     if (isRefusal(asked)) throw new Error(asked.refused)
     return asked.approval.id
+  }
+  const record = (state: 'ended' | 'running' = 'ended'): string => {
+    const one = session({ state, totals: TOTALS, result: { status: 'Success' } })
+    const tape = new Tape(one).out(5, 'hello\n').json('end', 9, TOTALS)
+    return sessions.add(one, tape).id
   }
   const decide = { body: { reason: 'looks right' } }
   const cluster = (name: string): object => ({
@@ -279,6 +288,22 @@ describe('the OpenAPI document', () => {
     cancelCampaign: async () => ({
       ...{ as: 'token-carol', path: { id: await campaignOf() }, body: { reason: 'x' } },
     }),
+    listSessions: () => {
+      record()
+      return { as: 'token-bob', query: 'state=ended&limit=1&kind=exec' }
+    },
+    grepSessions: () => {
+      record()
+      return { as: 'token-carol', query: 'text=LLO&ignoreCase=true&cluster=main' }
+    },
+    showSession: () => ({ as: 'token-bob', path: { id: record() } }),
+    showRecording: () => ({ as: 'token-carol', path: { id: record() } }),
+    showAsciicast: () => ({ as: 'token-carol', path: { id: record() } }),
+    showDetails: () => ({ as: 'token-carol', path: { id: record() } }),
+    showSealed: () => ({ as: 'token-carol', path: { id: record() } }),
+    followSession: () => ({ as: 'token-bob', path: { id: record('running') }, query: 'from=0' }),
+    killSession: () => ({ as: 'token-bob', path: { id: record('running') }, ...decide }),
+    viewSession: () => ({ as: 'token-carol', path: { id: record() } }),
     listClusters: () => ({ as: 'token-bob' }),
     registerCluster: () => ({ as: 'token-root', body: cluster('new') }),
     changeCluster: async () => {
@@ -336,6 +361,7 @@ describe('the OpenAPI document', () => {
     for await (const chunk of response.body ?? []) {
       text += Buffer.from(chunk as Uint8Array).toString()
       const [, name = '', data = ''] = /event: (\w+)\ndata: (.+)\n\n/.exec(text) ?? []
+      if (name === 'events') return { name, data }
       if (name !== '') return { name, data: JSON.parse(data) as unknown }
     }
     throw new Error('no event')

@@ -81,13 +81,15 @@ export const ALL_PODS = [RESTRICTED, PRIVILEGED, CONTAINED] as const
 /** One container may forge packets, and another may not. */
 export const RAW_POD = { name: 'agents-raw', namespace: NAMESPACE } as const
 
-function agentContainer(name: string, runAsUser?: number, more?: object): object {
+/** A container with the agents' image, as its author writes it. */
+export function agentContainer(name: string, runAsUser?: number, more?: object): object {
   const container = { name, image: facts.agentsImage, imagePullPolicy: 'IfNotPresent' }
   if (runAsUser === undefined) return container
   return { ...container, securityContext: { runAsUser, ...more } }
 }
 
-function namespaceObject(name: string, labels: object): object {
+/** A namespace with labels. */
+export function namespaceObject(name: string, labels: object): object {
   return { apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels } }
 }
 
@@ -497,13 +499,24 @@ export async function nestgate(person: Person, args: readonly string[]): Promise
 }
 
 /** kubectl as a pipeline, straight to the broker, with a token of its runner; `kubectl` is the newest where none is named. */
-export async function asPipeline(
-  args: readonly string[],
-  { sub, cluster, namespace, program = facts.kubectl }: Pipeline,
-): Promise<Ran> {
+export async function asPipeline(args: readonly string[], pipeline: Pipeline): Promise<Ran> {
+  const file = await pipelineKubeconfig(pipeline, await brokerUrl())
+  const { program = facts.kubectl } = pipeline
+  try {
+    return await attempt(program, ['--kubeconfig', file, ...args], { timeoutMs: 100_000 })
+  } finally {
+    rmSync(file)
+  }
+}
+
+/** Writes a pipeline's kubeconfig. @returns the file, which the caller removes */
+export async function pipelineKubeconfig(
+  { sub, cluster, namespace }: Pipeline,
+  broker: string,
+): Promise<string> {
   const token = await mintRunnerToken(facts.oidc, { sub })
   const certificate = readFileSync(facts.caFile).toString('base64')
-  const server = `${await brokerUrl()}/clusters/${cluster}`
+  const server = `${broker}/clusters/${cluster}`
   const config = {
     apiVersion: 'v1',
     kind: 'Config',
@@ -516,11 +529,7 @@ export async function asPipeline(
   }
   const file = join(facts.root, 'build', 'e2e', `ci-${randomUUID()}.kubeconfig`)
   writeFileSync(file, JSON.stringify(config), { mode: 0o600 })
-  try {
-    return await attempt(program, ['--kubeconfig', file, ...args], { timeoutMs: 100_000 })
-  } finally {
-    rmSync(file)
-  }
+  return file
 }
 
 /** Who a pipeline is, and where it works. */
@@ -531,6 +540,17 @@ export interface Pipeline {
   readonly cluster: string
   readonly namespace: string
   readonly program?: string
+}
+
+/** What the broker answers a person: its body, whatever it is. @throws an error with what it said where it refuses */
+export async function fromBroker(person: Person, path: string): Promise<Buffer> {
+  const { statusCode, body } = await request(`${await brokerUrl()}${path}`, {
+    dispatcher,
+    headers: { authorization: `Bearer ${facts.tokens[person]}` },
+  })
+  const bytes = Buffer.from(await body.arrayBuffer())
+  if (statusCode !== 200) throw new Error(`${path} answered ${statusCode}: ${bytes.toString()}`)
+  return bytes
 }
 
 /** All ledger entries that match, newest first. */

@@ -197,7 +197,11 @@ func (excludeReviews) Initialize(plugin admission.Interface) {
 
 func main() {
 	klog.SetOutput(os.Stderr)
-	if err := run(os.Args[1:]); err != nil {
+	what := run
+	if len(os.Args) > 1 && os.Args[1] == "spdystream" {
+		what = spdyMain
+	}
+	if err := what(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "modern-apiserver:", strings.TrimSpace(err.Error()))
 		os.Exit(1)
 	}

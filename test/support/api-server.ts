@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import { mkdtemp, rm } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -84,8 +85,12 @@ export interface ApiExtras {
   readonly issuer?: Pick<OwnIssuer, 'url' | 'signer'>
   /** What access reviews need beside the store. */
   readonly accessReview?: NonNullable<ApiDeps['accessReview']>
+  /** Sessions and their recordings. */
+  readonly sessions?: ApiDeps['sessions']
   /** Who signs checkpoints. */
   readonly checkpoints?: CheckpointSource | undefined
+  /** Without it the API speaks plain HTTP. */
+  readonly tls?: { readonly cert: string; readonly key: string }
 }
 
 /** What a test's own source signs, and all else as it is. */
@@ -125,6 +130,8 @@ export async function startApi(
     issuer,
     checkpoints: source,
     accessReview,
+    sessions,
+    tls,
   }: ApiExtras = {},
 ): Promise<ApiServer> {
   const { file, remove } = newFile()
@@ -170,12 +177,13 @@ export async function startApi(
     log: SILENT,
     now: Date.now,
     ...(accessReview === undefined ? {} : { accessReview }),
+    ...(sessions === undefined ? {} : { sessions }),
   })
-  const server = createServer(api)
+  const server = tls === undefined ? createServer(api) : createTlsServer(tls, api)
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    url: `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${(server.address() as AddressInfo).port}`,
     store,
     ...{ approvals, checkpoints, credentials, clusters, refused },
     async close() {

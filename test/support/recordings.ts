@@ -2,12 +2,16 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { openRecordings } from '../../broker/sessions/recordings/open.ts'
 import type { OpenRecordings, RecordingsDeps } from '../../broker/sessions/recordings/open.ts'
 import { sessionsSchema } from '../../broker/sessions/recordings/settings.ts'
+import type { EventRange, RecordingReader } from '../../broker/sessions/recordings/reader.ts'
 import type { Ended } from '../../broker/sessions/recordings/types.ts'
 import type { Store } from '../../broker/store/store.ts'
 import type { Recording } from '../../shared/policy/decision.ts'
+import { isRefusal } from '../../shared/reasons.ts'
+import type { Refusal } from '../../shared/reasons.ts'
 import { encodeEvent, EVENT } from '../../shared/recording/events.ts'
 import type { SessionFacts, SessionTotals } from '../../shared/recording/session-wire.ts'
 import { newRequestId } from '../../shared/request-id.ts'
@@ -103,4 +107,54 @@ const plenty = (): Promise<number> => Promise.resolve(2 ** 50)
 /** The bytes of a spooled segment. */
 export function segmentBytes(dataDir: string, id: string, name: string): Buffer {
   return readFileSync(join(dataDir, 'recordings', id, name))
+}
+
+/** Entries about a session, the oldest first. */
+export async function entriesOf(
+  store: Store,
+  id: string,
+): Promise<readonly Record<string, unknown>[]> {
+  return (await store.events({ requestId: id }, 100)).map(({ entry }) => entry).reverse()
+}
+
+/** Waits for it. @returns what it gives that is not false and not undefined */
+export async function until<T>(what: () => T | Promise<T>): Promise<Exclude<T, false | undefined>> {
+  const endMs = Date.now() + 10_000
+  for (;;) {
+    try {
+      const value = await what()
+      if (value !== false && value !== undefined) return value as Exclude<T, false | undefined>
+    } catch (error) {
+      if (Date.now() > endMs) throw error
+    }
+    if (Date.now() > endMs) throw new Error('it did not come')
+    await sleep(5)
+  }
+}
+
+/** The events of a recording; throws where it is refused. */
+export async function readAll(
+  recordings: RecordingReader,
+  id: string,
+  range?: EventRange,
+): Promise<Buffer> {
+  return joined(await recordings.events(id, range))
+}
+
+/** The stored chunks. */
+export async function sealedOf(recordings: RecordingReader, id: string): Promise<Buffer> {
+  return joined(await recordings.sealed(id))
+}
+
+async function joined(found: AsyncIterable<Buffer> | Refusal): Promise<Buffer> {
+  if (isRefusal(found)) throw new Error(found.refused)
+  const parts: Buffer[] = []
+  for await (const part of found) parts.push(part)
+  return Buffer.concat(parts)
+}
+
+/** In pieces that fit nothing. */
+export async function* pieces(bytes: Buffer): AsyncIterable<Buffer> {
+  for (let at = 0; at < bytes.length; at += 9_973)
+    yield await Promise.resolve(bytes.subarray(at, at + 9_973))
 }

@@ -18,7 +18,7 @@ for (const [id, schema] of Object.entries(NAMED)) registry.add(schema, { id })
 const PATH_PARAMETERS: Readonly<Record<string, { readonly text: string; readonly schema: Json }>> =
   {
     id: {
-      text: 'id of the request, or of the campaign',
+      text: 'id of the request or session, or of the campaign',
       schema: { type: 'string', maxLength: 64 },
     },
     item: { text: 'id of the item in its campaign', schema: { type: 'string', maxLength: 64 } },
@@ -48,6 +48,18 @@ const QUERY_TEXTS: ReadonlyMap<string, string> = new Map([
   ['review', 'only break-glass requests whose review is so'],
   ['exportEvents.after', 'of a `jsonl` that broke off: the last entry that came'],
   ['showConsistency.from', 'size of a tree that one knows'],
+  ['listSessions.kind', 'kind of session'],
+  ['grepSessions.kind', 'kind of session'],
+  ['listSessions.state', 'only sessions of this state'],
+  ['grepSessions.state', 'only sessions of this state'],
+  ['grepSessions.cursor', '`more` of the search before'],
+  ['followSession.from', 'byte at which an event begins; those before it are left out'],
+  [
+    'followSession.format',
+    '`events`: as recorded; `asciicast`: lines of an asciicast, and details',
+  ],
+  ['text', 'what to look for, letter by letter'],
+  ['ignoreCase', '`true`: capital or not'],
   ['wait', 'how long to wait for a change, in seconds'],
 ])
 

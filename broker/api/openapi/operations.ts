@@ -5,6 +5,7 @@
 import { z } from 'zod'
 import { REASONS } from '../../../shared/reasons.ts'
 import * as review from '../../../shared/access-review-wire.ts'
+import * as session from '../../../shared/recording/session-wire.ts'
 import * as wire from '../../../shared/wire.ts'
 import { eventsQuerySchema, exportQuerySchema, watchQuerySchema } from '../../audit/query.ts'
 import { registeredSchema } from '../../clusters/settings.ts'
@@ -14,6 +15,7 @@ import { waitSchema } from '../sidecar-routes.ts'
 import { ACCESS_REVIEW_OPERATIONS } from './access-review-operations.ts'
 import { LEDGER_OPERATIONS } from './ledger-operations.ts'
 import type { Operation } from './operation.ts'
+import { SESSION_OPERATIONS } from './session-operations.ts'
 
 /** A refusal (RFC 9457). */
 export const problemSchema = z.object({
@@ -71,6 +73,11 @@ export const NAMED = {
   Me: wire.meSchema,
   PolicyStatus: wire.policyStatusSchema,
   Problem: problemSchema,
+  Session: session.sessionSchema,
+  SessionDetail: session.sessionDetailSchema,
+  SessionDetails: session.sessionDetailsSchema,
+  SessionPage: session.sessionPageSchema,
+  SessionView: session.sessionViewSchema,
 } as const satisfies Readonly<Record<string, z.ZodType>>
 
 const READERS = ['reviewer', 'auditor'] as const
@@ -230,5 +237,6 @@ export const OPERATIONS: readonly Operation[] = [
   ...audit,
   ...LEDGER_OPERATIONS,
   ...ACCESS_REVIEW_OPERATIONS,
+  ...SESSION_OPERATIONS,
   ...clusters,
 ]

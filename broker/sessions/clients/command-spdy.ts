@@ -14,6 +14,9 @@ import { endingOf } from './spdy.ts'
 /** How long the client may take to open its streams, in milliseconds (kubelet, DefaultStreamCreationTimeout). */
 const STREAMS_MS = 30_000
 
+/** What the client may send before it has opened all of its streams, in bytes. */
+const MAX_EARLY_BYTES = 256 * 1024
+
 /** Types of streams, in the header `streamType`. */
 type StreamType = 'error' | 'stdin' | Output | 'resize'
 
@@ -52,6 +55,7 @@ export function commandOverSpdy(
     fail('protocol_invalid')
   }, STREAMS_MS)
   const invalid = Promise.withResolvers<SessionEnding>()
+  const early = new Early()
   connection.onStream = (stream) => {
     const type = [...expected].find((name) => name === stream.headers.get('streamtype'))
     if (type === undefined || opened.has(type)) {
@@ -62,11 +66,14 @@ export function commandOverSpdy(
     }
     opened.set(type, stream)
     stream.reply()
+    early.hold(type, stream, () => {
+      fail('protocol_invalid')
+    })
     if (opened.size < expected.size) return
     clearTimeout(timer)
     // what the client sends waits with it until somebody listens
     connection.pause()
-    resolve(clientOf(connection, opened, invalid))
+    resolve(clientOf(connection, opened, early, invalid))
   }
   void connection.closed.then((fault) => {
     fail(endingOf(fault) ?? 'client_left')
@@ -75,9 +82,37 @@ export function commandOverSpdy(
   return promise
 }
 
+/** What comes before all streams are there: kept for when somebody listens. */
+class Early {
+  readonly #events: { readonly type: StreamType; readonly bytes: Buffer | undefined }[] = []
+  #bytes = 0
+
+  hold(type: StreamType, stream: SpdyStream, tooMuch: () => void): void {
+    stream.onData = (bytes) => {
+      this.#bytes += bytes.length
+      if (this.#bytes > MAX_EARLY_BYTES) tooMuch()
+      else this.#events.push({ type, bytes })
+    }
+    const end = (): void => {
+      this.#events.push({ type, bytes: undefined })
+    }
+    stream.onEnd = end
+    stream.onReset = end
+  }
+
+  replay(opened: ReadonlyMap<StreamType, SpdyStream>): void {
+    for (const { type, bytes } of this.#events) {
+      const stream = opened.get(type)
+      if (bytes === undefined) stream?.onEnd()
+      else stream?.onData(bytes)
+    }
+  }
+}
+
 function clientOf(
   connection: SpdyConnection,
   opened: ReadonlyMap<StreamType, SpdyStream>,
+  early: Early,
   invalid: PromiseWithResolvers<SessionEnding>,
 ): CommandClient {
   const reject = (): void => {
@@ -103,6 +138,7 @@ function clientOf(
     },
     start(to) {
       listen(opened, to, reject)
+      early.replay(opened)
       connection.resume()
     },
     output(stream, bytes) {

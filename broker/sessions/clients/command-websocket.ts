@@ -119,7 +119,8 @@ export function unframe(
   isBase64: boolean,
 ): { readonly channel: number; readonly bytes: Buffer } | undefined {
   const first = message[0]
-  if (first === undefined || isBinary === isBase64) return undefined
+  // libraries send texts as text: Kubernetes takes the bytes of either (x/net/websocket, Message.Receive)
+  if (first === undefined || (isBinary && isBase64)) return undefined
   const rest = message.subarray(1)
   if (!isBase64) return { channel: first, bytes: rest }
   const text = rest.toString('latin1')

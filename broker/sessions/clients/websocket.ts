@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { WebSocketServer } from 'ws'
 import type { WebSocket } from 'ws'
+import { Fault } from '../../../shared/errors.ts'
 import type { SessionEnding } from '../../../shared/recording/session-wire.ts'
 import type { Side } from '../streams.ts'
 
@@ -35,6 +36,7 @@ export type OnMessage = (message: Buffer, isBinary: boolean) => void
  * @param socket - raw, with unread bytes put back
  * @param subprotocol - that was agreed on
  * @param headers - lines of ours for the 101
+ * @returns rejects with Fault `client_left` where the client does not go along
  */
 export function acceptWebSocket(
   request: IncomingMessage,
@@ -47,13 +49,20 @@ export function acceptWebSocket(
     perMessageDeflate: false,
     maxPayload: MAX_MESSAGE_BYTES,
     clientTracking: false,
-    handleProtocols: () => subprotocol,
   })
+  // names of Kubernetes are no tokens (RFC 6455, 4.1), so that ws would refuse them; this one was chosen from them
+  delete request.headers['sec-websocket-protocol']
   server.on('headers', (lines) => {
+    lines.push(`Sec-WebSocket-Protocol: ${subprotocol}`)
     for (const [name, value] of Object.entries(headers))
       for (const line of typeof value === 'string' ? [value] : value) lines.push(`${name}: ${line}`)
   })
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
+    const fail = (): void => {
+      reject(new Fault('client_left', 'the handshake did not succeed'))
+    }
+    socket.once('close', fail)
+    server.once('wsClientError', fail)
     server.handleUpgrade(request, socket, Buffer.alloc(0), (webSocket) => {
       // nothing is read until somebody listens
       webSocket.pause()

@@ -32,8 +32,6 @@ export interface RunningDeps {
   readonly chunkAgeMs?: number
   /** Told once, when document and ledger have its end. */
   readonly onEnded: (id: string) => void
-  /** Told once, when nothing is written any more. */
-  readonly onOver: (id: string) => void
 }
 
 /** See the head of the file. */
@@ -122,7 +120,6 @@ export class RunningRecording implements RecordingWriter {
     await this.#chunks.close()
     await this.#progress
     this.#over.resolve(undefined)
-    this.#deps.onOver(this.#deps.id)
     await this.#writeEnd(how, FIRST_RETRY_MS)
   }
 

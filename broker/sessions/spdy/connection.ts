@@ -4,6 +4,7 @@
  *
  * Back-pressure is the connection's, as between all peers of this kind (frames.ts): while it is paused no stream of it goes on.
  */
+import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { Fault } from '../../../shared/errors.ts'
 import {
@@ -159,6 +160,8 @@ class Connection implements SpdyConnection {
         this.#receiver = undefined
       },
     })
+    // a stream's first frames are small and wait for answers: Nagle's algorithm would add 40 ms to each
+    if (socket instanceof Socket) socket.setNoDelay(true)
     this.#listen()
   }
 
@@ -204,6 +207,7 @@ class Connection implements SpdyConnection {
     this.#closing = true
     this.#writer.end(goAway(this.#lastPeerId, GOAWAY.OK), () => {
       this.#lingerFor(LINGER_MS)
+      this.#flow()
     })
     this.#abandonStreams(new Fault('stream_broken', 'the connection was closed'))
     this.#flow()
@@ -248,7 +252,7 @@ class Connection implements SpdyConnection {
     this.#read()
     if (this.#isDeaf) {
       this.#rest = NOTHING
-      if (this.#peerLeft) this.#socket.destroy()
+      if (this.#peerLeft && this.#socket.writableFinished) this.#socket.destroy()
       else this.#socket.resume()
     } else if (this.#waits) this.#socket.pause()
     else if (this.#peerLeft) this.#leave()
@@ -373,7 +377,9 @@ class Connection implements SpdyConnection {
 
   #invalid(why: string): void {
     if (this.#isDeaf) return
-    this.#writer.end(goAway(this.#lastPeerId, GOAWAY.PROTOCOL_ERROR), () => undefined)
+    this.#writer.end(goAway(this.#lastPeerId, GOAWAY.PROTOCOL_ERROR), () => {
+      this.#flow()
+    })
     this.#end(new Fault('spdy_invalid', `the peer sent ${why}`))
     this.#lingerFor(FAULT_LINGER_MS)
   }

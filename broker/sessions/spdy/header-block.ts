@@ -9,8 +9,11 @@
 import { constants, createInflate } from 'node:zlib'
 import type { Inflate } from 'node:zlib'
 
-/** The longest header block, in bytes before compression, either way. */
-export const MAX_HEADER_BLOCK_BYTES = 16 * 1024
+/**
+ * The longest header block, in bytes before compression, either way. With what zlib adds it fits in the 4 KiB that Go's reader takes
+ * at once: what that has not taken when the headers are complete, spdystream calls a wrong size.
+ */
+export const MAX_HEADER_BLOCK_BYTES = 4 * 1024 - 16
 /** The most headers in one block. */
 export const MAX_HEADERS = 64
 
