@@ -1,8 +1,10 @@
 /** Recordings that cannot be written, and recordings that were changed. */
 import { expect } from 'chai'
+import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, it } from 'mocha'
 import type { OpenSegment } from '../../broker/sessions/recordings/spool.ts'
@@ -99,6 +101,35 @@ describe('a recording that cannot be written', () => {
     expect((await entriesOf(world.store, session.id)).at(-1)).to.have.nested.property(
       ...(['detail.state', 'failed'] as const),
     )
+  })
+
+  it('has failed on a real disk that is full, and leaves what it had', async function () {
+    const disk = mkdtempSync(join(tmpdir(), 'nestgate-disk-'))
+    const { status } = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', disk])
+    try {
+      if (status !== 0) {
+        world = await recordingWorld()
+        this.skip()
+      }
+      const recordings = await start({ dataDir: join(disk, 'data') })
+      const session = facts()
+      const writer = await recordings.begin(session, TERMS)
+      while (!writer.failed.aborted) {
+        writer.write(output(randomBytes(60_000)))
+        await (writer.room() ?? new Promise((resolve) => setImmediate(resolve)))
+      }
+      expect((await failureOf(writer.failed)).cause).to.have.property('code', 'ENOSPC')
+      await writer.end(ENDED)
+      const durable = await readAll(recordings, session.id)
+      expect(durable.length)
+        .to.be.greaterThan(MIB)
+        .and.lessThan(3 * MIB)
+      await until(async () => (await recordings.session(session.id))?.state === 'failed')
+      await recordings.close()
+    } finally {
+      if (status === 0) spawnSync('umount', ['-l', disk])
+      rmSync(disk, { recursive: true, force: true })
+    }
   })
 
   it('lets those wait no more who wait for room', async () => {
