@@ -346,6 +346,29 @@ describe('a recording that was changed', () => {
     })
   }
 
+  it('is found: an end that is missing in the store, too', async () => {
+    const { id, change } = await recorded()
+    let left = { chunks: 0, bytes: 0 }
+    change(2, (bytes) => {
+      const kept = whole(bytes, -1)
+      const chunks = [...new ChunkReader(firstIndex(kept)).take(kept)]
+      const sum = chunks.reduce((all, { eventBytes }) => all + eventBytes, 0)
+      left = { chunks: chunks.length, bytes: sum }
+      return kept
+    })
+    interface Body {
+      readonly session: { readonly recording: { readonly bytes: number } }
+      readonly kept: { readonly segments: readonly { readonly bytes: number }[] }
+    }
+    const { session, kept } = (await world.store.record('session', id))?.body as Body
+    const segments = kept.segments.with(2, left)
+    const bytes = segments.reduce((all, segment) => all + segment.bytes, 0)
+    const recording = { ...session.recording, bytes }
+    const body = { session: { ...session, recording }, kept: { ...kept, segments } }
+    await world.store.put([{ kind: 'session', id, body }], [])
+    await corrupt(id)
+  })
+
   it('is found: a segment that is missing, or another’s', async () => {
     const { id, pathOf } = await recorded()
     const second = readFileSync(pathOf(1))
