@@ -10,7 +10,8 @@ import {
 } from '../../../../broker/masking/detectors/masker.ts'
 import { reachOfForm } from '../../../../broker/masking/detectors/matcher.ts'
 import { DETECTORS } from '../../../../broker/masking/detectors/table.ts'
-import { characters } from '../../../support/fake-secrets.ts'
+import { Scanner } from '../../../../broker/masking/detectors/scan.ts'
+import { DASHES, characters } from '../../../support/fake-secrets.ts'
 import { HARMLESS, SECRETS } from './cases.ts'
 
 /** The text without marks, and as it is to come out. */
@@ -63,6 +64,17 @@ describe('the detectors', () => {
       )
       expect(maskText(text), name).to.deep.equal({ text, detectors: [] })
     }
+  })
+})
+
+describe('a scanner', () => {
+  it('leaves a dash that may begin the end of a key undecided', () => {
+    const scanner = new Scanner(DETECTORS.filter(({ id }) => id === 'private-key'))
+    const bytes = Buffer.from(`${DASHES}BEGIN PRIVATE KEY${DASHES}\nAAAABBBBCCCC-`)
+    const scanned = { bytes, context: Buffer.alloc(0), from: 0, ending: 'more' } as const
+    const { hold, opens } = scanner.scan(scanned)
+    expect(hold).to.equal(bytes.length - 1)
+    expect(opens).to.have.length(1)
   })
 })
 
