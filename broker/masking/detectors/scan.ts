@@ -53,6 +53,8 @@ export interface Scanned {
 export type Ending = 'more' | 'now' | 'end'
 
 interface Finder {
+  /** Bytes that may follow the keyword. */
+  readonly next: ByteClass
   readonly lead: Step
   readonly before: ByteClass | undefined
   readonly forms: readonly Compiled[]
@@ -78,6 +80,7 @@ export class Scanner {
       detectors.flatMap(({ id, keywords, fold, before, lead = [], forms }) => {
         const next = anyOf(...forms.map((form) => firstOfForm(lead, form)))
         const finds = {
+          next,
           lead: sequence(lead),
           before,
           forms: forms.map((form) => compile(id, form)),
@@ -148,6 +151,8 @@ class Pass {
     if (finds.before !== undefined && !this.#mayFollow(finds.before, start)) return NO
     const end = matches(this.#text, start)
     if (end < 0) return end === MORE ? NOT_YET : NO
+    const { bytes } = this.#text
+    if (end < bytes.length && finds.next[bytes[end] ?? 0] === 0) return NO
     return this.#tryForms(finds, end, this.#text)
   }
 
