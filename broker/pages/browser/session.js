@@ -2,7 +2,7 @@
 import { Refused, ask, eventsOf, takeTicket } from './api.js'
 import { showFacts } from './facts.js'
 import { showTables } from './tables.js'
-import { hasOutput, live, parseCast, play } from './terminal.js'
+import { hasOutput, live, parseCast, play, playedAt } from './terminal.js'
 import { trustPlayer } from './trusted.js'
 
 /** @param {string} id @returns {HTMLElement} */
@@ -68,7 +68,9 @@ async function replay(found) {
     byId('tables'),
     items,
     more,
-    isShown ? (seconds) => void player?.seek(seconds).catch(sayError) : undefined,
+    isShown
+      ? (seconds) => void player?.seek(playedAt(cast, seconds, chosen('idle'))).catch(sayError)
+      : undefined,
   )
   if (!isShown) {
     say('Nothing of it was shown in a terminal.')
