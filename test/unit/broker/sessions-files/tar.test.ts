@@ -233,6 +233,36 @@ describe('watchTar', () => {
       expect(watch([long, after]).plain.equals(Buffer.concat([long, after]))).to.equal(true)
   })
 
+  it('hands back what says a name twice, more than a name, or too long a one', () => {
+    const name = (text: string, flag = 'L'): Buffer[] => [
+      header({ name: 'n', flag, size: text.length }),
+      padded(text),
+    ]
+    const file = header({ name: 'a', size: 0 })
+    const records = pax({ path: 'b' }).toString()
+    for (const parts of [
+      [...name('one\0'), ...name('two\0')],
+      [...name(records, 'x'), ...name(records, 'x')],
+      name('one\0and something hidden'),
+      name(`${'n'.repeat(4097)}\0`),
+      name(pax({ path: 'n'.repeat(4097) }).toString(), 'x'),
+    ]) {
+      const bytes = archive(...parts, file, END)
+      const { files, plain } = watch([bytes])
+      expect(files).to.deep.equal([])
+      expect(plain.equals(bytes)).to.equal(true)
+    }
+    for (const kind of ['K', 'L']) {
+      const { files } = watch([archive(...name('n'.repeat(4096), kind), file, END)])
+      expect(files).to.have.length(1)
+    }
+  })
+
+  it('drops zeros behind the end, whole blocks or not', () => {
+    for (const more of [1, 511, 512, 513, 9000])
+      expect(watch([small, Buffer.alloc(more)]).plain.length).to.equal(0)
+  })
+
   it('hands back what stands in padding', () => {
     const hidden = Buffer.from(`abc${'hidden'.repeat(80)}`.padEnd(512, '\0'))
     const bytes = archive(
