@@ -24,6 +24,8 @@ export class CallError extends Error {
 export interface ServerEvent {
   readonly name: string
   readonly data: unknown
+  /** The data as it came. */
+  readonly text: string
 }
 
 /** A connection to the broker. */
@@ -61,6 +63,7 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
   const endless = agentFor(ca, -1)
   const base = url.href.endsWith('/') ? url.href : `${url.href}/`
   const headers = headersFor(token)
+  let closing: Promise<unknown> | undefined
 
   async function exchange(
     target: URL,
@@ -108,8 +111,9 @@ export function createClient({ url, token, ca }: BrokerSettings): BrokerClient {
     download: (path, query) =>
       open(withQuery(new URL(path, base), query), endless, { ...headers, accept: '*/*' }),
     async close() {
-      // ends events that are still being read
-      await Promise.all([dispatcher.close(), endless.destroy()])
+      // ends events that are still being read; who interrupts them closes a second time
+      closing ??= Promise.all([dispatcher.close(), endless.destroy()])
+      await closing
     },
   }
 }
@@ -176,7 +180,8 @@ async function* readEvents(body: AsyncIterable<Buffer>): AsyncGenerator<ServerEv
       const field = (name: string): string | undefined =>
         lines.find((line) => line.startsWith(`${name}: `))?.slice(name.length + 2)
       const data = field('data')
-      if (data !== undefined) yield { name: field('event') ?? 'message', data: parseJson(data) }
+      if (data !== undefined)
+        yield { name: field('event') ?? 'message', data: parseJson(data), text: data }
     }
   }
 }

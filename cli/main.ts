@@ -8,4 +8,9 @@ process.exitCode = await runCli({
   now: Date.now,
   out: (text) => process.stdout.write(text),
   err: (text) => process.stderr.write(text),
+  stdout: process.stdout,
+  onInterrupt(listener) {
+    process.once('SIGINT', listener)
+    return () => process.off('SIGINT', listener)
+  },
 })

@@ -25,6 +25,8 @@ import { addPayload } from './payload.ts'
 import { addPolicy } from './policy.ts'
 import { addReconcile } from './reconcile-command.ts'
 import { addReview } from './review.ts'
+import { addSessions } from './sessions.ts'
+import type { SessionsDeps } from './sessions.ts'
 import { addToken } from './token.ts'
 import { addVerify } from './verify.ts'
 
@@ -56,7 +58,7 @@ export const EXIT_FAILED = 1
 export const EXIT_USAGE = 2
 
 /** What the command needs of its process. */
-export interface CliDeps {
+export interface CliDeps extends SessionsDeps {
   /** Arguments after the program's name. */
   readonly args: readonly string[]
   readonly env: Environment
@@ -142,6 +144,7 @@ function createProgram(deps: CliDeps, fail: () => void): Command {
   addCheck(program, runner, { env: deps.env })
   addAuditPods(program, runner, { env: deps.env })
   addKubeconfig(program, runner, { env: deps.env, globals })
+  addSessions(program, runner, deps)
   for (const add of COMMANDS) add(program, runner)
   return program
 }

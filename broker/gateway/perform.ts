@@ -18,7 +18,7 @@ import { recordOutcome, refuseRecorded } from './record.ts'
 import type { RecordDeps } from './record.ts'
 import { answerReview } from './self-review.ts'
 import type { ReviewDeps } from './self-review.ts'
-import type { SessionDeps } from '../sessions/begin.ts'
+import type { RunningSessionDeps } from '../sessions/relay.ts'
 import { debugFacts, forwardSession, logTerms, tapLogs } from './session.ts'
 
 /** By what an approved request goes ahead. */
@@ -31,7 +31,7 @@ export interface Grant {
 }
 
 /** What performing needs. */
-export type PerformDeps = RecordDeps & ReviewDeps & SessionDeps
+export type PerformDeps = RecordDeps & ReviewDeps & RunningSessionDeps
 
 /** See the head of the file. Never rejects for what the client or the API server did. */
 export async function perform(

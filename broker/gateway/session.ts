@@ -16,7 +16,7 @@ import type { ApprovalRecord } from '../ledger/entry.ts'
 import { openRecorder } from '../sessions/begin.ts'
 import type { SessionDeps } from '../sessions/begin.ts'
 import { beginSession } from '../sessions/relay.ts'
-import type { BegunSession, SessionOutcome } from '../sessions/relay.ts'
+import type { BegunSession, RunningSessionDeps, SessionOutcome } from '../sessions/relay.ts'
 import { FORWARD_PROTOCOL, SPDY_COMMAND, SPDY_OFFERS } from '../sessions/ways.ts'
 import type { Way } from '../sessions/ways.ts'
 import type { Exchange } from './exchange.ts'
@@ -26,7 +26,7 @@ import { userOf } from './requester.ts'
 
 /** Runs a session: the intent is durable. Never rejects for what client or API server did. */
 export async function forwardSession(
-  deps: SessionDeps,
+  deps: RunningSessionDeps,
   exchange: Exchange,
   outgoing: Outgoing,
   socket: Duplex,
@@ -93,8 +93,7 @@ async function dial(
     const answer = await requestUpgrade(dispatcher, { method, path, headers, protocol, signal })
     outgoing.answered?.()
     if (answer.kind === 'answered') return { settled: await passAnswer(outgoing, client, answer) }
-    if (streams === undefined || answer.headers[SPDY_OFFERS] === streams)
-      return { upgraded: answer }
+    if (streams === undefined || speaks(answer, streams)) return { upgraded: answer }
     answer.socket.destroy()
     const refusal = refuse('upstream_invalid', 'it switched to another protocol')
     return { settled: { notAnswered: refusal, bytesToServer: 0 } }
@@ -104,6 +103,10 @@ async function dial(
   } finally {
     client.off('close', leave)
   }
+}
+
+function speaks({ headers }: Upgraded, streams: string): boolean {
+  return headers.upgrade?.toLowerCase() === 'spdy/3.1' && headers[SPDY_OFFERS] === streams
 }
 
 function spdyHeaders({ headers }: Outgoing, streams: string): Outgoing['headers'] {

@@ -141,6 +141,7 @@ class Recorder implements SessionRecorder {
     ...{ stdinBytes: 0, stdoutBytes: 0, stderrBytes: 0, connections: 0 },
     ...{ bytesUp: 0, bytesDown: 0, files: 0, masked: 0, truncated: false },
   }
+  #waiting: { readonly event: Buffer; readonly atUs: number }[] = []
   #omitted = 0
   #omittedTimer: NodeJS.Timeout | undefined
   #result: SessionResult | undefined
@@ -411,7 +412,22 @@ class Recorder implements SessionRecorder {
       this.#truncate()
       return
     }
-    this.#writer.write(event)
+    this.#inOrder(event, atUs)
+  }
+
+  /** Events stand in the order of their times: what comes while earlier output is kept back waits for it. */
+  #inOrder(event: Buffer, atUs: number): void {
+    const { stdin, stdout, stderr } = this.#streams
+    const horizonUs = Math.min(stdin.heldSinceUs, stdout.heldSinceUs, stderr.heldSinceUs)
+    if (this.#waiting.length === 0 && atUs <= horizonUs) {
+      this.#writer.write(event)
+      return
+    }
+    const before = this.#waiting.findLastIndex((other) => other.atUs <= atUs)
+    this.#waiting.splice(before + 1, 0, { event, atUs })
+    const later = this.#waiting.findIndex((other) => other.atUs > horizonUs)
+    const due = this.#waiting.splice(0, later === -1 ? this.#waiting.length : later)
+    for (const one of due) this.#writer.write(one.event)
   }
 
   #truncate(): void {

@@ -38,6 +38,12 @@ import type { Way } from './ways.ts'
 /** How long a client may take to read what is left for it, in milliseconds. */
 const LAST_BYTES_MS = 30_000
 
+/** What running ones need beside that. */
+export interface RunningSessionDeps extends SessionDeps {
+  /** Its signal ends all sessions: the broker ends. */
+  readonly running: { readonly ending: AbortSignal }
+}
+
 /** A session that may go ahead. */
 export interface SessionRequest {
   readonly facts: SessionFacts
@@ -69,7 +75,7 @@ export interface BegunSession {
 
 /** Begins. @returns `recording_unavailable` where it must be recorded and cannot be: nothing may be dialled then */
 export async function beginSession(
-  deps: SessionDeps,
+  deps: RunningSessionDeps,
   session: SessionRequest,
 ): Promise<BegunSession | Refusal> {
   const recorder = await openRecorder(deps, session.facts, session.terms)
@@ -82,7 +88,7 @@ export async function beginSession(
     },
     async run(upgraded) {
       try {
-        return await run(session, recorder, upgraded)
+        return await run(session, recorder, upgraded, deps.running.ending)
       } catch (error) {
         deps.log.error({ requestId: session.facts.id, error: messageOf(error) }, 'a session broke')
         upgraded.socket.destroy()
@@ -98,43 +104,69 @@ export async function beginSession(
 async function run(
   session: SessionRequest,
   recorder: SessionRecorder,
-  { headers, socket: upstream }: Upgraded,
+  upgraded: Upgraded,
+  brokerEnds: AbortSignal,
 ): Promise<SessionOutcome> {
-  const { way, facts } = session
+  const { facts } = session
   if (facts.approval !== undefined)
     recorder.marker('approved', `${facts.approval.approvers.join(', ')}: ${facts.approval.reason}`)
-  const stop = stopsOf(session, recorder)
+  const over = new AbortController()
+  const stop = Promise.race([
+    recorder.stopped,
+    stopWhen(session.revoked, REVOKED, over.signal),
+    stopWhen(brokerEnds, BROKER_ENDS, over.signal),
+  ])
+  try {
+    return await join(session, recorder, upgraded, stop)
+  } finally {
+    over.abort()
+  }
+}
+
+const REVOKED: Stop = { ending: 'revoked', text: 'the approval was revoked' }
+const BROKER_ENDS: Stop = { ending: 'broker_ended', text: 'the broker is restarting' }
+
+function join(
+  session: SessionRequest,
+  recorder: SessionRecorder,
+  upgraded: Upgraded,
+  stop: Promise<Stop>,
+): Promise<SessionOutcome> {
+  const { way } = session
+  const { socket: upstream } = upgraded
   switch (way.kind) {
     case 'command':
       return runCommand(session, way, recorder, upstream, stop)
     case 'forward':
       return runForward(session, way, recorder, upstream, stop)
-    case 'opaque': {
-      const { upgrade = 'websocket' } = headers
-      const answered = Object.entries(headers).filter(([name]) => name.startsWith('sec-websocket-'))
-      session.socket.write(
-        switchingHead({
-          ...Object.fromEntries(answered),
-          ...{ connection: 'Upgrade', upgrade },
-          ...session.headers,
-        }),
-      )
-      const end = await joinTunnel(session.socket, upstream, recorder, stop)
-      return conclude(recorder, end)
-    }
+    case 'opaque':
+      return runTunnel(session, recorder, upgraded, stop)
   }
 }
 
-function stopsOf({ revoked }: SessionRequest, recorder: SessionRecorder): Promise<Stop> {
-  if (revoked === undefined) return recorder.stopped
-  const stop: Stop = { ending: 'revoked', text: 'the approval was revoked' }
-  const cut = Promise.withResolvers<Stop>()
-  if (revoked.aborted) cut.resolve(stop)
-  else
-    revoked.addEventListener('abort', () => {
-      cut.resolve(stop)
-    })
-  return Promise.race([recorder.stopped, cut.promise])
+/** The application behind the proxy has agreed with its client already: its headers go on. */
+async function runTunnel(
+  { socket, headers }: SessionRequest,
+  recorder: SessionRecorder,
+  { headers: answered, socket: upstream }: Upgraded,
+  stop: Promise<Stop>,
+): Promise<SessionOutcome> {
+  const { upgrade = 'websocket' } = answered
+  const agreed = Object.entries(answered).filter(([name]) => name.startsWith('sec-websocket-'))
+  const switching = { ...Object.fromEntries(agreed), connection: 'Upgrade', upgrade }
+  socket.write(switchingHead({ ...switching, ...headers }))
+  return conclude(recorder, await joinTunnel(socket, upstream, recorder, stop))
+}
+
+/** Settles when the signal comes; never where there is none. */
+function stopWhen(signal: AbortSignal | undefined, stop: Stop, over: AbortSignal): Promise<Stop> {
+  return new Promise((resolve) => {
+    const tell = (): void => {
+      resolve(stop)
+    }
+    if (signal?.aborted === true) tell()
+    else signal?.addEventListener('abort', tell, { once: true, signal: over })
+  })
 }
 
 async function runCommand(

@@ -195,9 +195,27 @@ function markerText({ kind, text, stream, detector, length }: Marker): string {
   return [kind, text, known].filter((part) => part !== '').join(': ')
 }
 
-function fileText({ direction, name, type, size, sha256 }: CopiedFile): string {
+function fileText({
+  direction,
+  name,
+  type,
+  size,
+  sha256,
+  linkName,
+  truncated,
+}: CopiedFile): string {
+  const way = directionText(direction)
+  const link = linkName === undefined ? '' : ` -> ${linkName}`
+  const cut = truncated === true ? ', cut off' : ''
   const hash = sha256 === undefined ? '' : `, SHA-256 ${sha256}`
-  return `${type} ${direction}: ${name}, ${size} bytes${hash}`
+  // its name last: labels are cut
+  return `${type} ${way}, ${size} bytes${cut}${hash}: ${name}${link}`
+}
+
+/** Which way a file went, in words. */
+export function directionText(direction: string): string {
+  if (direction === 'toPod') return 'to the pod'
+  return direction === 'fromPod' ? 'from the pod' : direction
 }
 
 function closedText({ connection, bytesUp, bytesDown, error }: ConnectionClosed): string {

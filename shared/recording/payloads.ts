@@ -47,6 +47,7 @@ export const stdinOmittedSchema = z.object({ bytes: count })
 export const connectionOpenedSchema = z.object({ connection: count, port: count })
 export const connectionClosedSchema = z.object({
   connection: count,
+  port: count.optional(),
   bytesUp: count,
   bytesDown: count,
   sha256Up: sha256,
@@ -56,10 +57,15 @@ export const connectionClosedSchema = z.object({
 
 /** A file that was copied, as the tar stream names it. */
 export const fileSchema = z.looseObject({
+  /** `fromPod` or `toPod`. */
   direction: text,
   name: text,
   type: text,
+  /** Bytes of content; where `truncated`, those that came. */
   size: count,
+  /** Of a link. */
+  linkName: text.optional(),
+  truncated: z.boolean().optional(),
   sha256: sha256.optional(),
 })
 

@@ -1,5 +1,5 @@
 /** Secrets that show by the name that they are given: in environments, YAML, JSON, headers, options. */
-import { BLANK, CONTROL, DIGIT, bytesOf, noneOf, type ByteClass } from './classes.ts'
+import { BASE64, BLANK, CONTROL, DIGIT, bytesOf, noneOf, type ByteClass } from './classes.ts'
 import { assigned, assignedNoWord, mixed, type Check } from './checks.ts'
 import type { Detector } from './detector.ts'
 import type { Form, Part } from './matcher.ts'
@@ -8,6 +8,8 @@ import type { Form, Part } from './matcher.ts'
 const MIN_VALUE_BYTES = 6
 /** Longest value; what is behind stays, so that no name hides the rest of a stream. */
 const MAX_VALUE_BYTES = 4096
+/** Longest key of a kubeconfig, in base64. */
+const MAX_KEY_BYTES = 64 * 1024
 /** Most blanks between a name and its value: columns are aligned. */
 const MAX_BLANKS = 32
 
@@ -23,20 +25,12 @@ const IN_SINGLE = noneOf(CONTROL, bytesOf(`'`))
 const IN_ESCAPED = noneOf(CONTROL, bytesOf(`"\\`))
 const HEADER_VALUE = bytesOf('A-Za-z0-9._~+/=-')
 
-/** What stands between a name and its value. */
-function separated(separators: readonly string[]): readonly Part[] {
-  return [
-    COLOURS,
-    NAME_END,
-    COLOURS,
-    BLANKS,
-    COLOURS,
-    { oneOf: separators },
-    { not: bytesOf('=~') },
-    COLOURS,
-    BLANKS,
-    COLOURS,
-  ]
+/** What may stand between a name and the separator. */
+const NAME_ENDS: readonly Part[] = [COLOURS, NAME_END, COLOURS, BLANKS, COLOURS]
+
+/** The separator, and what may stand between it and the value. */
+function separator(texts: readonly string[]): readonly Part[] {
+  return [{ oneOf: texts }, { not: bytesOf('=~') }, COLOURS, BLANKS, COLOURS]
 }
 
 /** The value in each way of quoting. */
@@ -49,19 +43,19 @@ function valueForms(lead: readonly Part[], check: Check, min = MIN_VALUE_BYTES):
 }
 
 const EQUALS = [':=', '=>', '=']
-/** After a password anything is one; behind a colon that ends a word of prose, a word is none. */
-const PASSWORD_FORMS = valueForms(
-  [{ run: DIGIT, min: 0, max: 2 }, ...separated([...EQUALS, ':'])],
-  assigned,
-)
-const KEY_SUFFIX: Part = {
-  optional: [{ optional: [{ oneOf: ['_', '-', '.'] }] }, { literal: 'key', fold: true }],
-}
-const ACCESS_SUFFIX: Part = {
-  optional: [{ optional: [{ oneOf: ['_', '-'] }] }, { literal: 'access', fold: true }],
-}
+const EITHER = [...EQUALS, ':']
+/** After a password anything is one. */
+const PASSWORD_FORMS = valueForms([], assigned)
+/** Behind a colon that ends a word of prose, a word is none. */
+const KEY_FORMS = [
+  ...valueForms(separator(EQUALS), assigned),
+  ...valueForms(separator([':']), assignedNoWord),
+]
+/** What may stand between the words of a name. */
+const JOINT: Part = { optional: [{ oneOf: ['_', '-', '.'] }] }
+const ACCESS_SUFFIX: Part = { optional: [JOINT, { literal: 'access', fold: true }] }
+const KEY_SUFFIX: Part = { optional: [JOINT, { literal: 'key', fold: true }] }
 const BASE_SUFFIX: Part = { optional: [{ literal: '_base', fold: true }] }
-const SECRET_NAME_END = [ACCESS_SUFFIX, KEY_SUFFIX, BASE_SUFFIX]
 
 export const ASSIGNMENTS: readonly Detector[] = [
   {
@@ -69,21 +63,17 @@ export const ASSIGNMENTS: readonly Detector[] = [
     finds: '`Authorization: Bearer …`, `Basic …` and other schemes, and `Proxy-Authorization`',
     keywords: ['authorization'],
     fold: true,
+    lead: [...NAME_ENDS, ...separator(EITHER), { run: bytesOf(`"'\\[`), min: 0, max: 4 }],
     forms: [
       {
         parts: [
-          ...separated([...EQUALS, ':']),
-          { run: bytesOf(`"'\\[`), min: 0, max: 4 },
           { oneOf: ['bearer', 'basic', 'token', 'negotiate', 'apikey', 'digest'], fold: true },
           { run: BLANK, min: 1, max: MAX_BLANKS },
           COLOURS,
         ],
         secret: { of: HEADER_VALUE, min: 6, max: MAX_VALUE_BYTES },
       },
-      {
-        parts: [...separated([...EQUALS, ':']), { run: bytesOf(`"'\\[`), min: 0, max: 4 }],
-        secret: { of: HEADER_VALUE, min: 16, max: MAX_VALUE_BYTES, check: mixed },
-      },
+      { secret: { of: HEADER_VALUE, min: 16, max: MAX_VALUE_BYTES, check: mixed } },
     ],
   },
   {
@@ -104,12 +94,8 @@ export const ASSIGNMENTS: readonly Detector[] = [
     id: 'client-key-data',
     finds: '`client-key-data` of a kubeconfig',
     keywords: ['client-key-data'],
-    forms: [
-      {
-        parts: [...separated([':', '=']), { run: bytesOf(`"'`), min: 0, max: 1 }],
-        secret: { of: bytesOf('A-Za-z0-9+/='), min: 8, max: 64 * 1024 },
-      },
-    ],
+    lead: [...NAME_ENDS, ...separator([':', '=']), { run: bytesOf(`"'`), min: 0, max: 1 }],
+    forms: [{ secret: { of: BASE64, min: 8, max: MAX_KEY_BYTES } }],
   },
   {
     id: 'password',
@@ -117,6 +103,7 @@ export const ASSIGNMENTS: readonly Detector[] = [
       '`password`, `passwd`, `passphrase`, `pwd` at the end of a name, and the value that follows `=` or `:`',
     keywords: ['password', 'passwd', 'passphrase', 'pwd', '_pass', 'rediscli_auth'],
     fold: true,
+    lead: [{ run: DIGIT, min: 0, max: 2 }, ...NAME_ENDS, ...separator(EITHER)],
     forms: PASSWORD_FORMS,
   },
   {
@@ -125,41 +112,32 @@ export const ASSIGNMENTS: readonly Detector[] = [
       '`secret`, `secret_key`, `secret_access_key`, … at the end of a name, and the value that follows',
     keywords: ['secret'],
     fold: true,
-    forms: [
-      ...valueForms([...SECRET_NAME_END, ...separated(EQUALS)], assigned),
-      ...valueForms([...SECRET_NAME_END, ...separated([':'])], assignedNoWord),
-    ],
+    lead: [ACCESS_SUFFIX, KEY_SUFFIX, BASE_SUFFIX, ...NAME_ENDS],
+    forms: KEY_FORMS,
   },
   {
     id: 'token',
     finds: '`token` at the end of a name, and the value that follows',
     keywords: ['token'],
     fold: true,
-    forms: [
-      ...valueForms(separated(EQUALS), assigned),
-      ...valueForms(separated([':']), assignedNoWord),
-    ],
+    lead: NAME_ENDS,
+    forms: KEY_FORMS,
   },
   {
     id: 'key',
     finds:
-      '`api_key`, `access_key`, `private_key`, `secret_key`, `account_key`, `encryption_key`, `signing_key` in any spelling, and the value that follows',
-    keywords: [
-      ...['api', 'access', 'private', 'account', 'encryption', 'signing', 'auth', 'master'].flatMap(
-        (name) => ['', '_', '-'].map((joint) => `${name}${joint}key`),
-      ),
-    ],
+      '`api_key`, `access_key`, `private_key`, `account_key`, `encryption_key`, `signing_key`, `auth_key`, `master_key` in any spelling, and the value that follows',
+    keywords: ['api', 'access', 'private', 'account', 'encryption', 'signing', 'auth', 'master'],
     fold: true,
-    forms: [
-      ...valueForms(separated(EQUALS), assigned),
-      ...valueForms(separated([':']), assignedNoWord),
-    ],
+    lead: [JOINT, { literal: 'key', fold: true }, ...NAME_ENDS],
+    forms: KEY_FORMS,
   },
   {
     id: 'environment-url',
     finds: 'values of `DSN` and `CONNECTION_STRING`',
     keywords: ['connection_string', 'connectionstring', '_dsn'],
     fold: true,
-    forms: valueForms(separated([...EQUALS, ':']), assigned, 16),
+    lead: [...NAME_ENDS, ...separator(EITHER)],
+    forms: valueForms([], assigned, 16),
   },
 ]

@@ -6,7 +6,7 @@ import type { Form, Part } from './matcher.ts'
 
 const MAX_ARGUMENT_BYTES = 1024
 /** How far behind the name of a program its option is looked for. */
-const MAX_BETWEEN_BYTES = 160
+const MAX_BETWEEN_BYTES = 120
 
 const ARGUMENT = noneOf(BLANK, CONTROL, bytesOf(`"'`), bytesOf('`'))
 /** Between a program and its option: one command, on one line, that assigns nothing. */

@@ -1,6 +1,6 @@
 /** What a row of the table of detectors is. */
 import type { ByteClass } from './classes.ts'
-import type { Form } from './matcher.ts'
+import type { Form, Part } from './matcher.ts'
 
 /** Finds one kind of secret behind one of its keywords. */
 export interface Detector {
@@ -14,6 +14,8 @@ export interface Detector {
   readonly fold?: true
   /** The byte before the keyword has to be one of these; the beginning of the text and terminal colours count as one. */
   readonly before?: ByteClass
-  /** The first form that matches behind the keyword counts. */
+  /** What follows the keyword in each form. */
+  readonly lead?: readonly Part[]
+  /** The first form that matches behind keyword and lead counts. */
   readonly forms: readonly Form[]
 }

@@ -63,6 +63,7 @@ export type Step = (text: Text, at: number) => number
 /** Longest escape sequence of colours, and how many stand behind each other. */
 const MAX_COLOUR_BYTES = 24
 const MAX_COLOURS = 4
+const ESCAPE = 0x1b
 const BACKSLASH = 0x5c
 const DASH = 0x2d
 const LOWER = 0x20
@@ -118,11 +119,13 @@ function optionalStep(parts: readonly Part[]): Step {
 
 function seekStep(literal: string, within: ByteClass, max: number): Step {
   const found = literalStep(literal)
+  const first = literal.charCodeAt(0)
   return (text, at) => {
+    const { bytes } = text
     for (let index = at; index <= at + max; index++) {
-      const end = found(text, index)
+      const end = index >= bytes.length || bytes[index] === first ? found(text, index) : FAIL
       if (end !== FAIL) return end
-      if (within[text.bytes[index] ?? 0] !== 1) return FAIL
+      if (within[bytes[index] ?? 0] !== 1) return FAIL
     }
     return FAIL
   }
@@ -144,6 +147,7 @@ const COLOUR: readonly Part[] = [
 function coloursStep(): Step {
   const one = optionalStep(COLOUR)
   return (text, at) => {
+    if (at < text.bytes.length && text.bytes[at] !== ESCAPE) return at
     let end = at
     for (let count = 0; count < MAX_COLOURS; count++) {
       const next = one(text, end)
@@ -205,11 +209,10 @@ function firstOfAll(parts: readonly Part[]): ByteClass {
   return anyOf(...sets)
 }
 
-/** Bytes that a form can begin with: for the prefilter, where a keyword is short. */
-export function firstOfForm(form: Form): ByteClass {
-  const parts = form.parts ?? []
+/** Bytes that can follow a keyword: for the prefilter, where a keyword is short. */
+export function firstOfForm(lead: readonly Part[], form: Form): ByteClass {
   const sets: ByteClass[] = []
-  for (const part of parts) {
+  for (const part of [...lead, ...(form.parts ?? [])]) {
     const { set, empty } = firstOf(part)
     sets.push(set)
     if (!empty) return anyOf(...sets)
@@ -233,9 +236,11 @@ function reachOfAll(parts: readonly Part[]): number {
 }
 
 /** Most bytes behind the keyword that a form needs to be decided on; an open secret needs no more than its least length. */
-export function reachOfForm({ parts = [], secret, then }: Form): number {
+export function reachOfForm(lead: readonly Part[], { parts = [], secret, then }: Form): number {
   const least = Math.max(secret.min, secret.check === undefined ? 0 : CHECK_BYTES) + 1
-  return reachOfAll(parts) + (then === undefined ? least : secret.max + reachOfAll(then))
+  return (
+    reachOfAll([...lead, ...parts]) + (then === undefined ? least : secret.max + reachOfAll(then))
+  )
 }
 
 /** A secret that goes on behind the bytes that are there. */
@@ -327,9 +332,9 @@ export interface Match {
 const NO: Verdict = { is: 'no' }
 const NOT_YET: Verdict = { is: 'more' }
 
-/** Tries a form behind its keyword. */
-export function tryForm(form: Compiled, text: Text, keywordEnd: number): Verdict {
-  const from = form.head(text, keywordEnd)
+/** Tries a form behind its keyword and what its detector has there in common. */
+export function tryForm(form: Compiled, text: Text, leadEnd: number): Verdict {
+  const from = form.head(text, leadEnd)
   if (from < 0) return from === MORE ? NOT_YET : NO
   const { id: detector, secret } = form
   const open: Open = { detector, secret, left: secret.max, escaped: false }

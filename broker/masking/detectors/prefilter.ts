@@ -19,6 +19,9 @@ export interface Keyword<T> {
 /** A keyword that may stand `offset` bytes before a position. */
 export interface Candidate<T> {
   readonly offset: number
+  /** Of the keyword's first four bytes, the one that the triple does not tell: where it stands from the position, and what it may be. */
+  readonly fourthAt: -1 | 3
+  readonly fourth: ByteClass
   /** Takes the keyword itself. */
   readonly matches: Step
   readonly finds: T
@@ -43,7 +46,9 @@ function cases(byte: number, fold: boolean): readonly number[] {
 /** Built once; see the top of this file. */
 export class Prefilter<T> {
   readonly #hit = new Uint8Array(TABLE)
-  readonly #candidates = new Map<number, Candidate<T>[]>()
+  /** Index into the lists, by hash. */
+  readonly #list = new Uint16Array(TABLE)
+  readonly #lists: Candidate<T>[][] = [[]]
   /** Beginnings of keywords, one to three bytes, as numbers. */
   readonly #beginnings = new Set<number>()
 
@@ -52,8 +57,12 @@ export class Prefilter<T> {
     // Of two that stand at one position, the one that begins earlier comes first, and else the one that is listed first.
     for (const offset of [1, 0])
       for (const keyword of keywords) {
+        const lead = this.#lead(keyword)
+        const fourth = new Uint8Array(256)
+        for (const byte of lead[offset === 1 ? 0 : TRIPLE] ?? []) fourth[byte] = 1
         const matches = literalStep(keyword.text, keyword.fold)
-        this.#add({ offset, matches, finds: keyword.finds }, this.#lead(keyword))
+        const fourthAt = offset === 1 ? -1 : TRIPLE
+        this.#add({ offset, fourthAt, fourth, matches, finds: keyword.finds }, lead)
       }
   }
 
@@ -81,9 +90,8 @@ export class Prefilter<T> {
     for (const a of first) for (const b of second) for (const c of third) places.add(hash(a, b, c))
     for (const place of places) {
       this.#hit[place] = 1
-      const there = this.#candidates.get(place) ?? []
-      there.push(candidate)
-      this.#candidates.set(place, there)
+      if (this.#list[place] === 0) this.#list[place] = this.#lists.push([]) - 1
+      this.#lists[this.#list[place] ?? 0]?.push(candidate)
     }
   }
 
@@ -102,7 +110,8 @@ export class Prefilter<T> {
 
   /** What may be at a position that `next` gave. */
   at(bytes: Buffer, at: number): readonly Candidate<T>[] {
-    return this.#candidates.get(hash(bytes[at] ?? 0, bytes[at + 1] ?? 0, bytes[at + 2] ?? 0)) ?? []
+    const place = hash(bytes[at] ?? 0, bytes[at + 1] ?? 0, bytes[at + 2] ?? 0)
+    return this.#lists[this.#list[place] ?? 0] ?? []
   }
 
   /** Where the last bytes begin that may become a keyword; the length where they cannot. */

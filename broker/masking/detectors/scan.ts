@@ -5,10 +5,12 @@ import {
   compile,
   firstOfForm,
   MORE,
+  sequence,
   tryForm,
   type Compiled,
   type Match,
   type Open,
+  type Step,
   type Text,
   type Verdict,
 } from './matcher.ts'
@@ -51,6 +53,7 @@ export interface Scanned {
 export type Ending = 'more' | 'now' | 'end'
 
 interface Finder {
+  readonly lead: Step
   readonly before: ByteClass | undefined
   readonly forms: readonly Compiled[]
 }
@@ -63,6 +66,7 @@ const COLOUR_BODY = anyOf(DIGIT, bytesOf(';'))
 const ESCAPED_BLANK = bytesOf('nrt')
 
 const NO: Verdict = { is: 'no' }
+const NOT_YET: Verdict = { is: 'more' }
 
 /** Detectors made ready, once. */
 export class Scanner {
@@ -71,9 +75,13 @@ export class Scanner {
   /** @param detectors - of two that find the same, the one that comes first names it */
   constructor(detectors: readonly Detector[]) {
     this.#filter = new Prefilter(
-      detectors.flatMap(({ id, keywords, fold, before, forms }) => {
-        const next = anyOf(...forms.map(firstOfForm))
-        const finds = { before, forms: forms.map((form) => compile(id, form)) }
+      detectors.flatMap(({ id, keywords, fold, before, lead = [], forms }) => {
+        const next = anyOf(...forms.map((form) => firstOfForm(lead, form)))
+        const finds = {
+          lead: sequence(lead),
+          before,
+          forms: forms.map((form) => compile(id, form)),
+        }
         return keywords.map((text) => ({ text, fold: fold === true, next, finds }))
       }),
     )
@@ -86,7 +94,8 @@ export class Scanner {
     let at = this.#filter.next(bytes, from)
     while (at !== -1) {
       for (const candidate of this.#filter.at(bytes, at))
-        if (!pass.consider(candidate, at - candidate.offset)) return pass.result(undefined)
+        if (candidate.fourth[bytes[at + candidate.fourthAt] ?? 0] === 1)
+          if (!pass.consider(candidate, at - candidate.offset)) return pass.result(undefined)
       at = this.#filter.next(bytes, pass.after(at))
     }
     return pass.result(this.#filter.unfinished(bytes, Math.max(from, pass.until)))
@@ -141,11 +150,13 @@ class Pass {
   #try(matches: Candidate<Finder>['matches'], finds: Finder, start: number): Verdict {
     if (finds.before !== undefined && !this.#mayFollow(finds.before, start)) return NO
     const end = matches(this.#text, start)
-    if (end < 0) return end === MORE ? { is: 'more' } : NO
+    if (end < 0) return end === MORE ? NOT_YET : NO
     return this.#tryForms(finds, end, this.#text)
   }
 
-  #tryForms(finds: Finder, end: number, text: Text): Verdict {
+  #tryForms(finds: Finder, keywordEnd: number, text: Text): Verdict {
+    const end = finds.lead(text, keywordEnd)
+    if (end < 0) return end === MORE ? NOT_YET : NO
     for (const form of finds.forms) {
       const verdict = tryForm(form, text, end)
       if (verdict.is !== 'no') return verdict

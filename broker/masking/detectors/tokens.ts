@@ -28,6 +28,8 @@ const WIDE_EDGE = noneOf(URL64)
 const LOWER_ALNUM = bytesOf('a-z0-9')
 const UPPER_ALNUM = bytesOf('A-Z0-9')
 const DOTTED = anyOf(URL64, bytesOf('.'))
+/** What may stand between the word token and one. */
+const BEHIND_WORD: readonly Part[] = [{ run: bytesOf(` \t:="'`), min: 1, max: 32 }]
 const PERCENT64 = bytesOf('A-Za-z0-9+/=%')
 
 /** Of at least `min` bytes. */
@@ -141,8 +143,9 @@ export const TOKENS: readonly Detector[] = [
     finds: 'older Vault tokens (`s.…`, `b.…`) behind the word token',
     keywords: ['token'],
     fold: true,
+    lead: BEHIND_WORD,
     forms: ['s.', 'b.'].map((prefix) => ({
-      parts: [{ run: bytesOf(` \t:="'`), min: 1, max: 32 }, { literal: prefix }],
+      parts: [{ literal: prefix }],
       ...exactly(ALNUM, 24, URL64),
     })),
   },
@@ -151,13 +154,10 @@ export const TOKENS: readonly Detector[] = [
     finds: 'Kubernetes bootstrap tokens (`abcdef.0123456789abcdef`) behind the word token',
     keywords: ['token'],
     fold: true,
+    lead: BEHIND_WORD,
     forms: [
       {
-        parts: [
-          { run: bytesOf(` \t:="'`), min: 1, max: 32 },
-          { run: LOWER_ALNUM, min: 6, max: 6 },
-          { literal: '.' },
-        ],
+        parts: [{ run: LOWER_ALNUM, min: 6, max: 6 }, { literal: '.' }],
         ...exactly(LOWER_ALNUM, 16, DOTTED),
       },
     ],

@@ -259,7 +259,9 @@ class Watch implements FileWatch {
 
   #sizeOf(header: TarHeader): number | undefined {
     if (typeHasNoContent(header)) return 0
-    const size = sizeOf(this.#prelude.pax ?? new Map()) ?? sizeOf(this.#global) ?? header.size
+    const own = this.#prelude.pax
+    const records = own?.has('size') === true ? own : this.#global
+    const size = sizeOf(records) ?? header.size
     // Padded, it has to be a number still.
     return size <= Number.MAX_SAFE_INTEGER - BLOCK_BYTES ? size : undefined
   }

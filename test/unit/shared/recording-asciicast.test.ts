@@ -122,6 +122,8 @@ describe('asciicast v3', () => {
       { name: 'endOfStream', atUs: 0, stream: 'stdout' },
       output(0, Uint8Array.of(0xe6), 'stderr'),
     ])
+    const marked = cast([header({ tty: false }), output(0, '\ufeffa')], { raw: true })
+    expect(marked[1]).to.deep.equal([0, 'o', '\ufeffa'])
     expect(broken.slice(1)).to.deep.equal([
       [0, 'o', 'a\ufffdb'],
       [0, 'o', '\ufffd'],
@@ -184,7 +186,7 @@ describe('asciicast v3', () => {
       {
         name: 'file',
         atUs: 0,
-        value: { direction: 'from pod', name: 'etc/x', type: 'file', size: 7, sha256: hash },
+        value: { direction: 'fromPod', name: 'etc/x', type: 'file', size: 7, sha256: hash },
       },
       { name: 'result', atUs: 1_000_000, value: { status: 'Failure', exitCode: 7 } },
     ])
@@ -193,7 +195,7 @@ describe('asciicast v3', () => {
       [0, 'm', 'masked: hidden: jwt, stdout, 9 bytes'],
       [0, 'm', 'connection 1 to port 8080 opened'],
       [0, 'm', 'connection 1 closed, 2 bytes up, 3 down'],
-      [0, 'm', `file from pod: etc/x, 7 bytes, SHA-256 ${hash}`],
+      [0, 'm', `file from the pod, 7 bytes, SHA-256 ${hash}: etc/x`],
       [1, 'x', '7'],
     ])
     const failed: EventView = { name: 'result', atUs: 0, value: { status: 'Failure' } }
