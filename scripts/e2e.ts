@@ -175,7 +175,7 @@ async function offerVolume(cluster: Cluster): Promise<void> {
     kind: 'PersistentVolume',
     metadata: { name: VOLUME },
     spec: {
-      capacity: { storage: '1Gi' },
+      capacity: { storage: '10Gi' },
       accessModes: ['ReadWriteOnce'],
       storageClassName: '',
       claimRef: { namespace: SYSTEM, name: 'data-nestgate-broker-0' },
