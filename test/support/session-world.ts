@@ -173,7 +173,7 @@ export async function startSessionWorld(
     start: () => broker.start(),
     async close() {
       await broker.end('SIGTERM')
-      for (const { socket } of kubelet.sessions) socket.destroy()
+      for (const socket of kubelet.sockets) socket.destroy()
       await Promise.all([issuer.close(), upstream.close(), client.destroy()])
       rmSync(dir, { recursive: true })
     },
