@@ -27,7 +27,7 @@ function createScavenge(): () => void {
   const collect: unknown = runInNewContext('typeof gc === "function" ? gc : undefined')
   return typeof collect === 'function'
     ? (): void => {
-        collect({ type: 'minor' })
+        Reflect.apply(collect, undefined, [{ type: 'minor' }])
       }
     : (): void => undefined
 }

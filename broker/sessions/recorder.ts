@@ -35,8 +35,10 @@ const CONNECTION_BYTES = 4
 /** Why a session has to end. */
 export interface Stop {
   readonly ending: SessionEnding
-  /** For the client and the recording. */
+  /** For the client. */
   readonly text: string
+  /** For the recording, where that is another: no name of a person is in it. */
+  readonly kept?: string
 }
 
 /** See the head of the file. What takes bytes says whether they may go on: false where they are in no recording, and must be. */
@@ -446,7 +448,7 @@ const RECORDING_FAILED: Stop = {
 /** @param reason - what the writer's signal was aborted with */
 function killedStop(reason: unknown): Stop {
   const { actor = '', reason: why = '' } = isKilled(reason) ? reason : {}
-  return { ending: 'killed', text: `ended by ${actor}: ${why}` }
+  return { ending: 'killed', text: `ended by ${actor}: ${why}`, kept: why }
 }
 
 function isKilled(reason: unknown): reason is { readonly actor: string; readonly reason: string } {

@@ -184,7 +184,7 @@ describe('the recorder of a session', () => {
     const taken = take()
     taken.killed.abort({ actor: 'bob', reason: 'enough' })
     expect(await taken.recorder.stopped).to.deep.equal({
-      ...{ ending: 'killed', text: 'ended by bob: enough' },
+      ...{ ending: 'killed', text: 'ended by bob: enough', kept: 'enough' },
     })
   })
 
