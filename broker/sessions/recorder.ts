@@ -25,8 +25,6 @@ import type { Output, TerminalSize } from './streams.ts'
 const OMITTED_MS = 1_000
 /** Bytes that each event needs beside its data: its header, and what masking may say of it. */
 const EVENT_ROOM_BYTES = 256
-/** Longest name in the entry of a file, in characters: escaped, two of them fit into an event. */
-const MAX_NAME_LENGTH = 4096
 /** Longest text of an error or a marker, in characters. */
 const MAX_TEXT_LENGTH = 1024
 /** Bytes of a connection's number before its data. */
@@ -369,12 +367,8 @@ class Recorder implements SessionRecorder {
   #file(stream: 'stdin' | 'stdout', file: TarFile): void {
     this.#totals.files += 1
     const direction = stream === 'stdin' ? 'toPod' : 'fromPod'
-    const { name, linkName } = file
-    this.#writeJson(EVENT.file, {
-      ...{ direction, ...file, name: name.slice(0, MAX_NAME_LENGTH) },
-      ...(linkName === undefined ? {} : { linkName: linkName.slice(0, MAX_NAME_LENGTH) }),
-      ...(name.length > MAX_NAME_LENGTH ? { nameLength: name.length } : {}),
-    })
+    // names are bounded there, so that this fits into an event
+    this.#writeJson(EVENT.file, { direction, ...file })
   }
 
   #omit(bytes: number): void {
