@@ -146,9 +146,8 @@ describe('many sessions', () => {
       byMarker(marker, 'together'),
     )
     expect(found).to.have.length(TOGETHER)
-    const outputs = await Promise.all(
-      found.map(async (one) => (await recordingOf(one)).bytes('stdout').toString()),
-    )
+    const outputs: string[] = []
+    for (const one of found) outputs.push((await recordingOf(one)).bytes('stdout').toString())
     expect(new Set(outputs).size).to.equal(TOGETHER)
   })
 
@@ -301,7 +300,7 @@ describe('what a rule says of recording', () => {
   it('keeps input, files and the beginning of connections where it asks for them', async () => {
     const since = new Date().toISOString()
     const done = await run('whole')
-    const found = await endedSessions({ namespace: SESSIONS_NAMESPACE, since })
+    const found = await endedSessions({ namespace: SESSIONS_NAMESPACE, since, name: 'whole' })
     const echo = found.find(({ command }) => command?.at(-1)?.endsWith(':echo'))
     const stdin = done['echo']?.stdin
     if (echo === undefined || stdin === undefined) throw new Error(JSON.stringify(done))
@@ -325,7 +324,8 @@ describe('what a rule says of recording', () => {
     const done = await run('unrecorded')
     expect(done['echo']?.stdout.sha256).to.equal(done['echo']?.stdin?.sha256)
     expect(done['copy']?.code, done['copy']?.stderr.head).to.equal(0)
-    const found = await endedSessions({ namespace: SESSIONS_NAMESPACE, since })
+    const filter = { namespace: SESSIONS_NAMESPACE, since, name: 'unrecorded' }
+    const found = await endedSessions(filter)
     expect(found.filter(({ recording }) => recording !== undefined)).to.deep.equal([])
     const { uid } = await podFacts(RESTRICTED.name)
     const asked = await audit({ podUid: uid, kind: 'intent' })

@@ -75,7 +75,7 @@ const ofKind =
     session.kind === kind
 
 /** What is different each time: ids, times, ports. */
-const plain = (text: string): string => text.replace(/[\da-f-]{8,}|\d+/g, '#')
+const plain = (text: string): string => text.replace(/[\da-f-]{8,}|\d+/g, '#').replace(/ +/g, ' ')
 
 /** What kubectl says of a code itself, behind what the program wrote. */
 const SAID_OF_CODE = /command terminated with exit code \d+\n$/

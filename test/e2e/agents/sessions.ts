@@ -46,6 +46,8 @@ export interface Did {
 
 /** Bytes of standard input that are echoed, in KiB. */
 const ECHO_KIB = 1024
+/** So much that nobody reads; of 1 MiB, kubelet 1.20 now and then never ends, without Nestgate too. */
+const UNREAD_KIB = 32
 /** Bytes of the large output, as in the script of it. */
 const LARGE = '64M'
 const FILE_BYTES = 8 * 2 ** 20
@@ -365,7 +367,7 @@ const ALL: Readonly<Record<string, Doing>> = {
     'node -e "const b=Buffer.alloc(262144);for(let i=0;i<b.length;i++)b[i]=(i*7+(i>>8))&255;process.stdout.write(b)"',
   ),
   utf8: shell(utf8),
-  unread: shell('exit 3', { flags: ['-i'], input: randomBytes(ECHO_KIB * 1024) }),
+  unread: shell('exit 3', { flags: ['-i'], input: randomBytes(UNREAD_KIB * 1024) }),
   terminal,
   killed,
   attach,
