@@ -1,5 +1,4 @@
 /** What the broker answers about sessions, read; beside what shared/recording/session-wire.ts has. */
-import { z } from 'zod'
 import { isRefusal } from '../shared/reasons.ts'
 import { isRequestId } from '../shared/request-id.ts'
 import { createEventReader } from '../shared/recording/events.ts'
@@ -8,41 +7,6 @@ import type { EventView } from '../shared/recording/payloads.ts'
 import { CallError } from './client.ts'
 import type { BrokerClient } from './client.ts'
 import { UsageError } from './settings.ts'
-
-/** Answer of `POST /v1/sessions/ID/view`. */
-export const viewSchema = z.object({ url: z.string(), expiresAt: z.string() })
-
-/** A line of `GET /v1/sessions/grep`: a match, or what was searched. */
-export const grepLineSchema = z.union([
-  z.object({
-    id: z.string(),
-    startedAt: z.string(),
-    atUs: z.int().min(0),
-    stream: z.string(),
-    line: z.int().min(0),
-    text: z.string(),
-  }),
-  z.object({
-    searched: z.int().min(0),
-    /** Sessions with more matches than are shown. */
-    cut: z.array(z.string()).optional(),
-    /** Sessions that could not be read. */
-    unread: z.array(z.string()).optional(),
-    more: z.string().optional(),
-  }),
-])
-
-/** See {@link grepLineSchema}. */
-export type GrepLine = z.infer<typeof grepLineSchema>
-
-/** Answer of `GET /v1/sessions/ID/details`: what in a recording is no output of a terminal. */
-export const detailsSchema = z.object({
-  items: z.array(z.object({ type: z.string(), atUs: z.int().min(0), value: z.unknown() })),
-  more: z.array(z.string()),
-})
-
-/** See {@link detailsSchema}. */
-export type Details = z.infer<typeof detailsSchema>
 
 /** Address of a session, below the broker's. @throws UsageError where it is not the id of one */
 export function sessionPath(text: string): string {

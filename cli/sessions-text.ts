@@ -1,10 +1,9 @@
 /** Sessions as text for people. Everything in it was chosen by somebody else, and is made safe by output.ts. */
-import { labelOf } from '../shared/recording/asciicast.ts'
+import { directionText, labelOf } from '../shared/recording/asciicast.ts'
 import type { EventView } from '../shared/recording/payloads.ts'
 import { connectionClosedSchema, fileSchema, markerSchema } from '../shared/recording/payloads.ts'
-import type { Session } from '../shared/recording/session-wire.ts'
+import type { Session, SessionDetail, SessionDetails } from '../shared/recording/session-wire.ts'
 import { plain, toDetails } from './output.ts'
-import type { Details } from './sessions-answers.ts'
 
 /** Of {@link toRow}. */
 export const HEADINGS = ['ID', 'STATE', 'STARTED', 'KIND', 'WHERE', 'WHO', 'WHAT', 'RESULT']
@@ -34,7 +33,7 @@ export function resultOf({ result, ending }: Session): string {
 }
 
 /** Everything that is known of a session. @param details - of its recording, where they could be had */
-export function toText(session: Session, details: Details | undefined): string {
+export function toText(session: Session, details: SessionDetails | undefined): string {
   const parts = [
     facts(session),
     heading('Who', who(session)),
@@ -120,8 +119,9 @@ function recording({ recording: kept }: Session): Lines {
 }
 
 /** Files, connections and markers, a line each: hashes are longer than a cell of a table may be. */
-function detailParts({ items, more }: Details): readonly string[] {
-  const of = (wanted: string): Details['items'] => items.filter(({ type }) => type === wanted)
+function detailParts({ items, more }: SessionDetails): readonly string[] {
+  const of = (wanted: SessionDetail['type']): readonly SessionDetail[] =>
+    items.filter(({ type }) => type === wanted)
   return [
     lines('Files', of('file').flatMap(fileLine)),
     lines('Connections', of('connectionClosed').flatMap(connectionLine)),
@@ -130,19 +130,17 @@ function detailParts({ items, more }: Details): readonly string[] {
   ]
 }
 
-type Detail = Details['items'][number]
-
-function fileLine({ value }: Detail): string[] {
+function fileLine({ value }: SessionDetail): string[] {
   const file = fileSchema.safeParse(value).data
   if (file === undefined) return []
   const { direction, name, linkName, type, size, truncated, sha256 = 'no content' } = file
   const link = linkName === undefined ? name : `${name} -> ${linkName}`
   const cut = truncated === true ? ', cut off' : ''
-  const way = direction === 'toPod' ? 'to the pod' : 'from the pod'
+  const way = directionText(direction)
   return [`${sha256}  ${size} bytes${cut}  ${type} ${way}  ${link}`]
 }
 
-function connectionLine({ value }: Detail): string[] {
+function connectionLine({ value }: SessionDetail): string[] {
   const one = connectionClosedSchema.safeParse(value).data
   if (one === undefined) return []
   const { connection, port = 'unknown', bytesUp, bytesDown, sha256Up, sha256Down, error } = one
@@ -154,7 +152,7 @@ function connectionLine({ value }: Detail): string[] {
   ]
 }
 
-function markerLine({ atUs, value }: Detail): string[] {
+function markerLine({ atUs, value }: SessionDetail): string[] {
   const marker = markerSchema.safeParse(value).data
   return marker === undefined ? [] : [timed({ name: 'marker', atUs, value: marker })]
 }

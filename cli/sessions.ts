@@ -1,20 +1,29 @@
 /** `nestgate sessions`: what ran through the broker, listed, shown, searched, ended; played, exported and verified in files beside this one. */
 import { Option } from 'commander'
 import type { Command } from 'commander'
+import { z } from 'zod'
 import {
   SESSION_KINDS,
   SESSION_STATES,
+  grepEndSchema,
+  grepMatchSchema,
+  sessionDetailsSchema,
   sessionPageSchema,
   sessionSchema,
+  sessionViewSchema,
 } from '../shared/recording/session-wire.ts'
-import type { Session } from '../shared/recording/session-wire.ts'
+import type {
+  GrepEnd,
+  GrepMatch,
+  Session,
+  SessionDetails,
+} from '../shared/recording/session-wire.ts'
 import type { OptionValues } from './audit-options.ts'
 import { CallError } from './client.ts'
 import type { BrokerClient } from './client.ts'
 import type { Runner } from './program.ts'
 import { plain, toJson, toTable } from './output.ts'
-import { detailsSchema, grepLineSchema, sessionPath, viewSchema } from './sessions-answers.ts'
-import type { Details, GrepLine } from './sessions-answers.ts'
+import { sessionPath } from './sessions-answers.ts'
 import { addSessionExport } from './sessions-export.ts'
 import type { StandardOutput } from './sessions-output.ts'
 import { addPlay } from './sessions-play.ts'
@@ -137,10 +146,10 @@ async function detailsOf(
   path: string,
   { recording }: Session,
   runner: Runner,
-): Promise<Details | undefined> {
+): Promise<SessionDetails | undefined> {
   if (recording === undefined) return undefined
   try {
-    return await client.get(detailsSchema, `${path}/details`)
+    return await client.get(sessionDetailsSchema, `${path}/details`)
   } catch (error) {
     if (!(error instanceof CallError)) throw error
     runner.note(`what is in the recording cannot be shown: ${error.message}`)
@@ -172,7 +181,7 @@ function addView(sessions: Command, runner: Runner): void {
     .action((id: string) => {
       const path = `${sessionPath(id)}/view`
       return runner.call(async (client, format) => {
-        const view = await client.post(viewSchema, path, {})
+        const view = await client.post(sessionViewSchema, path, {})
         if (format === 'json') return toJson(view)
         runner.note(`whoever has the link sees the session, until ${view.expiresAt}`)
         return plain(view.url)
@@ -206,8 +215,7 @@ function addGrep(sessions: Command, runner: Runner): void {
   })
 }
 
-type GrepMatch = Extract<GrepLine, { readonly text: string }>
-type GrepEnd = Extract<GrepLine, { readonly searched: number }>
+const grepLineSchema = z.union([grepMatchSchema, grepEndSchema])
 
 async function grepOnce(
   client: BrokerClient,

@@ -13,7 +13,7 @@ export interface AuditFilter {
 export const AUDIT_FILTERS = [
   { name: 'since', option: 'since', text: 'not before this time (RFC 3339)' },
   { name: 'until', option: 'until', text: 'before this time (RFC 3339)' },
-  { name: 'kind', option: 'kind', text: 'intent, outcome, refusal, approval or system' },
+  { name: 'kind', option: 'kind', text: 'intent, outcome, refusal, approval, session or system' },
   { name: 'event', option: 'event', text: 'what happened to the broker itself: audit_read' },
   { name: 'cluster', option: 'cluster', text: 'name of the cluster' },
   { name: 'requestId', option: 'request', text: 'id of the request: all that is known of it' },

@@ -8,6 +8,7 @@ import type { Duplex, Readable } from 'node:stream'
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { Dispatcher } from 'undici'
 import { Fault } from './errors.ts'
+import { countPassed } from './young-garbage.ts'
 
 /** Protocols that are forwarded; Kubernetes uses no others. */
 const PROTOCOLS: ReadonlySet<string> = new Set(['websocket', 'spdy/3.1'])
@@ -127,8 +128,14 @@ export function splice(client: Duplex, server: Duplex): Promise<Spliced> {
       open -= 1
       if (open === 0) resolve({ bytesToServer, bytesToClient })
     }
-    client.on('data', (chunk: Buffer) => (bytesToServer += chunk.length))
-    server.on('data', (chunk: Buffer) => (bytesToClient += chunk.length))
+    client.on('data', (chunk: Buffer) => {
+      bytesToServer += chunk.length
+      countPassed(chunk.length)
+    })
+    server.on('data', (chunk: Buffer) => {
+      bytesToClient += chunk.length
+      countPassed(chunk.length)
+    })
     couple(client, server, closed)
     couple(server, client, closed)
   })

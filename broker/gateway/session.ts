@@ -11,7 +11,7 @@ import type { Recording } from '../../shared/policy/decision.ts'
 import type { SessionFacts, SessionKind } from '../../shared/recording/session-wire.ts'
 import { requestUpgrade } from '../../shared/upgrade.ts'
 import type { Upgraded } from '../../shared/upgrade.ts'
-import { maskText } from '../masking/detectors/masker.ts'
+import { maskArguments } from '../masking/detectors/masker.ts'
 import type { ApprovalRecord } from '../ledger/entry.ts'
 import { openRecorder } from '../sessions/begin.ts'
 import type { SessionDeps } from '../sessions/begin.ts'
@@ -229,8 +229,7 @@ const MAX_COMMAND_WORDS = 256
 function commandOf(command: readonly string[]): string[] {
   let left = MAX_COMMAND_LENGTH
   const words: string[] = []
-  for (const word of command.slice(0, MAX_COMMAND_WORDS)) {
-    const { text } = maskText(word)
+  for (const text of maskArguments(command.slice(0, MAX_COMMAND_WORDS))) {
     words.push(text.length <= left ? text : `${text.slice(0, left)}…`)
     left -= text.length
     if (left <= 0) return words

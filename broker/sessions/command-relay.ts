@@ -44,7 +44,7 @@ export async function joinCommand(
   server.start({
     output(stream, bytes) {
       output.output(stream, bytes)
-      sent()
+      sent(bytes.length)
     },
     endOutput(stream) {
       output.endOutput(stream)
@@ -60,7 +60,7 @@ export async function joinCommand(
       if (!recorder.input(bytes)) return
       bytesToServer += bytes.length
       server.input(bytes)
-      received()
+      received(bytes.length)
     },
     endInput() {
       recorder.endInput()
@@ -69,7 +69,7 @@ export async function joinCommand(
     resize(size) {
       recorder.resize(size)
       server.resize(size)
-      received()
+      received(0)
     },
   })
   const stopped = await over.promise

@@ -51,8 +51,8 @@ class Forward {
   readonly #server: ForwardServer
   readonly #recorder: SessionRecorder
   readonly #connections = new Map<string, Connection>()
-  readonly #fromClient: () => void
-  readonly #fromServer: () => void
+  readonly #fromClient: (bytes: number) => void
+  readonly #fromServer: (bytes: number) => void
 
   constructor(client: ForwardClient, server: ForwardServer, recorder: SessionRecorder) {
     this.#server = server
@@ -104,13 +104,13 @@ class Forward {
       if (!this.#recorder.fromClient(number, bytes)) return
       this.bytesToServer += bytes.length
       server.write(bytes)
-      this.#fromClient()
+      this.#fromClient(bytes.length)
     }
     server.onData = (bytes) => {
       if (!this.#recorder.toClient(number, bytes)) return
       this.bytesToClient += bytes.length
       client.write(bytes)
-      this.#fromServer()
+      this.#fromServer(bytes.length)
     }
     couple(
       client,
@@ -130,7 +130,7 @@ class Forward {
     server.onData = (bytes) => {
       connection.error = Buffer.concat([connection.error, bytes]).subarray(0, MAX_ERROR_BYTES)
       client.write(bytes)
-      this.#fromServer()
+      this.#fromServer(bytes.length)
     }
     couple(
       client,

@@ -12,6 +12,8 @@ export interface MaskedStream {
   flush(): void
   /** Bytes that are kept back. */
   readonly held: number
+  /** When the first of them came; Infinity where none is. */
+  readonly heldSinceUs: number
 }
 
 /** Where masked bytes go. */
@@ -29,6 +31,7 @@ export function createMaskedStream(mask: boolean, sink: MaskedSink): MaskedStrea
       },
       flush: () => undefined,
       held: 0,
+      heldSinceUs: Infinity,
     }
   return new Masking(sink)
 }
@@ -51,6 +54,10 @@ class Masking implements MaskedStream {
 
   get held(): number {
     return this.#masker.held
+  }
+
+  get heldSinceUs(): number {
+    return this.#pieces.find(({ left }) => left > 0)?.atUs ?? Infinity
   }
 
   push(bytes: Buffer, atUs: number): void {
@@ -80,12 +87,12 @@ class Masking implements MaskedStream {
     for (const piece of this.#pieces) {
       if (from === bytes.length) break
       const take = Math.min(piece.left, bytes.length - from)
+      piece.left -= take
       this.#sink.write(bytes.subarray(from, from + take), piece.atUs)
       for (const region of regions)
         if (region.offset >= from && region.offset < from + take)
           this.#sink.masked(region, piece.atUs)
       from += take
-      piece.left -= take
       if (piece.left === 0) done += 1
     }
     if (done > 0) this.#pieces = this.#pieces.slice(done)

@@ -25,8 +25,6 @@ import type { Output, TerminalSize } from './streams.ts'
 const OMITTED_MS = 1_000
 /** Bytes that each event needs beside its data: its header, and what masking may say of it. */
 const EVENT_ROOM_BYTES = 256
-/** Longest name in the entry of a file, in characters: escaped, two of them fit into an event. */
-const MAX_NAME_LENGTH = 4096
 /** Longest text of an error or a marker, in characters. */
 const MAX_TEXT_LENGTH = 1024
 /** Bytes of a connection's number before its data. */
@@ -35,8 +33,10 @@ const CONNECTION_BYTES = 4
 /** Why a session has to end. */
 export interface Stop {
   readonly ending: SessionEnding
-  /** For the client and the recording. */
+  /** For the client. */
   readonly text: string
+  /** For the recording, where that is another: no name of a person is in it. */
+  readonly kept?: string
 }
 
 /** See the head of the file. What takes bytes says whether they may go on: false where they are in no recording, and must be. */
@@ -141,6 +141,7 @@ class Recorder implements SessionRecorder {
     ...{ stdinBytes: 0, stdoutBytes: 0, stderrBytes: 0, connections: 0 },
     ...{ bytesUp: 0, bytesDown: 0, files: 0, masked: 0, truncated: false },
   }
+  #waiting: { readonly event: Buffer; readonly atUs: number }[] = []
   #omitted = 0
   #omittedTimer: NodeJS.Timeout | undefined
   #result: SessionResult | undefined
@@ -366,12 +367,8 @@ class Recorder implements SessionRecorder {
   #file(stream: 'stdin' | 'stdout', file: TarFile): void {
     this.#totals.files += 1
     const direction = stream === 'stdin' ? 'toPod' : 'fromPod'
-    const { name, linkName } = file
-    this.#writeJson(EVENT.file, {
-      ...{ direction, ...file, name: name.slice(0, MAX_NAME_LENGTH) },
-      ...(linkName === undefined ? {} : { linkName: linkName.slice(0, MAX_NAME_LENGTH) }),
-      ...(name.length > MAX_NAME_LENGTH ? { nameLength: name.length } : {}),
-    })
+    // names are bounded there, so that this fits into an event
+    this.#writeJson(EVENT.file, { direction, ...file })
   }
 
   #omit(bytes: number): void {
@@ -411,7 +408,22 @@ class Recorder implements SessionRecorder {
       this.#truncate()
       return
     }
-    this.#writer.write(event)
+    this.#inOrder(event, atUs)
+  }
+
+  /** Events stand in the order of their times: what comes while earlier output is kept back waits for it. */
+  #inOrder(event: Buffer, atUs: number): void {
+    const { stdin, stdout, stderr } = this.#streams
+    const horizonUs = Math.min(stdin.heldSinceUs, stdout.heldSinceUs, stderr.heldSinceUs)
+    if (this.#waiting.length === 0 && atUs <= horizonUs) {
+      this.#writer.write(event)
+      return
+    }
+    const before = this.#waiting.findLastIndex((other) => other.atUs <= atUs)
+    this.#waiting.splice(before + 1, 0, { event, atUs })
+    const later = this.#waiting.findIndex((other) => other.atUs > horizonUs)
+    const due = this.#waiting.splice(0, later === -1 ? this.#waiting.length : later)
+    for (const one of due) this.#writer.write(one.event)
   }
 
   #truncate(): void {
@@ -430,7 +442,7 @@ const RECORDING_FAILED: Stop = {
 /** @param reason - what the writer's signal was aborted with */
 function killedStop(reason: unknown): Stop {
   const { actor = '', reason: why = '' } = isKilled(reason) ? reason : {}
-  return { ending: 'killed', text: `ended by ${actor}: ${why}` }
+  return { ending: 'killed', text: `ended by ${actor}: ${why}`, kept: why }
 }
 
 function isKilled(reason: unknown): reason is { readonly actor: string; readonly reason: string } {

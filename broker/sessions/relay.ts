@@ -108,8 +108,8 @@ async function run(
   brokerEnds: AbortSignal,
 ): Promise<SessionOutcome> {
   const { facts } = session
-  if (facts.approval !== undefined)
-    recorder.marker('approved', `${facts.approval.approvers.join(', ')}: ${facts.approval.reason}`)
+  // who approved is in the document and the ledger: a name in the recording could not be erased
+  if (facts.approval !== undefined) recorder.marker('approved', `request ${facts.approval.id}`)
   const over = new AbortController()
   const stop = Promise.race([
     recorder.stopped,
@@ -271,7 +271,7 @@ async function conclude(
   },
 ): Promise<SessionOutcome> {
   const { stop, bytesToClient, bytesToServer } = end
-  if (stop !== undefined) recorder.marker(stop.ending, stop.text)
+  if (stop !== undefined) recorder.marker(stop.ending, stop.kept ?? stop.text)
   const isWhole = await recorder.end(stop?.ending)
   const ending = isWhole ? stop?.ending : 'recording_failed'
   return { ...(ending === undefined ? {} : { ending }), bytesToClient, bytesToServer }

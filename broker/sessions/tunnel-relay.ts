@@ -56,7 +56,7 @@ function pump(
     from.on('data', (bytes: Buffer) => {
       if (!mayGoOn(bytes)) return
       to.write(bytes)
-      check()
+      check(bytes.length)
     })
     from.once('end', () => {
       to.end(() => {

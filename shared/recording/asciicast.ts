@@ -204,12 +204,18 @@ function fileText({
   linkName,
   truncated,
 }: CopiedFile): string {
-  const way = direction === 'toPod' ? 'to the pod' : 'from the pod'
+  const way = directionText(direction)
   const link = linkName === undefined ? '' : ` -> ${linkName}`
   const cut = truncated === true ? ', cut off' : ''
   const hash = sha256 === undefined ? '' : `, SHA-256 ${sha256}`
   // its name last: labels are cut
   return `${type} ${way}, ${size} bytes${cut}${hash}: ${name}${link}`
+}
+
+/** Which way a file went, in words. */
+export function directionText(direction: string): string {
+  if (direction === 'toPod') return 'to the pod'
+  return direction === 'fromPod' ? 'from the pod' : direction
 }
 
 function closedText({ connection, bytesUp, bytesDown, error }: ConnectionClosed): string {

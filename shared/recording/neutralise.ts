@@ -78,6 +78,13 @@ const ESCAPES = '78DEHM'
 const CHARSETS: ReadonlySet<string> = new Set(['(B', '(0', ')B', ')0'])
 /** ESC c resets far more than the screen. */
 const CLEAR = `${CSI}0m${ESC}(B\u000f${CSI}r${CSI}H${CSI}2J`
+/** Of SGR: colours of text, ground and underline, with how many parameters follow by the first of them; and concealing. */
+const COLOUR_CODES = ['38', '48', '58']
+const COLOUR_PARAMETERS: ReadonlyMap<string, number> = new Map([
+  ['5', 2],
+  ['2', 4],
+])
+const CONCEAL = '8'
 /** Characters after ESC that begin a control string: DCS, SOS, OSC, PM, APC. */
 const STRINGS = 'PX]^_'
 
@@ -185,16 +192,17 @@ class Machine implements Neutraliser {
     if (list === undefined) return ''
     const values = list.split(';').map(bounded)
     if (values.length > MAX_PARAMETERS) return ''
-    if (final === 'h' || final === 'l') return this.#modes(prefix, values, final)
+    if ('hl'.includes(final)) return this.#modes(prefix, values, final)
     if (prefix === '?') return erases(list, final) ? `${CSI}?${list}${final}` : ''
     if (!fits(list, values, final)) return ''
+    if (final === 'm') return colours(values)
     if (final === 'r') this.#region = true
     if (final === 'b') return `${CSI}${Math.min(Number(list), MAX_REPEAT)}b`
     return `${CSI}${values.join(';')}${final}`
   }
 
   /** Of several modes, those that are allowed. */
-  #modes(prefix: string, values: readonly string[], final: 'h' | 'l'): string {
+  #modes(prefix: string, values: readonly string[], final: string): string {
     const known = prefix === '?' ? PRIVATE_MODES : MODES
     const kept = values.filter((value) => known.has(value))
     if (prefix === '?' && kept.includes('6')) this.#region = true
@@ -258,6 +266,21 @@ function fits(list: string, values: readonly string[], final: string): boolean {
   // J with 3 empties what has been scrolled away, which is the viewer's
   if (final === 'J') return erases(list, final)
   return list === '' || values.length <= most
+}
+
+/** Colours and the like (SGR), but for concealing, which would hide from a viewer what was written. */
+function colours(values: readonly string[]): string {
+  const kept: string[] = []
+  for (let at = 0; at < values.length; at += 1) {
+    const value = values[at] ?? ''
+    // a colour by its number, or by red, green and blue: its own parameters are no codes
+    const own = COLOUR_CODES.includes(value)
+      ? (COLOUR_PARAMETERS.get(values[at + 1] ?? '') ?? 0)
+      : 0
+    if (value.split(':')[0] !== CONCEAL) kept.push(...values.slice(at, at + own + 1))
+    at += own
+  }
+  return kept.length === 0 ? '' : `${CSI}${kept.join(';')}m`
 }
 
 /** Whether it erases in the display, or a line: to the end, from the beginning, or all of it. */

@@ -57,7 +57,8 @@ export const connectionClosedSchema = z.object({
 
 /** A file that was copied, as the tar stream names it. */
 export const fileSchema = z.looseObject({
-  direction: z.enum(['fromPod', 'toPod']),
+  /** `fromPod` or `toPod`. */
+  direction: text,
   name: text,
   type: text,
   /** Bytes of content; where `truncated`, those that came. */

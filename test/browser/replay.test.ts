@@ -397,7 +397,7 @@ describe('the page that plays a session', () => {
         detector: 'aws-secret-access-key',
         length: 40,
       })
-      .out(8500_000, `AWS_REGION=eu-central-1\r\nAWS_SECRET_ACCESS_KEY=${'*'.repeat(40)}\r\n`)
+      .out(8650_000, `AWS_REGION=eu-central-1\r\nAWS_SECRET_ACCESS_KEY=${'*'.repeat(40)}\r\n`)
       .json('file', 8750_000, {
         direction: 'down',
         name: 'migration-42.log',
@@ -412,6 +412,12 @@ describe('the page that plays a session', () => {
     await page.locator('#speed').selectOption('8')
     await state(page, 'Played to the end')
     expect(await terminal(page)).to.include('schema is at 42')
+    // its pauses are shortened to two seconds, and so is the way to a mark
+    await page.locator('#tables button').nth(1).click()
+    await shows(page, 'AWS_REGION', false)
+    expect(await terminal(page)).to.include('schema is at 42')
+    await page.locator('.ap-playback-button').click()
+    await state(page, 'Played to the end')
     await page.locator('#terminal').hover()
     if (process.env['NESTGATE_SCREENSHOT'] !== undefined) {
       mkdirSync(dirname(SCREENSHOT), { recursive: true })

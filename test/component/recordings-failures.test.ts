@@ -1,8 +1,10 @@
 /** Recordings that cannot be written, and recordings that were changed. */
 import { expect } from 'chai'
+import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, it } from 'mocha'
 import type { OpenSegment } from '../../broker/sessions/recordings/spool.ts'
@@ -99,6 +101,35 @@ describe('a recording that cannot be written', () => {
     expect((await entriesOf(world.store, session.id)).at(-1)).to.have.nested.property(
       ...(['detail.state', 'failed'] as const),
     )
+  })
+
+  it('has failed on a real disk that is full, and leaves what it had', async function () {
+    const disk = mkdtempSync(join(tmpdir(), 'nestgate-disk-'))
+    const { status } = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', disk])
+    try {
+      if (status !== 0) {
+        world = await recordingWorld()
+        this.skip()
+      }
+      const recordings = await start({ dataDir: join(disk, 'data') })
+      const session = facts()
+      const writer = await recordings.begin(session, TERMS)
+      while (!writer.failed.aborted) {
+        writer.write(output(randomBytes(60_000)))
+        await (writer.room() ?? new Promise((resolve) => setImmediate(resolve)))
+      }
+      expect((await failureOf(writer.failed)).cause).to.have.property('code', 'ENOSPC')
+      await writer.end(ENDED)
+      const durable = await readAll(recordings, session.id)
+      expect(durable.length)
+        .to.be.greaterThan(MIB)
+        .and.lessThan(3 * MIB)
+      await until(async () => (await recordings.session(session.id))?.state === 'failed')
+      await recordings.close()
+    } finally {
+      if (status === 0) spawnSync('umount', ['-l', disk])
+      rmSync(disk, { recursive: true, force: true })
+    }
   })
 
   it('lets those wait no more who wait for room', async () => {
@@ -314,6 +345,29 @@ describe('a recording that was changed', () => {
       await corrupt(id)
     })
   }
+
+  it('is found: an end that is missing in the store, too', async () => {
+    const { id, change } = await recorded()
+    let left = { chunks: 0, bytes: 0 }
+    change(2, (bytes) => {
+      const kept = whole(bytes, -1)
+      const chunks = [...new ChunkReader(firstIndex(kept)).take(kept)]
+      const sum = chunks.reduce((all, { eventBytes }) => all + eventBytes, 0)
+      left = { chunks: chunks.length, bytes: sum }
+      return kept
+    })
+    interface Body {
+      readonly session: { readonly recording: { readonly bytes: number } }
+      readonly kept: { readonly segments: readonly { readonly bytes: number }[] }
+    }
+    const { session, kept } = (await world.store.record('session', id))?.body as Body
+    const segments = kept.segments.with(2, left)
+    const bytes = segments.reduce((all, segment) => all + segment.bytes, 0)
+    const recording = { ...session.recording, bytes }
+    const body = { session: { ...session, recording }, kept: { ...kept, segments } }
+    await world.store.put([{ kind: 'session', id, body }], [])
+    await corrupt(id)
+  })
 
   it('is found: a segment that is missing, or another’s', async () => {
     const { id, pathOf } = await recorded()

@@ -17,7 +17,7 @@ import { HeaderDeflater } from '../../broker/sessions/spdy/header-block.ts'
 import { Fault } from '../../shared/errors.ts'
 import { recorder } from '../support/spdy.ts'
 
-const RUNS = 300
+const RUNS = 600
 /** More than the fuzzed peer sends, and what a connection may keep of it. */
 const MEMORY_BYTES = 32 * 1024 * 1024
 

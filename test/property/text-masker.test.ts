@@ -39,8 +39,8 @@ function masked(pieces: readonly Buffer[], masker: TextMasker = createTextMasker
     take({ bytes: Buffer.from(decided.bytes), regions: decided.regions })
     lent.fill(0)
     taken += piece.length
-    expect(masker.held).to.be.at.most(MAX_HELD_BYTES)
-    expect(masker.held).to.equal(taken - at)
+    if (masker.held > MAX_HELD_BYTES || masker.held !== taken - at)
+      throw new Error(`${masker.held} bytes kept back, of ${taken - at}`)
   }
   take(masker.flush())
   expect(masker.held).to.equal(0)
@@ -50,6 +50,11 @@ function masked(pieces: readonly Buffer[], masker: TextMasker = createTextMasker
 function split(bytes: Buffer, cuts: readonly number[]): Buffer[] {
   const places = [...new Set(cuts.map((cut) => cut % (bytes.length + 1)))].sort((a, b) => a - b)
   return [0, ...places].map((from, index) => bytes.subarray(from, places[index] ?? bytes.length))
+}
+
+function expectSame(found: Whole, whole: Whole): void {
+  expect(found.bytes.toString('latin1')).to.equal(whole.bytes.toString('latin1'))
+  expect(JSON.stringify(found.regions)).to.equal(JSON.stringify(whole.regions))
 }
 
 /** Only what a region covers differs, and there all but line ends are asterisks. */
@@ -109,9 +114,9 @@ describe('a text masker', () => {
       const bytes = Buffer.from(text)
       const whole = masked([bytes])
       expectFaithful(bytes, whole)
-      expect(masked(Array.from(bytes, (byte) => Buffer.of(byte))), text).to.deep.equal(whole)
+      expectSame(masked(Array.from(bytes, (byte) => Buffer.of(byte))), whole)
       for (let at = 0; at <= bytes.length; at++)
-        expect(masked([bytes.subarray(0, at), bytes.subarray(at)]), text).to.deep.equal(whole)
+        expectSame(masked([bytes.subarray(0, at), bytes.subarray(at)]), whole)
     }
   })
 
@@ -121,7 +126,7 @@ describe('a text masker', () => {
     expect(whole.regions.length).to.be.at.least(SECRETS.length)
     fc.assert(
       fc.property(fc.array(fc.nat(bytes.length), { maxLength: 40 }), (cuts) => {
-        expect(masked(split(bytes, cuts))).to.deep.equal(whole)
+        expectSame(masked(split(bytes, cuts)), whole)
       }),
       { numRuns: 60 },
     )
@@ -132,16 +137,16 @@ describe('a text masker', () => {
       fc.property(stream, fc.array(fc.nat(), { maxLength: 12 }), (bytes, cuts) => {
         const whole = masked([bytes])
         expectFaithful(bytes, whole)
-        expect(masked(split(bytes, cuts))).to.deep.equal(whole)
-        expect(masked(Array.from(bytes, (byte) => Buffer.of(byte)))).to.deep.equal(whole)
+        expectSame(masked(split(bytes, cuts)), whole)
+        expectSame(masked(Array.from(bytes, (byte) => Buffer.of(byte))), whole)
       }),
-      { numRuns: 400 },
+      { numRuns: 2000 },
     )
   })
 
   it('masks as much where it is flushed at any place, but for what the end of the text decides', () => {
     // Whether these are secrets shows only behind them, or by a second form.
-    const undecided = ['token', 'private-key', 'password-hash', 'url-password', 'authorization']
+    const undecided = ['token', 'private-key', 'password-hash', 'authorization']
     for (const [detector, marked] of SECRETS) {
       if (undecided.includes(detector)) continue
       const bytes = Buffer.from(marked.replaceAll(/<<|>>/g, ''))
@@ -151,8 +156,8 @@ describe('a text masker', () => {
         const first = [masker.push(bytes.subarray(0, cut)), masker.flush()]
         const last = [masker.push(bytes.subarray(cut)), masker.flush()]
         const out = Buffer.concat([...first, ...last].map((piece) => piece.bytes))
-        for (let at = 0; at < out.length; at++)
-          if (whole[at] === 0x2a) expect(out[at], `${marked}, cut at ${cut}`).to.equal(0x2a)
+        const open = out.findIndex((byte, at) => whole[at] === 0x2a && byte !== 0x2a)
+        expect(open, `${marked}, cut at ${cut}`).to.equal(-1)
       }
     }
   })
@@ -164,8 +169,7 @@ describe('a text masker', () => {
         const pieces = split(bytes, cuts).flatMap((piece) => [masker.push(piece), masker.flush()])
         const out = Buffer.concat(pieces.map((piece) => piece.bytes))
         expect(out.length).to.equal(bytes.length)
-        for (let at = 0; at < out.length; at++)
-          expect(out[at] === bytes[at] || out[at] === 0x2a).to.equal(true)
+        expect(out.every((byte, at) => byte === bytes[at] || byte === 0x2a)).to.equal(true)
       }),
       { numRuns: 200 },
     )
@@ -175,7 +179,7 @@ describe('a text masker', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 2000 }), fc.array(fc.nat()), (some, cuts) => {
         const bytes = Buffer.from(some)
-        expect(masked(split(bytes, cuts))).to.deep.equal(masked([bytes]))
+        expectSame(masked(split(bytes, cuts)), masked([bytes]))
       }),
     )
   })

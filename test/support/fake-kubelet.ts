@@ -8,7 +8,7 @@ import { connect } from 'node:net'
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { SpdyPeer } from './remote-spdy.ts'
+import { SpdyPeer, words } from './remote-spdy.ts'
 import type { SpdyStream } from './remote-spdy.ts'
 import { sendJson } from './kubectl.ts'
 import type { Upstream } from './upstream.ts'
@@ -83,6 +83,8 @@ export type Program = (io: ProgramIo) => Promise<ProgramEnd> | ProgramEnd
 
 /** See the head of the file. Everything may be changed before it is asked. */
 export interface FakeKubelet {
+  /** All connections that were to be switched. */
+  readonly sockets: Set<Duplex>
   readonly sessions: RemoteSession[]
   /** By the first word of their command. */
   readonly programs: Map<string, Program>
@@ -186,6 +188,7 @@ const PROGRAMS: Readonly<Record<string, Program>> = {
 /** Puts a kubelet behind an upstream, and pods that are there for whoever asks. */
 export function startKubelet(upstream: Upstream): FakeKubelet {
   const kubelet: FakeKubelet = {
+    sockets: new Set(),
     sessions: [],
     programs: new Map(Object.entries(PROGRAMS)),
     attached: PROGRAMS['cat']!,
@@ -202,6 +205,8 @@ export function startKubelet(upstream: Upstream): FakeKubelet {
   }
   upstream.onUpgrade = (request, socket) => {
     socket.on('error', () => undefined)
+    kubelet.sockets.add(socket)
+    socket.once('close', () => kubelet.sockets.delete(socket))
     if (kubelet.answer?.(request, socket) === true) return
     upgrade(kubelet, request, socket)
   }
@@ -311,7 +316,7 @@ function runProgram(kubelet: FakeKubelet, session: RemoteSession, peer: SpdyPeer
     streams.set(name, stream)
     if (name === 'stdin') takeStdin(session, stream)
     if (name === 'resize') takeResizes(session, stream)
-    void peer.sendHeaders(2, 0, Buffer.from([0, 0, 0, stream.id]), Buffer.alloc(4))
+    void peer.sendHeaders(2, 0, words(stream.id), Buffer.alloc(4))
     if (started || streams.size < expectedStreams(session.query)) return
     started = true
     void run(kubelet, session, streams)
@@ -408,7 +413,7 @@ async function close(
 function forward(kubelet: FakeKubelet, peer: SpdyPeer): void {
   const waiting = new Map<string, SpdyStream>()
   peer.onStream = (stream) => {
-    void peer.sendHeaders(2, 0, Buffer.from([0, 0, 0, stream.id]), Buffer.alloc(4))
+    void peer.sendHeaders(2, 0, words(stream.id), Buffer.alloc(4))
     const { requestid = '', port } = stream.headers
     const other = waiting.get(requestid)
     if (other === undefined || other.headers['streamtype'] === stream.headers['streamtype']) {

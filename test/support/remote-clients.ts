@@ -6,6 +6,8 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import type { IncomingHttpHeaders } from 'node:http'
 import { Duplex } from 'node:stream'
+import { connect as connectTcp } from 'node:net'
+import type { Socket } from 'node:net'
 import { connect } from 'node:tls'
 import type { TLSSocket } from 'node:tls'
 import { WebSocket } from 'ws'
@@ -191,6 +193,8 @@ export interface Switched {
   readonly headers: IncomingHttpHeaders
   /** Holds what came behind the head. */
   readonly socket: TLSSocket
+  /** Below TLS. */
+  readonly tcp: Socket
 }
 
 /** Sends a request head as it is. @returns when the head of the answer is there */
@@ -200,7 +204,8 @@ export async function rawUpgrade(
   more: readonly string[],
   behind: Buffer = Buffer.alloc(0),
 ): Promise<Switched> {
-  const socket = connect({ port, host: '127.0.0.1', ca })
+  const tcp = connectTcp({ port, host: '127.0.0.1' })
+  const socket = connect({ socket: tcp, host: '127.0.0.1', ca })
   socket.on('error', () => undefined)
   await once(socket, 'secureConnect')
   const lines = [
@@ -222,7 +227,7 @@ export async function rawUpgrade(
       })
       if (kept.length > end + 4) socket.unshift(kept.subarray(end + 4))
       return {
-        ...{ status: Number(first.split(' ')[1]), socket },
+        ...{ status: Number(first.split(' ')[1]), socket, tcp },
         headers: Object.fromEntries(named),
       }
     }
@@ -253,6 +258,26 @@ export async function rest(socket: Duplex): Promise<Buffer> {
     // a reset is an end too
   }
   return Buffer.concat(parts)
+}
+
+/** All that still comes on a raw WebSocket; a closing is answered, as clients do. */
+export async function restOfWebSocket(socket: Duplex): Promise<Buffer> {
+  let bytes = Buffer.alloc(0)
+  let at = 0
+  try {
+    for await (const chunk of socket) {
+      bytes = Buffer.concat([bytes, chunk as Buffer])
+      for (;;) {
+        const frame = readFrame(bytes.subarray(at))
+        if (frame === undefined) break
+        at += frame.length
+        if (frame.opcode === 8) socket.end(rawFrame({ opcode: 8, payload: frame.payload }))
+      }
+    }
+  } catch {
+    // a reset is an end too
+  }
+  return bytes
 }
 
 /** Streams of an exec or attach over SPDY, opened in client-go's order: error, stdin, stdout, stderr, resize. */
@@ -304,38 +329,71 @@ export async function openSpdySession(
   }
 }
 
-/** SPDY within WebSocket: `SPDY/3.1+portforward.k8s.io`. */
+/** SPDY within WebSocket: `SPDY/3.1+portforward.k8s.io`, which is no token, so that `ws` would not offer it. */
 export async function openTunnel(address: Address): Promise<SpdyPeer> {
-  const socket = await openWebSocket(address, ['SPDY/3.1+portforward.k8s.io'])
-  return new SpdyPeer(overWebSocket(socket), 'client')
+  return new SpdyPeer(
+    overWebSocket(await openRawWebSocket(address, 'SPDY/3.1+portforward.k8s.io')),
+    'client',
+  )
 }
 
-/** A WebSocket's binary messages as one stream of bytes. */
-export function overWebSocket(socket: WebSocket): Duplex {
+/** A raw WebSocket's binary messages as one stream of bytes, as gorilla's net.Conn of client-go has them. */
+export function overWebSocket(socket: Duplex): Duplex {
   const duplex = new Duplex({
     read: () => {
       socket.resume()
     },
     write: (chunk: Buffer, _encoding, done) => {
-      socket.send(chunk, (error) => {
-        done(error ?? null)
-      })
+      socket.write(rawFrame({ payload: chunk }), done)
     },
     final: (done) => {
-      socket.close()
+      socket.write(rawFrame({ opcode: 8, payload: Buffer.from([0x03, 0xe8]) }))
       done()
     },
     destroy: (error, done) => {
-      socket.terminate()
+      socket.destroy()
       done(error)
     },
   })
-  socket.on('message', (data: Buffer) => {
-    if (!duplex.push(data)) socket.pause()
+  let kept = Buffer.alloc(0)
+  socket.on('data', (chunk: Buffer) => {
+    kept = Buffer.concat([kept, chunk])
+    for (;;) {
+      const frame = readFrame(kept)
+      if (frame === undefined) break
+      kept = kept.subarray(frame.length)
+      if (frame.opcode === 9) socket.write(rawFrame({ opcode: 10, payload: frame.payload }))
+      if (frame.opcode === 8) socket.end()
+      if (frame.opcode <= 2 && !duplex.push(Buffer.from(frame.payload))) socket.pause()
+    }
   })
   socket.once('close', () => duplex.push(null))
   socket.on('error', () => undefined)
   return duplex
+}
+
+/** A server's frame at the beginning of some bytes; undefined where it is not all there. */
+export function readFrame(bytes: Buffer):
+  | {
+      readonly opcode: number
+      readonly fin: boolean
+      readonly payload: Buffer
+      readonly length: number
+    }
+  | undefined {
+  if (bytes.length < 2) return undefined
+  const short = bytes.readUInt8(1) & 0x7f
+  const head = short === 126 ? 4 : short === 127 ? 10 : 2
+  if (bytes.length < head) return undefined
+  const size =
+    short === 126 ? bytes.readUInt16BE(2) : short === 127 ? Number(bytes.readBigUInt64BE(2)) : short
+  if (bytes.length < head + size) return undefined
+  return {
+    opcode: bytes.readUInt8(0) & 0x0f,
+    fin: (bytes.readUInt8(0) & 0x80) !== 0,
+    payload: bytes.subarray(head, head + size),
+    length: head + size,
+  }
 }
 
 /** One forwarded connection over SPDY, in client-go's order: error stream, then data stream. */

@@ -98,15 +98,19 @@ export function readSessions(dataDir: string): readonly ReadSession[] {
   return documents(dataDir).map(({ session }) => session)
 }
 
-/** Ledger entries about sessions, in order. */
-export function readSessionEntries(
-  dataDir: string,
-  id: string,
-): readonly { readonly event: string; readonly detail: Readonly<Record<string, unknown>> }[] {
-  const rows = query(dataDir, "SELECT leaf FROM ledger WHERE kind = 'session' ORDER BY seq")
-  return rows
-    .map(({ leaf }) => JSON.parse(Buffer.from(leaf as Uint8Array).toString()) as never)
-    .filter((entry: { readonly requestId?: string }) => entry.requestId === id)
+/** Of an entry what is looked at. */
+export interface LedgerEntry {
+  readonly kind: string
+  readonly requestId?: string
+  readonly event: string
+  readonly detail: Readonly<Record<string, unknown>>
+}
+
+/** Ledger entries about a session, in order. */
+export function readSessionEntries(dataDir: string, id: string): readonly LedgerEntry[] {
+  return query(dataDir, 'SELECT leaf FROM ledger ORDER BY seq')
+    .map(({ leaf }) => JSON.parse(Buffer.from(leaf as Uint8Array).toString()) as LedgerEntry)
+    .filter(({ kind, requestId }) => kind === 'session' && requestId === id)
 }
 
 /** @throws Error where a chunk cannot be opened, or anything is not as 0009 says */

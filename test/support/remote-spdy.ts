@@ -197,7 +197,11 @@ export class SpdyPeer {
       if (socket.destroyed || socket.writableEnded || socket.write(made)) return
       const given = new AbortController()
       const { signal } = given
-      await Promise.race([once(socket, 'drain', { signal }), once(socket, 'close', { signal })])
+      try {
+        await Promise.race([once(socket, 'drain', { signal }), once(socket, 'close', { signal })])
+      } catch {
+        // it broke: what is sent goes nowhere
+      }
       given.abort()
     })
     return this.#tail
@@ -257,9 +261,9 @@ export class SpdyPeer {
 
   async #decompress(bytes: Buffer): Promise<Buffer> {
     await new Promise<void>((resolve, reject) => {
-      this.#inflate.once('error', reject)
-      this.#inflate.write(bytes, () => {
-        resolve()
+      this.#inflate.write(bytes, (error) => {
+        if (error instanceof Error) reject(error)
+        else resolve()
       })
     })
     return Buffer.concat(this.#inflated.splice(0))

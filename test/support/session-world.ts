@@ -52,6 +52,8 @@ export interface SessionWorld {
   readonly said: () => string
   /** Where a session of pod `p` is asked for. */
   address(sub: string, query?: string, more?: Readonly<Record<string, string>>): Address
+  /** Header by which another client says who it is: one may have so many requests open. */
+  as(name: string): Promise<Readonly<Record<string, string>>>
   /** A kubeconfig for the broker as the client. */
   readonly kubeconfig: string
   /** The broker's own API. */
@@ -149,6 +151,9 @@ export async function startSessionWorld(
       path: `/clusters/test/api/v1/namespaces/${NAMESPACE}/pods/p/${sub}`,
       headers: { authorization: `Bearer ${token}`, ...more },
     }),
+    async as(name) {
+      return { authorization: `Bearer ${await mintRunnerToken(issuer, { sub: name })}` }
+    },
     async api(role, path, body) {
       const answer = await request(`${origin}${path}`, {
         ...{ dispatcher: client, method: body === undefined ? 'GET' : 'POST' },
@@ -173,7 +178,7 @@ export async function startSessionWorld(
     start: () => broker.start(),
     async close() {
       await broker.end('SIGTERM')
-      for (const { socket } of kubelet.sessions) socket.destroy()
+      for (const socket of kubelet.sockets) socket.destroy()
       await Promise.all([issuer.close(), upstream.close(), client.destroy()])
       rmSync(dir, { recursive: true })
     },

@@ -1,8 +1,14 @@
 /**
- * A stand-in for HashiCorp Vault or OpenBao: the Transit engine's HTTP API as far as the broker uses it, over TLS, signing with
- * real keys. What a version, a policy or a fault does is set by the test.
+ * A stand-in for HashiCorp Vault or OpenBao: the Transit engine's HTTP API as far as the broker uses it, over TLS, signing and
+ * encrypting with real keys. What a version, a policy or a fault does is set by the test.
  */
-import { generateKeyPairSync, randomBytes, sign } from 'node:crypto'
+import {
+  createCipheriv,
+  createDecipheriv,
+  generateKeyPairSync,
+  randomBytes,
+  sign,
+} from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:https'
@@ -35,7 +41,7 @@ export interface Vault {
   /** By number, from 1. */
   readonly versions: Version[]
   /** As Vault's policy for the token would: what it answers 403 to. */
-  readonly forbidden: Set<'keys' | 'sign' | 'rotate' | 'config'>
+  readonly forbidden: Set<'keys' | 'sign' | 'rotate' | 'config' | 'encrypt' | 'decrypt'>
   token: string
   minDecryption: number
   /** Shows versions below that, too; Vault itself does not. */
@@ -110,7 +116,10 @@ async function serve(
     vault.fault(response, path)
     return
   }
-  const what = /^\/v1\/transit\/(?:(sign)\/issuer|keys\/issuer(?:\/(rotate|config))?)$/.exec(path)
+  const what =
+    /^\/v1\/transit\/(?:(sign|encrypt|decrypt)\/issuer|keys\/issuer(?:\/(rotate|config))?)$/.exec(
+      path,
+    )
   const call = what === null ? undefined : (what[1] ?? what[2] ?? 'keys')
   if (token !== vault.token || headers['x-vault-request'] !== 'true')
     reply(403, { errors: ['permission denied'] })
@@ -118,6 +127,8 @@ async function serve(
   else if (vault.forbidden.has(call as 'sign')) reply(403, { errors: ['1 error: denied'] })
   else if (call === 'keys' && method === 'GET') reply(200, shown(vault))
   else if (call === 'sign' && method === 'POST') signed(vault, body, reply)
+  else if (call === 'encrypt' && method === 'POST') encrypted(body, reply)
+  else if (call === 'decrypt' && method === 'POST') decrypted(body, reply)
   else if (call === 'rotate' && method === 'POST') {
     vault.rotate(now())
     reply(200, shown(vault))
@@ -164,4 +175,29 @@ function signed(
   const bytes = sign('sha256', input, { key: version.privateKey, dsaEncoding: 'ieee-p1363' })
   const text = `vault:v${number}:${signature(bytes)}`
   reply(200, { data: { signature: text, key_version: number } })
+}
+
+/** Of a key of type `aes256-gcm96`, whose versions do not matter here. */
+const WRAPPING_KEY = randomBytes(32)
+
+function encrypted(body: VaultCall['body'], reply: (status: number, value: object) => void): void {
+  const nonce = randomBytes(12)
+  const cipher = createCipheriv('aes-256-gcm', WRAPPING_KEY, nonce)
+  cipher.setAAD(Buffer.from(String(body['associated_data']), 'base64'))
+  const plain = Buffer.from(String(body['plaintext']), 'base64')
+  const parts = [nonce, cipher.update(plain), cipher.final(), cipher.getAuthTag()]
+  reply(200, { data: { ciphertext: `vault:v1:${Buffer.concat(parts).toString('base64')}` } })
+}
+
+function decrypted(body: VaultCall['body'], reply: (status: number, value: object) => void): void {
+  const bytes = Buffer.from(String(body['ciphertext']).replace('vault:v1:', ''), 'base64')
+  const cipher = createDecipheriv('aes-256-gcm', WRAPPING_KEY, bytes.subarray(0, 12))
+  cipher.setAAD(Buffer.from(String(body['associated_data']), 'base64'))
+  cipher.setAuthTag(bytes.subarray(-16))
+  try {
+    const plain = Buffer.concat([cipher.update(bytes.subarray(12, -16)), cipher.final()])
+    reply(200, { data: { plaintext: plain.toString('base64') } })
+  } catch {
+    reply(400, { errors: ['cipher: message authentication failed'] })
+  }
 }

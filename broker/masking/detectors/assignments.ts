@@ -52,7 +52,7 @@ const KEY_FORMS = [
   ...valueForms(separator([':']), assignedNoWord),
 ]
 /** What may stand between the words of a name. */
-const JOINT: Part = { optional: [{ oneOf: ['_', '-', '.'] }] }
+const JOINT: Part = { optional: [{ oneOf: ['_', '-', '.', ' '] }] }
 const ACCESS_SUFFIX: Part = { optional: [JOINT, { literal: 'access', fold: true }] }
 const KEY_SUFFIX: Part = { optional: [JOINT, { literal: 'key', fold: true }] }
 const BASE_SUFFIX: Part = { optional: [{ literal: '_base', fold: true }] }

@@ -1,5 +1,5 @@
 /** Keys and credentials that are longer than a word. */
-import { ALNUM, BASE64, BLANK, SPACE, anyOf, bytesOf, noneOf } from './classes.ts'
+import { ALNUM, BASE64, BLANK, DIGIT, SPACE, anyOf, bytesOf, noneOf } from './classes.ts'
 import type { Detector } from './detector.ts'
 import type { Form, Part } from './matcher.ts'
 
@@ -158,6 +158,8 @@ export const BLOCKS: readonly Detector[] = [
           check: (bytes, from) => bytes[from] !== DOLLAR,
         },
         then: [{ literal: '@' }],
+        // behind a host stands a number
+        guess: (bytes, from, to) => bytes.subarray(from, to).some((byte) => DIGIT[byte] === 0),
       },
     ],
   },

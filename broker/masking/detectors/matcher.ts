@@ -44,6 +44,8 @@ export interface Form {
   readonly secret: Secret
   /** What has to follow the secret. */
   readonly then?: readonly Part[]
+  /** Whether what has begun is taken for a secret where what has to follow cannot be waited for; without it, it is not. */
+  readonly guess?: Check
 }
 
 /** Bytes that are looked at; `final` where nothing will follow them. */
@@ -292,20 +294,22 @@ export interface Compiled {
   /** What has to follow the secret; takes nothing where nothing has to. */
   readonly then: Step
   readonly closes: boolean
-  /** Nothing but an edge has to follow: a secret that has begun is one, as far as can be told. */
-  readonly sureOnceBegun: boolean
+  /** Whether a secret that has begun is one, as far as can be told. */
+  readonly guess: Check
 }
 
 /** Makes a form ready. */
 export function compile(id: string, form: Form): Compiled {
-  const { parts = [], secret, then } = form
+  const { parts = [], secret, then = [], guess } = form
+  // An edge is most likely to follow.
+  const sure = then.every((part) => 'not' in part)
   return {
     id,
     head: sequence(parts),
     secret,
-    then: sequence(then ?? []),
-    closes: then !== undefined,
-    sureOnceBegun: then === undefined || then.every((part) => 'not' in part),
+    then: sequence(then),
+    closes: form.then !== undefined,
+    guess: guess ?? (() => sure),
   }
 }
 
@@ -340,10 +344,10 @@ export function tryForm(form: Compiled, text: Text, leadEnd: number): Verdict {
   const open: Open = { detector, secret, left: secret.max, escaped: false }
   const to = takeOpen(open, text.bytes, from)
   const on = goesOn(open, text.bytes, to)
-  if (on && !text.final && !decided(form, to - from)) return notYet(form, from, to)
+  if (on && !text.final && !decided(form, to - from)) return notYet(form, text.bytes, from, to)
   if (!isSecret(secret, text.bytes, from, to)) return NO
   const end = form.then(text, to)
-  if (end < 0) return end === MORE ? notYet(form, from, to) : NO
+  if (end < 0) return end === MORE ? notYet(form, text.bytes, from, to) : NO
   return { is: 'match', detector, from, to, open: on && !form.closes ? open : undefined }
 }
 
@@ -357,6 +361,7 @@ function decided({ secret, closes }: Compiled, length: number): boolean {
   return secret.check === undefined || length >= CHECK_BYTES
 }
 
-function notYet({ id: detector, sureOnceBegun }: Compiled, from: number, to: number): Verdict {
-  return sureOnceBegun && to > from ? { is: 'begun', detector, from } : NOT_YET
+function notYet(form: Compiled, bytes: Buffer, from: number, to: number): Verdict {
+  const begun = to > from && form.guess(bytes, from, to)
+  return begun ? { is: 'begun', detector: form.id, from } : NOT_YET
 }

@@ -53,6 +53,8 @@ export interface Scanned {
 export type Ending = 'more' | 'now' | 'end'
 
 interface Finder {
+  /** Bytes that may follow the keyword. */
+  readonly next: ByteClass
   readonly lead: Step
   readonly before: ByteClass | undefined
   readonly forms: readonly Compiled[]
@@ -78,6 +80,7 @@ export class Scanner {
       detectors.flatMap(({ id, keywords, fold, before, lead = [], forms }) => {
         const next = anyOf(...forms.map((form) => firstOfForm(lead, form)))
         const finds = {
+          next,
           lead: sequence(lead),
           before,
           forms: forms.map((form) => compile(id, form)),
@@ -111,7 +114,7 @@ class Pass {
   /** Up to here everything is a secret or decided on. */
   until: number
   /** A match whose secret begins only at `from`: what stands between keyword and secret is still looked at. */
-  #head = { start: 0, from: 0, regions: 0, opens: 0 }
+  #head = { start: 0, from: 0 }
   #hold: number | undefined
   /** Up to here a secret that goes on was taken: the end, or a byte before it that is undecided. */
   #openTo = 0
@@ -138,11 +141,8 @@ class Pass {
       this.#keep(verdict, start, inHead)
       return true
     }
-    if (this.#scanned.ending === 'more') {
-      this.#holdFrom(start, inHead)
-      return false
-    }
     this.#hold ??= inHead ? this.#head.start : start
+    if (this.#scanned.ending === 'more') return false
     this.#guess(verdict, matches, finds, start, inHead)
     return true
   }
@@ -151,6 +151,8 @@ class Pass {
     if (finds.before !== undefined && !this.#mayFollow(finds.before, start)) return NO
     const end = matches(this.#text, start)
     if (end < 0) return end === MORE ? NOT_YET : NO
+    const { bytes } = this.#text
+    if (end < bytes.length && finds.next[bytes[end] ?? 0] === 0) return NO
     return this.#tryForms(finds, end, this.#text)
   }
 
@@ -165,13 +167,7 @@ class Pass {
   }
 
   #keep(verdict: Match, start: number, inHead: boolean): void {
-    if (!inHead)
-      this.#head = {
-        start,
-        from: verdict.from,
-        regions: this.#regions.length,
-        opens: this.#opens.length,
-      }
+    if (!inHead) this.#head = { start, from: verdict.from }
     this.#region(verdict.from, verdict.to, verdict.detector)
     if (verdict.open === undefined) return
     this.#opens.push(verdict.open)
@@ -181,14 +177,6 @@ class Pass {
   #region(from: number, to: number, detector: string): void {
     this.#regions.push({ from, to, detector })
     this.until = Math.max(this.until, to)
-  }
-
-  /** Takes back what was found behind the place that is held from: it will be found again. */
-  #holdFrom(start: number, inHead: boolean): void {
-    this.#hold = inHead ? this.#head.start : start
-    if (!inHead) return
-    this.#regions.length = this.#head.regions
-    this.#opens.length = this.#head.opens
   }
 
   /** Decides on what is undecided, where nothing is waited for. */
@@ -231,9 +219,9 @@ class Pass {
 
   /** @param unfinished - where bytes begin that may become a keyword; undefined where the scan stopped before */
   result(unfinished: number | undefined): Scan {
-    const { bytes, ending } = this.#scanned
+    const { bytes } = this.#scanned
     // What is open behind undecided bytes is found again with them.
-    if (ending !== 'more' && this.#hold !== undefined) this.#opens = []
+    if (this.#hold !== undefined) this.#opens = []
     const decided = this.#opens.length > 0 ? this.#openTo : bytes.length
     const hold = Math.min(this.#hold ?? unfinished ?? bytes.length, decided)
     return { regions: this.#regions, opens: this.#opens, hold }

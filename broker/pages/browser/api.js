@@ -32,6 +32,30 @@ export async function ask(path) {
   throw new Refused(String(problem.code ?? response.status), String(problem.title ?? 'no answer'))
 }
 
+/**
+ * Whole lines of an answer, so many characters at most: a recording may be larger than a page can hold.
+ *
+ * @param {Response} response
+ * @param {number} most
+ * @returns {Promise<{text: string, isCut: boolean}>}
+ */
+export async function linesOf(response, most) {
+  if (response.body === null) return { text: '', isCut: false }
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
+  const parts = []
+  let length = 0
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) return { text: parts.join(''), isCut: false }
+    parts.push(value)
+    length += value.length
+    if (length <= most) continue
+    await reader.cancel()
+    const text = parts.join('').slice(0, most)
+    return { text: text.slice(0, text.lastIndexOf('\n') + 1), isCut: true }
+  }
+}
+
 /** Longest event, in characters: whatever is longer is not one of the broker's. */
 const MAX_EVENT_LENGTH = 4 * 1024 * 1024
 

@@ -1,8 +1,8 @@
 /** The page that plays a session. */
-import { Refused, ask, eventsOf, takeTicket } from './api.js'
+import { Refused, ask, eventsOf, linesOf, takeTicket } from './api.js'
 import { showFacts } from './facts.js'
 import { showTables } from './tables.js'
-import { hasOutput, live, parseCast, play } from './terminal.js'
+import { hasOutput, live, parseCast, play, playedAt } from './terminal.js'
 import { trustPlayer } from './trusted.js'
 
 /** @param {string} id @returns {HTMLElement} */
@@ -12,6 +12,8 @@ function byId(id) {
   return found
 }
 
+/** What of an asciicast is played, in characters; all of it is in the recording. */
+const MAX_CAST_LENGTH = 64 * 1024 * 1024
 /** Details that a running session keeps for its tables. */
 const MAX_LIVE_DETAILS = 5000
 
@@ -51,7 +53,8 @@ async function replay(found) {
     say('It has no recording.')
     return
   }
-  const cast = parseCast(await (await ask(`${session}/asciicast`)).text())
+  const { text, isCut } = await linesOf(await ask(`${session}/asciicast`), MAX_CAST_LENGTH)
+  const cast = parseCast(text)
   const { items, more } = await (await ask(`${session}/details`)).json()
   /** @type {import('./terminal.js').Player | undefined} */
   let player
@@ -60,7 +63,7 @@ async function replay(found) {
     const options = { speed: chosen('speed'), idle: chosen('idle') }
     player = play(byId('terminal'), cast, options)
     player.addEventListener('ended', () => {
-      say('Played to the end.')
+      say(isCut ? 'Played as far as a page can hold it.' : 'Played to the end.')
     })
   }
   const isShown = hasOutput(cast)
@@ -68,7 +71,9 @@ async function replay(found) {
     byId('tables'),
     items,
     more,
-    isShown ? (seconds) => void player?.seek(seconds).catch(sayError) : undefined,
+    isShown
+      ? (seconds) => void player?.seek(playedAt(cast, seconds, chosen('idle'))).catch(sayError)
+      : undefined,
   )
   if (!isShown) {
     say('Nothing of it was shown in a terminal.')

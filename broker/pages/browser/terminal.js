@@ -46,6 +46,26 @@ export function hasOutput(cast) {
 }
 
 /**
+ * Where the player is at a time of the recording, when it shortens pauses: both in seconds.
+ *
+ * @param {readonly (CastHeader | CastEvent)[]} cast
+ * @param {number} seconds
+ * @param {number} idle - longest pause, 0 for none that is shortened
+ */
+export function playedAt(cast, seconds, idle) {
+  const most = idle > 0 ? idle : Infinity
+  let left = seconds
+  let played = 0
+  for (const event of cast) {
+    if (!Array.isArray(event)) continue
+    if (event[0] >= left) return played + Math.min(left, most)
+    left -= event[0]
+    played += Math.min(event[0], most)
+  }
+  return played
+}
+
+/**
  * Plays a recording.
  *
  * @param {HTMLElement} place

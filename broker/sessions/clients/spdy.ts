@@ -16,18 +16,22 @@ export function bytesOver(accepted: (onMessage: OnMessage) => WebSocketSide): Du
     if (!isBinary) side.reject()
     else if (!duplex.push(message)) side.pause()
   })
+  const send = (bytes: Buffer, done: () => void): void => {
+    side.send(bytes)
+    const room = side.room()
+    if (room === undefined) done()
+    else void room.then(done)
+  }
   const duplex = new Duplex({
     read() {
       side.resume()
     },
     write(chunk: Buffer, _encoding, done) {
-      side.send(chunk)
-      const room = side.room()
-      if (room === undefined) done()
-      else
-        void room.then(() => {
-          done()
-        })
+      send(chunk, done)
+    },
+    // a frame's head and its bytes come one after the other, and make one message
+    writev(chunks: { readonly chunk: Buffer }[], done) {
+      send(Buffer.concat(chunks.map(({ chunk }) => chunk)), done)
     },
     final(done) {
       side.close()

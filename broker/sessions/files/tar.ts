@@ -44,6 +44,9 @@ export interface FileWatch {
 /** Most bytes of long names and pax records before a member; what has more is not taken for an archive. */
 export const MAX_PRELUDE_BYTES = 256 * 1024
 
+/** Longest name, and longest target of a link, in bytes: PATH_MAX of Linux. Any two fit into one event, however they are escaped. */
+export const MAX_NAME_BYTES = 4096
+
 /** What was read before the header of a member, and applies to it. */
 interface Prelude {
   name?: string
@@ -230,11 +233,11 @@ class Watch implements FileWatch {
 
   #begin(header: TarHeader, block: Buffer, plain: Buffer[]): void {
     const size = this.#sizeOf(header)
-    if (size === undefined) {
+    const file = this.#fileOf(header)
+    if (size === undefined || isLong(file.name) || isLong(file.linkName)) {
       this.#giveUp(block, plain)
       return
     }
-    const file = this.#fileOf(header)
     this.#forget()
     this.#begun = true
     const hash = createHash('sha256')
@@ -259,7 +262,9 @@ class Watch implements FileWatch {
 
   #sizeOf(header: TarHeader): number | undefined {
     if (typeHasNoContent(header)) return 0
-    const size = sizeOf(this.#prelude.pax ?? new Map()) ?? sizeOf(this.#global) ?? header.size
+    const own = this.#prelude.pax
+    const records = own?.has('size') === true ? own : this.#global
+    const size = sizeOf(records) ?? header.size
     // Padded, it has to be a number still.
     return size <= Number.MAX_SAFE_INTEGER - BLOCK_BYTES ? size : undefined
   }
@@ -326,4 +331,8 @@ class Watch implements FileWatch {
 
 function typeHasNoContent({ flag }: TarHeader): boolean {
   return '123456'.includes(flag)
+}
+
+function isLong(name = ''): boolean {
+  return Buffer.byteLength(name) > MAX_NAME_BYTES
 }

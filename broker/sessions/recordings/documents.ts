@@ -72,6 +72,8 @@ export interface Documents {
   /** @returns false where there is a mark already */
   mark(mark: KillMark, entry: SessionEntry): Promise<boolean>
   marks(): Promise<readonly KillMark[]>
+  /** Removes one that is of no use. */
+  removeMark(id: string): Promise<void>
 }
 
 /** Makes them. */
@@ -126,6 +128,9 @@ export function createDocuments(
         const parsed = markSchema.safeParse(body)
         return parsed.success ? [{ id: id.slice(KILL_PREFIX.length), ...parsed.data }] : []
       })
+    },
+    async removeMark(id) {
+      await store.put([unmark(id)], [])
     },
   }
 }

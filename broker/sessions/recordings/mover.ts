@@ -92,20 +92,21 @@ class QueueMover implements Mover {
     const { spool, archive, log, onMoved } = this.#deps
     const path = spool.pathOf(id, segment)
     try {
-      const { size } = await stat(path)
-      await archive.put(name, path)
-      await spool.remove(id, segment, size)
+      const size = await sizeOf(path)
+      // what is gone was moved in an attempt before this one, or by hand: reading will tell
+      if (size !== undefined) {
+        await archive.put(name, path)
+        await spool.remove(id, segment, size)
+      }
+      await onMoved(id)
       if (this.#isAway) log.info({ archive: archive.name }, 'recordings are archived again')
       this.#isAway = false
-      await onMoved(id)
       return true
     } catch (error) {
-      // removed by hand, perhaps: reading will tell
-      if (codeOf(error) === 'ENOENT' && !(await exists(path))) return true
       if (!this.#isAway)
         log.error(
           { archive: archive.name, segment: name, error: messageOf(error) },
-          'a recording could not be archived; it stays in the spool',
+          'a recording could not be archived; it stays in the spool until it can',
         )
       this.#isAway = true
       return false
@@ -113,11 +114,13 @@ class QueueMover implements Mover {
   }
 }
 
-function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  )
+async function sizeOf(path: string): Promise<number | undefined> {
+  try {
+    return (await stat(path)).size
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined
+    throw error
+  }
 }
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {

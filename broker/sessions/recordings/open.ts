@@ -121,7 +121,7 @@ class AllRecordings implements OpenRecordings {
   readonly #reading: ReadingDeps
   readonly #timers: readonly NodeJS.Timeout[]
   readonly #work = new Set<Promise<unknown>>()
-  #isPolling = false
+  readonly #busy = new Set<string>()
 
   constructor(parts: Parts) {
     const { spool, archive, keys, documents, deps } = parts
@@ -134,18 +134,19 @@ class AllRecordings implements OpenRecordings {
     this.#reading = { spool, archive, keys, documents, running: this.#running }
     const retention = new Retention({ documents, archive, log: deps.log, now: deps.now })
     const look = (): void => {
-      this.#beside(lookThrough(this.#recovery))
+      this.#once('look', () => lookThrough(this.#recovery))
     }
     const retain = (): void => {
-      this.#beside(retention.look())
+      this.#once('retain', () => retention.look())
+    }
+    const poll = (): void => {
+      this.#once('poll', () => this.#pollMarks())
     }
     const every = { look: LOOK_MS, retain: RETENTION_MS, poll: KILL_POLL_MS, ...deps.everyMs }
     this.#timers = [
       setInterval(look, every.look),
       setInterval(retain, every.retain),
-      setInterval(() => {
-        this.#beside(this.#pollMarks())
-      }, every.poll),
+      setInterval(poll, every.poll),
     ]
     for (const timer of this.#timers) timer.unref()
     look()
@@ -233,7 +234,7 @@ class AllRecordings implements OpenRecordings {
 
   async close(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer)
-    for (const recording of this.#running.values()) recording.close()
+    await Promise.all([...this.#running.values()].map((recording) => recording.close()))
     await this.#mover.close()
     await Promise.all(this.#work)
     await this.#parts.archive.close()
@@ -293,8 +294,7 @@ class AllRecordings implements OpenRecordings {
 
   /** Sessions that somebody ended at another broker; never rejects. */
   async #pollMarks(): Promise<void> {
-    if (this.#running.size === 0 || this.#isPolling) return
-    this.#isPolling = true
+    if (this.#running.size === 0) return
     try {
       for (const { id, actor, reason } of await this.#parts.documents.marks())
         this.#running.get(id)?.kill({ actor, reason })
@@ -303,9 +303,14 @@ class AllRecordings implements OpenRecordings {
         { error: messageOf(error) },
         'it is not known whether sessions were ended',
       )
-    } finally {
-      this.#isPolling = false
     }
+  }
+
+  /** Not again while it still runs. @param work - never rejects */
+  #once(name: string, work: () => Promise<unknown>): void {
+    if (this.#busy.has(name)) return
+    this.#busy.add(name)
+    this.#beside(work().finally(() => this.#busy.delete(name)))
   }
 
   /** Waits for it at the end. @param work - never rejects */

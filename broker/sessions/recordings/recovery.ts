@@ -31,7 +31,7 @@ export interface RecoveryDeps {
   readonly isRunning: (id: string) => boolean
 }
 
-/** Looks through the spool once. Never rejects: what cannot be taken care of now stays for the next look. */
+/** Looks through the spool, and the marks, once. Never rejects: what cannot be taken care of now stays for the next look. */
 export async function lookThrough(deps: RecoveryDeps): Promise<void> {
   const { spool, log } = deps
   try {
@@ -44,8 +44,17 @@ export async function lookThrough(deps: RecoveryDeps): Promise<void> {
         )
       })
     }
+    await removeMarks(deps)
   } catch (error) {
     log.error({ error: messageOf(error) }, 'the spool could not be looked through')
+  }
+}
+
+/** Of sessions that ended in the moment in which somebody ended them. */
+async function removeMarks({ documents, isRunning }: RecoveryDeps): Promise<void> {
+  for (const { id } of await documents.marks()) {
+    if (isRunning(id) || (await documents.read(id))?.session.state === 'running') continue
+    await documents.removeMark(id)
   }
 }
 

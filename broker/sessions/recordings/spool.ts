@@ -11,6 +11,7 @@ import {
   rename,
   rm,
   rmdir,
+  stat,
   statfs,
   truncate,
 } from 'node:fs/promises'
@@ -149,9 +150,8 @@ class DiskSpool implements Spool {
   async count(): Promise<void> {
     for (const id of await this.ids()) {
       for (const segment of await this.segmentsOf(id)) {
-        const handle = await open(this.pathOf(id, segment), 'r')
-        this.#used += (await handle.stat()).size
-        await handle.close()
+        const { size } = await stat(this.pathOf(id, segment))
+        this.#used += size
       }
     }
   }

@@ -75,7 +75,8 @@ export interface SpdyConnection {
 /**
  * Begins a connection.
  *
- * @param socket - it is owned from now on; bytes that were read from it before are put back by `unshift` first
+ * @param socket - it is owned from now on, and is read at once unless it is paused; bytes that were read from it before are put back
+ *   by `unshift` first. One that is gone already gives a connection that is over
  * @param options - `role`: `client` opens odd streams, `server` even ones
  */
 export function createSpdyConnection(
@@ -109,7 +110,7 @@ class Connection implements SpdyConnection {
   #receiver: Stream | undefined
   /** What was read and waits until reading goes on. */
   #rest: Buffer = NOTHING
-  #paused = false
+  #paused: boolean
   #inflating = false
   #answers = 0
   #flooded = false
@@ -144,6 +145,7 @@ class Connection implements SpdyConnection {
     this.#ownParity = client ? 1 : 0
     this.#nextId = client ? 1 : 2
     this.#pingId = this.#nextId
+    this.#paused = socket.isPaused()
     this.#writer = new FrameWriter(socket)
     this.#parser = new FrameParser({
       onControl: (frame) => {
@@ -241,6 +243,10 @@ class Connection implements SpdyConnection {
         this.#flooded = false
         this.#flow()
       })
+    // one that is gone already says nothing any more
+    if (this.#socket.destroyed) this.#end(new Fault('stream_broken', 'the connection broke'))
+    this.#peerLeft = this.#socket.readableEnded
+    if (this.#peerLeft) this.#flow()
   }
 
   /** Reads as far as it may, and lets the socket do so. Called whenever one of the reasons to wait has changed. */

@@ -6,7 +6,7 @@
  *
  * Nothing is compressed on the way out: a secret beside something that an attacker chooses would show in the length (CRIME).
  */
-import { constants, createInflate } from 'node:zlib'
+import { createInflate } from 'node:zlib'
 import type { Inflate } from 'node:zlib'
 
 /**
@@ -84,7 +84,6 @@ export class HeaderInflater {
   #create(): Inflate {
     const inflate = createInflate({
       dictionary: DICTIONARY,
-      flush: constants.Z_SYNC_FLUSH,
       chunkSize: MAX_HEADER_BLOCK_BYTES,
     })
     inflate.on('error', () => {

@@ -57,6 +57,14 @@ describe('neutralised output', () => {
     for (const text of dropped) expect(safe(`a${text}b`), JSON.stringify(text)).to.equal('ab')
   })
 
+  it('lets nothing be concealed by a colour code, and takes no colour for one', () => {
+    expect(safe(`${ESC}[8mpassword`)).to.equal('password')
+    expect(safe(`${ESC}[1;8;31m${ESC}[08m${ESC}[8:1m`)).to.equal(`${ESC}[1;31m`)
+    for (const kept of ['38;5;8', '48;2;8;8;8;1', '0', '', ';1', '38:5:8', '58;5;8;4'])
+      expect(safe(`${ESC}[${kept}m`)).to.equal(`${ESC}[${kept}m`)
+    expect(safe(`${ESC}[38;5;8;8;1m${ESC}[38;8m`)).to.equal(`${ESC}[38;5;8;1m${ESC}[38m`)
+  })
+
   it('keeps of several modes the allowed ones', () => {
     expect(safe(`${ESC}[?1000;25;2004l`)).to.equal(`${ESC}[?25l`)
   })
