@@ -135,13 +135,25 @@ const STREAM_EVENTS = { stdin: EVENT.stdin, stdout: EVENT.stdout, stderr: EVENT.
 
 type StreamName = keyof typeof STREAM_EVENTS
 
+/** A stream that may be a tar archive. */
+interface Archive {
+  readonly stream: 'stdin' | 'stdout'
+  readonly watch: FileWatch
+  /** Over all of it: headers and padding have room for more than the manifest says. */
+  readonly hash: Hash
+  bytes: number
+  /** Of them, those that are recorded as they are. */
+  plain: number
+  isOver: boolean
+}
+
 class Recorder implements SessionRecorder {
   readonly stopped: Promise<Stop>
   readonly #writer: RecordingWriter
   readonly #terms: Recording
   readonly #startMs = performance.now()
   readonly #streams: Readonly<Record<StreamName, MaskedStream>>
-  readonly #tar: { readonly stream: 'stdin' | 'stdout'; readonly watch: FileWatch } | undefined
+  readonly #tar: Archive | undefined
   readonly #connections = new Map<number, Connection>()
   readonly #stop = Promise.withResolvers<Stop>()
   readonly #totals = {
@@ -168,6 +180,7 @@ class Recorder implements SessionRecorder {
       watch: watchTar((file) => {
         this.#file(stream, file)
       }),
+      ...{ hash: createHash('sha256'), bytes: 0, plain: 0, isOver: false },
     }
     this.#writeJson(EVENT.header, headerOf(facts), true, 0)
     const fail = (): void => {
@@ -360,15 +373,31 @@ class Recorder implements SessionRecorder {
   #plainOf(stream: 'stdin' | 'stdout', bytes: Buffer): readonly Buffer[] {
     if (this.#tar?.stream !== stream) return [bytes]
     const plain = this.#tar.watch.push(bytes)
+    this.#tar.bytes += bytes.length
+    this.#tar.plain += sizeOf(plain)
+    if (!this.#tar.isOver) this.#tar.hash.update(bytes)
     return this.#terms.files ? [bytes] : plain
   }
 
   #endTar(stream: 'stdin' | 'stdout'): void {
     if (this.#tar?.stream !== stream) return
     const plain = this.#tar.watch.end()
+    this.#tar.plain += sizeOf(plain)
+    this.#archive(this.#tar)
     if (this.#terms.files || (stream === 'stdin' && !this.#terms.stdin)) return
     // they have gone on already
     for (const piece of plain) this.#streams[stream].push(piece, this.#now())
+  }
+
+  /** Binds every byte of an archive, once: also what no member's hash has. */
+  #archive(tar: Archive): void {
+    if (tar.isOver) return
+    tar.isOver = true
+    const { stream, bytes, plain, hash } = tar
+    if (bytes === plain) return
+    const text = `an archive of ${bytes} bytes, with the SHA-256 of them all`
+    const sha256 = hash.digest('hex')
+    this.#writeJson(EVENT.marker, { kind: 'archive', text, stream, bytes, sha256 })
   }
 
   #file(stream: 'stdin' | 'stdout', file: TarFile): void {

@@ -166,6 +166,15 @@ function unwrap(dataDir: string, id: string, wrapped: string): Buffer {
   return Buffer.concat([cipher.update(bytes.subarray(12, -TAG)), cipher.final()])
 }
 
+/** A segment may be moved to the archive while it is looked for. */
+function readSegment(dataDir: string, id: string, name: string): Buffer {
+  try {
+    return readFileSync(join(dataDir, 'recordings', id, name))
+  } catch {
+    return readFileSync(join(dataDir, 'archive', id, name))
+  }
+}
+
 /** Segments by number, wherever each of them is. */
 function sealedOf(dataDir: string, id: string): Buffer {
   const segments = new Map<string, Buffer>()
@@ -173,7 +182,7 @@ function sealedOf(dataDir: string, id: string): Buffer {
     const path = join(dataDir, folder, id)
     if (!existsSync(path)) continue
     for (const name of readdirSync(path).filter((file) => file.endsWith('.seg')))
-      segments.set(name, readFileSync(join(path, name)))
+      segments.set(name, readSegment(dataDir, id, name))
   }
   const names = [...segments.keys()].sort()
   return Buffer.concat(names.map((name) => segments.get(name)!))
