@@ -131,13 +131,24 @@ export function splice(client: Duplex, server: Duplex): Promise<Spliced> {
     client.on('data', (chunk: Buffer) => {
       bytesToServer += chunk.length
       countPassed(chunk.length)
+      corkForTurn(server)
     })
     server.on('data', (chunk: Buffer) => {
       bytesToClient += chunk.length
       countPassed(chunk.length)
+      corkForTurn(client)
     })
     couple(client, server, closed)
     couple(server, client, closed)
+  })
+}
+
+/** What is written to `to` in this turn goes out together: one read of a TLS connection comes in up to four pieces. */
+export function corkForTurn(to: Duplex): void {
+  if (to.writableCorked > 0) return
+  to.cork()
+  process.nextTick(() => {
+    to.uncork()
   })
 }
 

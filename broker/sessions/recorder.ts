@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import type { Hash } from 'node:crypto'
-import { EVENT, encodeEvent, MAX_EVENT_PAYLOAD_BYTES } from '../../shared/recording/events.ts'
+import { EVENT, encodeHead, MAX_EVENT_PAYLOAD_BYTES } from '../../shared/recording/events.ts'
 import type { EventType } from '../../shared/recording/events.ts'
 import type {
   SessionEnding,
@@ -112,6 +112,13 @@ function headerOf(facts: SessionFacts): object {
 /** Of the format. */
 const VERSION = 1
 
+/** An event that is not written yet. */
+interface Waiting {
+  readonly head: Buffer
+  readonly payload: Uint8Array
+  readonly atUs: number
+}
+
 interface Connection {
   readonly port: number
   readonly up: Way
@@ -153,7 +160,7 @@ class Recorder implements SessionRecorder {
     ...{ stdinBytes: 0, stdoutBytes: 0, stderrBytes: 0, connections: 0 },
     ...{ bytesUp: 0, bytesDown: 0, files: 0, masked: 0, truncated: false },
   }
-  #waiting: { readonly event: Buffer; readonly atUs: number }[] = []
+  readonly #waiting: Waiting[] = []
   #omitted = 0
   #omittedTimer: NodeJS.Timeout | undefined
   #result: SessionResult | undefined
@@ -432,27 +439,29 @@ class Recorder implements SessionRecorder {
   /** @param always - also where the bound is reached: how it ended is told in any case */
   #write(type: EventType, payload: Uint8Array, atUs = this.#now(), always = false): void {
     if (this.#totals.truncated && !always) return
-    const event = encodeEvent(type, atUs, payload)
-    if (!always && this.#writer.bytes + event.length > this.#terms.maxBytes) {
+    const head = encodeHead(type, atUs, payload.length)
+    const bytes = head.length + payload.length
+    if (!always && this.#writer.bytes + bytes > this.#terms.maxBytes) {
       this.#truncate()
       return
     }
-    this.#inOrder(event, atUs)
+    this.#inOrder({ head, payload, atUs })
   }
 
   /** Events stand in the order of their times: what comes while earlier output is kept back waits for it. */
-  #inOrder(event: Buffer, atUs: number): void {
+  #inOrder(event: Waiting): void {
+    const { head, payload, atUs } = event
     const { stdin, stdout, stderr } = this.#streams
     const horizonUs = Math.min(stdin.heldSinceUs, stdout.heldSinceUs, stderr.heldSinceUs)
     if (this.#waiting.length === 0 && atUs <= horizonUs) {
-      this.#writer.write(event)
+      this.#writer.write(head, payload)
       return
     }
     const before = this.#waiting.findLastIndex((other) => other.atUs <= atUs)
-    this.#waiting.splice(before + 1, 0, { event, atUs })
+    this.#waiting.splice(before + 1, 0, event)
     const later = this.#waiting.findIndex((other) => other.atUs > horizonUs)
     const due = this.#waiting.splice(0, later === -1 ? this.#waiting.length : later)
-    for (const one of due) this.#writer.write(one.event)
+    for (const one of due) this.#writer.write(one.head, one.payload)
   }
 
   #truncate(): void {

@@ -59,14 +59,17 @@ const MAX_TIME_US = 2 ** 48 - 1
  * @throws RangeError where the payload is too long
  */
 export function encodeEvent(type: EventType, atUs: number, payload: Uint8Array): Buffer {
-  if (payload.length > MAX_EVENT_PAYLOAD_BYTES)
-    throw new RangeError(`an event of ${payload.length} bytes`)
-  const bytes = Buffer.allocUnsafe(EVENT_HEADER_BYTES + payload.length)
-  bytes.writeUInt8(type, 0)
-  bytes.writeUIntBE(Math.min(Math.max(Math.floor(atUs), 0), MAX_TIME_US), 1, 6)
-  bytes.writeUInt32BE(payload.length, 7)
-  bytes.set(payload, EVENT_HEADER_BYTES)
-  return bytes
+  return Buffer.concat([encodeHead(type, atUs, payload.length), payload])
+}
+
+/** What stands before the payload of an event. Parameters as above; `length` in bytes. */
+export function encodeHead(type: EventType, atUs: number, length: number): Buffer {
+  if (length > MAX_EVENT_PAYLOAD_BYTES) throw new RangeError(`an event of ${length} bytes`)
+  const head = Buffer.allocUnsafe(EVENT_HEADER_BYTES)
+  head.writeUInt8(type, 0)
+  head.writeUIntBE(Math.min(Math.max(Math.floor(atUs), 0), MAX_TIME_US), 1, 6)
+  head.writeUInt32BE(length, 7)
+  return head
 }
 
 /** Bytes of a terminal's stream, in as many events as they need. Empty bytes are no event. */

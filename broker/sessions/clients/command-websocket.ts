@@ -33,7 +33,7 @@ export function commandOverWebSocket(
     if (framed === undefined || reader?.take(framed.channel, framed.bytes) !== true) side.reject()
   })
   const send = (channel: number, bytes: Buffer): void => {
-    side.send(frame(channel, bytes, isBase64))
+    sendOn(side, channel, bytes, isBase64)
   }
   const { closed, room, pause, resume, destroy, close } = side
   return {
@@ -103,13 +103,15 @@ function firstChannel({ stdout, stderr }: CommandStreams): number {
   return stderr ? STDERR : STATUS
 }
 
-/** A message of one channel. */
-export function frame(channel: number, bytes: Buffer, isBase64: boolean): Buffer | string {
-  if (isBase64) return String.fromCodePoint(DIGIT_0 + channel) + bytes.toString('base64')
-  const message = Buffer.allocUnsafe(bytes.length + 1)
-  message[0] = channel
-  message.set(bytes, 1)
-  return message
+/** Sends a message of one channel. */
+export function sendOn(
+  side: WebSocketSide,
+  channel: number,
+  bytes: Buffer,
+  isBase64: boolean,
+): void {
+  if (isBase64) side.send(String.fromCodePoint(DIGIT_0 + channel) + bytes.toString('base64'))
+  else side.sendChannel(channel, bytes)
 }
 
 /** Reads a message; undefined where it is none of the protocol. */

@@ -6,7 +6,7 @@
  */
 import type { ForwardClient, ForwardOpening, ForwardStream } from '../streams.ts'
 import type { Way } from '../ways.ts'
-import { frame, unframe } from './command-websocket.ts'
+import { sendOn, unframe } from './command-websocket.ts'
 import type { OnMessage, WebSocketSide } from './websocket.ts'
 
 /** Makes the client's side. */
@@ -29,7 +29,7 @@ export function forwardOverChannels(
     onEnd: () => undefined,
     onReset: () => undefined,
     write(bytes) {
-      side.send(frame(number, bytes, isBase64))
+      sendOn(side, number, bytes, isBase64)
     },
     end: onEnd,
     reset: onEnd,

@@ -5,6 +5,7 @@ import { WebSocketServer } from 'ws'
 import type { WebSocket } from 'ws'
 import { Fault } from '../../../shared/errors.ts'
 import type { SessionEnding } from '../../../shared/recording/session-wire.ts'
+import { corkForTurn } from '../../../shared/upgrade.ts'
 import type { Side } from '../streams.ts'
 
 /** Longest message that is taken, in bytes: kubectl sends 32 KiB, libraries whole inputs. */
@@ -18,6 +19,8 @@ const CLOSING_MS = 5_000
 /** A WebSocket as a side of a session. */
 export interface WebSocketSide extends Side {
   readonly send: (message: Buffer | string) => void
+  /** Sends one binary message of a byte and what follows it, without copying. */
+  readonly sendChannel: (channel: number, bytes: Buffer) => void
   /** Ends it in order, behind what was sent. */
   readonly close: () => void
   /** Ends it because of what the client sent. */
@@ -102,6 +105,12 @@ function sideOf(webSocket: WebSocket, socket: Duplex, onMessage: OnMessage): Web
     send(message) {
       if (!isClosing) webSocket.send(message)
     },
+    sendChannel(channel, bytes) {
+      if (isClosing || socket.destroyed) return
+      corkForTurn(socket)
+      socket.write(binaryHead(channel, bytes.length))
+      socket.write(bytes)
+    },
     room: () => roomOf(socket),
     pause() {
       webSocket.pause()
@@ -120,6 +129,27 @@ function sideOf(webSocket: WebSocket, socket: Duplex, onMessage: OnMessage): Web
       webSocket.terminate()
     },
   }
+}
+
+/** FIN and opcode 2 (RFC 6455, 5.2). */
+const BINARY = 0x82
+/** Lengths from here on take two bytes, or eight. */
+const LENGTH_16 = 126
+const LENGTH_64 = 127
+const MAX_LENGTH_16 = 65_535
+
+/** The head of a server's binary message, unmasked, with its first byte. */
+function binaryHead(first: number, following: number): Buffer {
+  const length = following + 1
+  if (length < LENGTH_16) return Buffer.of(BINARY, length, first)
+  if (length <= MAX_LENGTH_16)
+    return Buffer.of(BINARY, LENGTH_16, length >> 8, length & 0xff, first)
+  const head = Buffer.alloc(11)
+  head[0] = BINARY
+  head[1] = LENGTH_64
+  head.writeBigUInt64BE(BigInt(length), 2)
+  head[10] = first
+  return head
 }
 
 /** Undefined while a socket takes more; else settles when it has drained, or closed. */

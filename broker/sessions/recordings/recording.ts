@@ -87,8 +87,8 @@ export class RunningRecording implements RecordingWriter {
     return this.#deps.file.segments()
   }
 
-  write(event: Uint8Array): void {
-    this.#chunks.write(event)
+  write(event: Uint8Array, payload?: Uint8Array): void {
+    this.#chunks.write(event, payload)
   }
 
   room(): Promise<void> | undefined {

@@ -29,9 +29,10 @@ export interface Recordings {
 export interface RecordingWriter {
   /**
    * Takes the bytes of one event (shared/recording/events.ts). Never throws; after a failure nothing is taken any more.
+   * A long payload may come apart from its event's head: it is copied once, and not kept.
    * What is written is durable a second later, or when `MAX_CHUNK_BYTES` have come.
    */
-  write(event: Uint8Array): void
+  write(event: Uint8Array, payload?: Uint8Array): void
   /** Undefined while there is room for more; else settles when there is again, or when the recording has failed. */
   room(): Promise<void> | undefined
   /** Bytes of events taken so far. */

@@ -19,6 +19,9 @@ import type { SpoolFile } from './spool.ts'
 export const CHUNK_AGE_MS = 1_000
 /** With so many bytes not durable there is no room. */
 export const MAX_PENDING_BYTES = 1024 * 1024
+/** Chunks are gathered to so many bytes, or for so long, in milliseconds, before they are written. */
+const BATCH_BYTES = 512 * 1024
+const BATCH_MS = 10
 /** A chunk's memory to begin with; most sessions say little at a time. */
 const FIRST_CHUNK_BYTES = 4 * 1024
 
@@ -59,6 +62,7 @@ export class ChunkWriter {
   #writing: Promise<void> | undefined
   #room: ReturnType<typeof Promise.withResolvers<undefined>> | undefined
   #durable: ChainState
+  #gatheredNow: (() => void) | undefined
 
   constructor(deps: ChunkWriterDeps) {
     this.#deps = deps
@@ -76,15 +80,17 @@ export class ChunkWriter {
     return this.#durable
   }
 
-  write(event: Uint8Array): void {
+  write(event: Uint8Array, payload?: Uint8Array): void {
     if (this.#closed || this.failed.aborted) return
-    if (event.length > MAX_CHUNK_BYTES) {
-      this.fail(new RangeError(`an event of ${event.length} bytes`))
+    const length = event.length + (payload?.length ?? 0)
+    if (length > MAX_CHUNK_BYTES) {
+      this.fail(new RangeError(`an event of ${length} bytes`))
       return
     }
-    if (this.#filled + event.length > MAX_CHUNK_BYTES) this.#seal(0)
+    if (this.#filled + length > MAX_CHUNK_BYTES) this.#seal(0)
     this.#take(event)
-    this.bytes += event.length
+    if (payload !== undefined) this.#take(payload)
+    this.bytes += length
     if (this.#filled === MAX_CHUNK_BYTES) this.#seal(0)
     else
       this.#timer ??= setTimeout(() => {
@@ -127,8 +133,9 @@ export class ChunkWriter {
 
   /** Seals the last chunk, and waits until all is durable or the recording has failed. Never rejects. */
   async close(): Promise<void> {
-    if (!this.#closed && !this.failed.aborted) this.#seal(CHUNK_LAST)
+    const isOpen = !this.#closed && !this.failed.aborted
     this.#closed = true
+    if (isOpen) this.#seal(CHUNK_LAST)
     clearTimeout(this.#timer)
     await this.#writing
     await this.#deps.file.close()
@@ -136,15 +143,15 @@ export class ChunkWriter {
     this.#events = Buffer.alloc(0)
   }
 
-  #take(event: Uint8Array): void {
-    const needed = this.#filled + event.length
+  #take(part: Uint8Array): void {
+    const needed = this.#filled + part.length
     if (needed > this.#events.length) {
       const doubled = Math.max(this.#events.length * 2, needed, FIRST_CHUNK_BYTES)
       const larger = Buffer.allocUnsafeSlow(Math.min(doubled, MAX_CHUNK_BYTES))
       this.#events.copy(larger, 0, 0, this.#filled)
       this.#events = larger
     }
-    this.#events.set(event, this.#filled)
+    this.#events.set(part, this.#filled)
     this.#filled = needed
   }
 
@@ -158,6 +165,7 @@ export class ChunkWriter {
     this.#filled = 0
     this.#queue.push({ chunk, hash: this.#hash })
     this.#pending += chunk.ciphertext.length
+    if (this.#closed || this.#pending >= BATCH_BYTES) this.#gatheredNow?.()
     this.#writing ??= this.#write()
   }
 
@@ -165,6 +173,7 @@ export class ChunkWriter {
   async #write(): Promise<void> {
     try {
       while (this.#queue.length > 0) {
+        if (!this.#closed && this.#pending < BATCH_BYTES) await this.#gathered()
         const batch = this.#queue
         this.#queue = []
         await this.#deps.file.append(batch.map(({ chunk }) => chunk))
@@ -175,6 +184,17 @@ export class ChunkWriter {
     }
     // in this very turn: what is sealed in the next one has to begin another
     this.#writing = undefined
+  }
+
+  /** Waits for more to write at once: a session that says much would make the disk sync for each chunk. */
+  #gathered(): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, BATCH_MS)
+      this.#gatheredNow = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
   }
 
   #keep(batch: readonly Queued[]): void {

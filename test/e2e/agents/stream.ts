@@ -61,7 +61,10 @@ function exec(
     new Exec(config)
       .exec(namespace, pod, 'web', command, out.stream, err.stream, stdin, false, (status) => {
         clearTimeout(timer)
-        resolve({ stdout: out.text(), stderr: err.text(), status })
+        // what came before the status is still on its way through the streams
+        setImmediate(() => {
+          resolve({ stdout: out.text(), stderr: err.text(), status })
+        })
       })
       .then(async (socket) => {
         socket.on('error', reject)
@@ -127,15 +130,17 @@ async function once(): Promise<object> {
 async function many(all: number, atOnce: number): Promise<object> {
   let left = all
   let good = 0
+  const bad: object[] = []
   const worker = async (): Promise<void> => {
     while (left > 0) {
       left -= 1
       const { stdout, status } = await exec('echo short', 'short', '')
       if (stdout === 'short\n' && status.status === 'Success') good += 1
+      else bad.push({ stdout, status })
     }
   }
   await Promise.all(Array.from({ length: atOnce }, worker))
-  return { good }
+  return { good, bad: bad.slice(0, 5) }
 }
 
 /** So many sessions that are all open before the first is given its line. */

@@ -41,7 +41,9 @@ function take(terms: Partial<Recording> = {}, command?: string[]): Taken {
   const killed = new AbortController()
   const ended: Ended[] = []
   const writer: RecordingWriter = {
-    write: (event) => parts.push(Buffer.from(event)),
+    write: (event, payload) => {
+      parts.push(Buffer.from(event), Buffer.from(payload ?? []))
+    },
     room: () => undefined,
     get bytes() {
       return parts.reduce((sum, { length }) => sum + length, 0)
