@@ -1,6 +1,7 @@
 /** Exec and attach: a client's side joined with the command's, each piece recorded before it goes on. */
-import type { SessionEnding } from '../../shared/recording/session-wire.ts'
-import type { SessionRecorder, Stop } from './recorder.ts'
+import type { SessionRecorder } from './recorder.ts'
+import { stopOf } from './stop.ts'
+import type { Stop } from './stop.ts'
 import type { CommandClient, CommandServer, Output } from './streams.ts'
 import { throttle } from './throttle.ts'
 import type { CommandStreams } from './ways.ts'
@@ -135,14 +136,3 @@ class OutputRelay {
 }
 
 const OUTPUTS: readonly Output[] = ['stdout', 'stderr']
-
-const TEXTS: Readonly<Partial<Record<SessionEnding, string>>> = {
-  client_left: 'the client left',
-  stream_broken: 'the connection to the API server broke',
-  protocol_invalid: 'the client sent what is none of its protocol',
-}
-
-/** Why a side's end ends the session. */
-export function stopOf(ending: SessionEnding): Stop {
-  return { ending, text: TEXTS[ending] ?? ending }
-}

@@ -1,7 +1,8 @@
 /** Port-forward: connections of a client joined with the pod's ports, each counted, hashed, and kept as far as policy says. */
-import type { SessionRecorder, Stop } from './recorder.ts'
+import type { SessionRecorder } from './recorder.ts'
+import { stopOf } from './stop.ts'
+import type { Stop } from './stop.ts'
 import type { ForwardClient, ForwardOpening, ForwardServer, ForwardStream } from './streams.ts'
-import { stopOf } from './command-relay.ts'
 import { throttle } from './throttle.ts'
 
 /** Connections of one session at once: a browser opens some ten. */

@@ -16,9 +16,12 @@ import type { Recording } from '../../shared/policy/decision.ts'
 import { tarStream } from './files/tar-command.ts'
 import { watchTar } from './files/tar.ts'
 import type { FileWatch, TarFile } from './files/tar.ts'
+import { OrderedEvents } from './ordered-events.ts'
 import { createMaskedStream } from './masked-stream.ts'
 import type { MaskedStream } from './masked-stream.ts'
 import type { RecordingWriter } from './recordings/types.ts'
+import { killedStop, RECORDING_FAILED } from './stop.ts'
+import type { Stop } from './stop.ts'
 import type { Output, TerminalSize } from './streams.ts'
 
 /** How long input that is left out is counted together, in milliseconds: when each key was pressed says something of what was typed. */
@@ -29,15 +32,6 @@ const EVENT_ROOM_BYTES = 256
 const MAX_TEXT_LENGTH = 1024
 /** Bytes of a connection's number before its data. */
 const CONNECTION_BYTES = 4
-
-/** Why a session has to end. */
-export interface Stop {
-  readonly ending: SessionEnding
-  /** For the client. */
-  readonly text: string
-  /** For the recording, where that is another: no name of a person is in it. */
-  readonly kept?: string
-}
 
 /** See the head of the file. What takes bytes says whether they may go on: false where they are in no recording, and must be. */
 export interface SessionRecorder {
@@ -112,13 +106,6 @@ function headerOf(facts: SessionFacts): object {
 /** Of the format. */
 const VERSION = 1
 
-/** An event that is not written yet. */
-interface Waiting {
-  readonly head: Buffer
-  readonly payload: Uint8Array
-  readonly atUs: number
-}
-
 interface Connection {
   readonly port: number
   readonly up: Way
@@ -160,7 +147,7 @@ class Recorder implements SessionRecorder {
     ...{ stdinBytes: 0, stdoutBytes: 0, stderrBytes: 0, connections: 0 },
     ...{ bytesUp: 0, bytesDown: 0, files: 0, masked: 0, truncated: false },
   }
-  readonly #waiting: Waiting[] = []
+  readonly #ordered: OrderedEvents
   #omitted = 0
   #omittedTimer: NodeJS.Timeout | undefined
   #result: SessionResult | undefined
@@ -174,6 +161,10 @@ class Recorder implements SessionRecorder {
       stdout: this.#stream('stdout'),
       stderr: this.#stream('stderr'),
     }
+    const { stdin, stdout, stderr } = this.#streams
+    this.#ordered = new OrderedEvents(writer, () =>
+      Math.min(stdin.heldSinceUs, stdout.heldSinceUs, stderr.heldSinceUs),
+    )
     const stream = tarStream(facts.command ?? [])
     this.#tar = stream && {
       stream,
@@ -445,23 +436,7 @@ class Recorder implements SessionRecorder {
       this.#truncate()
       return
     }
-    this.#inOrder({ head, payload, atUs })
-  }
-
-  /** Events stand in the order of their times: what comes while earlier output is kept back waits for it. */
-  #inOrder(event: Waiting): void {
-    const { head, payload, atUs } = event
-    const { stdin, stdout, stderr } = this.#streams
-    const horizonUs = Math.min(stdin.heldSinceUs, stdout.heldSinceUs, stderr.heldSinceUs)
-    if (this.#waiting.length === 0 && atUs <= horizonUs) {
-      this.#writer.write(head, payload)
-      return
-    }
-    const before = this.#waiting.findLastIndex((other) => other.atUs <= atUs)
-    this.#waiting.splice(before + 1, 0, event)
-    const later = this.#waiting.findIndex((other) => other.atUs > horizonUs)
-    const due = this.#waiting.splice(0, later === -1 ? this.#waiting.length : later)
-    for (const one of due) this.#writer.write(one.head, one.payload)
+    this.#ordered.write({ head, payload, atUs })
   }
 
   #truncate(): void {
@@ -470,21 +445,6 @@ class Recorder implements SessionRecorder {
     this.#writeJson(EVENT.marker, { kind: 'truncated', text }, true)
     if (this.#terms.mode === 'required') this.#stop.resolve({ ending: 'recording_full', text })
   }
-}
-
-const RECORDING_FAILED: Stop = {
-  ending: 'recording_failed',
-  text: 'the session cannot be recorded any more',
-}
-
-/** @param reason - what the writer's signal was aborted with */
-function killedStop(reason: unknown): Stop {
-  const { actor = '', reason: why = '' } = isKilled(reason) ? reason : {}
-  return { ending: 'killed', text: `ended by ${actor}: ${why}`, kept: why }
-}
-
-function isKilled(reason: unknown): reason is { readonly actor: string; readonly reason: string } {
-  return typeof reason === 'object' && reason !== null && 'actor' in reason && 'reason' in reason
 }
 
 function sizeOf(pieces: readonly Buffer[]): number {

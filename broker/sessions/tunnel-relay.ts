@@ -1,6 +1,7 @@
 /** An application's own protocol behind `proxy`: opaque, recorded as one connection. */
 import type { Duplex } from 'node:stream'
-import type { SessionRecorder, Stop } from './recorder.ts'
+import type { SessionRecorder } from './recorder.ts'
+import type { Stop } from './stop.ts'
 import type { ForwardEnd } from './forward-relay.ts'
 import { roomOf } from './clients/websocket.ts'
 import { throttle } from './throttle.ts'
