@@ -178,7 +178,8 @@ function readSegment(dataDir: string, id: string, name: string): Buffer {
 /** Segments by number, wherever each of them is. */
 function sealedOf(dataDir: string, id: string): Buffer {
   const segments = new Map<string, Buffer>()
-  for (const folder of ['archive', 'recordings']) {
+  // in the direction in which they move: none is missed between two looks
+  for (const folder of ['recordings', 'archive']) {
     const path = join(dataDir, folder, id)
     if (!existsSync(path)) continue
     for (const name of readdirSync(path).filter((file) => file.endsWith('.seg')))

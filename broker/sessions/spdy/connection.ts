@@ -236,7 +236,11 @@ class Connection implements SpdyConnection {
       })
       .on('close', () => {
         clearTimeout(this.#linger)
-        this.#end(this.#closing ? undefined : new Fault('stream_broken', 'the connection broke'))
+        this.#flooded = false
+        // a socket that is not half-open closes right behind its peer's end, also while what came before is still to be read
+        if (this.#peerLeft && !this.#isDeaf) this.#flow()
+        else
+          this.#end(this.#closing ? undefined : new Fault('stream_broken', 'the connection broke'))
       })
       .on('drain', () => {
         this.#writer.drained()
