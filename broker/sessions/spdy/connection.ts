@@ -116,6 +116,8 @@ class Connection implements SpdyConnection {
   #flooded = false
   #reading = false
   #peerLeft = false
+  /** Set when the socket is closed, or broke. */
+  #gone: { readonly fault: Fault | undefined } | undefined
   /** The status of its GOAWAY. */
   #peerGoesAway: number | undefined
   #closing = false
@@ -231,16 +233,12 @@ class Connection implements SpdyConnection {
         this.#flow()
       })
       .on('error', (cause: unknown) => {
-        this.#end(new Fault('stream_broken', 'the connection broke', { cause }))
+        this.#onGone(new Fault('stream_broken', 'the connection broke', { cause }))
         this.#socket.destroy()
       })
       .on('close', () => {
         clearTimeout(this.#linger)
-        this.#flooded = false
-        // a socket that is not half-open closes right behind its peer's end, also while what came before is still to be read
-        if (this.#peerLeft && !this.#isDeaf) this.#flow()
-        else
-          this.#end(this.#closing ? undefined : new Fault('stream_broken', 'the connection broke'))
+        this.#onGone(this.#closing ? undefined : new Fault('stream_broken', 'the connection broke'))
       })
       .on('drain', () => {
         this.#writer.drained()
@@ -253,6 +251,19 @@ class Connection implements SpdyConnection {
     if (this.#peerLeft) this.#flow()
   }
 
+  /** The socket is gone; what was read from it before still counts (short commands end while their headers are inflated). */
+  #onGone(fault: Fault | undefined): void {
+    this.#gone ??= { fault }
+    this.#flow()
+  }
+
+  /** Ends what has no socket, once all that was read is taken. A socket that broke does not wait for an owner that takes nothing. */
+  #endGone({ fault }: { readonly fault: Fault | undefined }): void {
+    if (this.#over || this.#inflating) return
+    if (!this.#peerLeft || this.#isDeaf) this.#end(fault)
+    else if (this.#rest.length === 0) this.#leave()
+  }
+
   /** Reads as far as it may, and lets the socket do so. Called whenever one of the reasons to wait has changed. */
   #flow(): void {
     if (this.#reading) {
@@ -260,7 +271,8 @@ class Connection implements SpdyConnection {
       return
     }
     this.#read()
-    if (this.#isDeaf) {
+    if (this.#gone !== undefined) this.#endGone(this.#gone)
+    else if (this.#isDeaf) {
       this.#rest = NOTHING
       if (this.#peerLeft && this.#socket.writableFinished) this.#socket.destroy()
       else this.#socket.resume()

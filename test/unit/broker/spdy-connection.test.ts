@@ -1,9 +1,11 @@
 /** SPDY connections over real sockets: ours against ours, and ours against what no decent peer sends. */
 import { expect } from 'chai'
 import { describe, it } from 'mocha'
+import { pbkdf2 } from 'node:crypto'
 import { once } from 'node:events'
 import { setTimeout } from 'node:timers/promises'
 import { duplexPair } from 'node:stream'
+import { promisify } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { deflateSync } from 'node:zlib'
@@ -238,6 +240,28 @@ describe('SPDY connections', () => {
     expect(codeOf(await server.closed)).to.equal('stream_broken')
     expect(await replied).to.be.instanceOf(Fault)
     await room
+  })
+
+  it('take all that came before the peer left, also while headers are still being inflated', async () => {
+    // headers are inflated by the same few threads
+    const busy = Array.from({ length: 16 }, () =>
+      promisify(pbkdf2)('x', 'y', 200_000, 32, 'sha512'),
+    )
+    const { ours: connection, socket: peer } = await spdyAgainstBytes('client')
+    const stream = connection.open({ streamtype: 'error' })
+    const events = watched(stream)
+    const block = new HeaderDeflater().deflate({})
+    peer.end(
+      Buffer.concat([
+        synReply(stream.id, block),
+        data(stream.id, 'status'),
+        rstStream(stream.id, RST.CANCEL),
+        goAway(0, 0),
+      ]),
+    )
+    expect(codeOf(await connection.closed)).to.equal('orderly')
+    expect(events).to.deep.equal(['status', `reset ${RST.CANCEL}`])
+    await Promise.all(busy)
   })
 
   it('are over at once when the socket is gone, or its peer has left', async () => {
