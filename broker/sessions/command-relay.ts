@@ -36,11 +36,11 @@ export async function joinCommand(
   })
   const sent = throttle(server, [() => client.room(), () => recorder.room()])
   void stop.then(over.resolve)
-  void client.closed.then((ending) => {
-    over.resolve(stopOf(ending ?? 'client_left'))
+  void client.closed.then((why) => {
+    over.resolve(why ?? stopOf('client_left'))
   })
-  void server.closed.then(() => {
-    over.resolve(output.status === undefined ? stopOf('stream_broken') : undefined)
+  void server.closed.then((why) => {
+    over.resolve(output.status === undefined ? (why ?? stopOf('stream_broken')) : undefined)
   })
   server.start({
     output(stream, bytes) {

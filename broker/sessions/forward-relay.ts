@@ -1,6 +1,5 @@
 /** Port-forward: connections of a client joined with the pod's ports, each counted, hashed, and kept as far as policy says. */
 import type { SessionRecorder } from './recorder.ts'
-import { stopOf } from './stop.ts'
 import type { Stop } from './stop.ts'
 import type { ForwardClient, ForwardOpening, ForwardServer, ForwardStream } from './streams.ts'
 import { throttle } from './throttle.ts'
@@ -28,11 +27,7 @@ export async function joinForward(
   client.start((opening) => {
     forward.open(opening)
   })
-  const stopped = await Promise.race([
-    stop,
-    client.closed.then((ending) => (ending === undefined ? undefined : stopOf(ending))),
-    server.closed.then((ending) => (ending === undefined ? undefined : stopOf(ending))),
-  ])
+  const stopped = await Promise.race([stop, client.closed, server.closed])
   const { bytesToClient, bytesToServer } = forward
   return { ...(stopped === undefined ? {} : { stop: stopped }), bytesToClient, bytesToServer }
 }

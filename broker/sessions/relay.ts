@@ -179,7 +179,8 @@ async function runCommand(
   stop: Promise<Stop>,
 ): Promise<SessionOutcome> {
   const server = commandBehind(upstream, way.streams)
-  const early = Promise.race([stop, server.closed.then(() => stopOf('stream_broken'))])
+  const broken = server.closed.then((why) => why ?? stopOf('stream_broken'))
+  const early = Promise.race([stop, broken])
   const client = await Promise.race([early, commandClient(session, way)])
   if ('ending' in client) {
     server.destroy()
@@ -218,8 +219,7 @@ async function commandClient(
       streams,
     )
   socket.write(spdyHead(SPDY_COMMAND, headers))
-  const client = await commandOverSpdy(createSpdyConnection(socket, { role: 'server' }), streams)
-  return typeof client === 'string' ? stopOf(client) : client
+  return commandOverSpdy(createSpdyConnection(socket, { role: 'server' }), streams)
 }
 
 async function runForward(

@@ -21,9 +21,10 @@ const TEXTS: Readonly<Partial<Record<SessionEnding, string>>> = {
   protocol_invalid: 'the client sent what is none of its protocol',
 }
 
-/** Why a side's end ends the session. */
-export function stopOf(ending: SessionEnding): Stop {
-  return { ending, text: TEXTS[ending] ?? ending }
+/** Why a side's end ends the session. @param detail - what is known beside it; no word of anybody's content */
+export function stopOf(ending: SessionEnding, detail?: string): Stop {
+  const text = TEXTS[ending] ?? ending
+  return { ending, text: detail === undefined ? text : `${text}: ${detail}` }
 }
 
 /** Somebody ended it. @param reason - what the writer's signal was aborted with (recordings/types.ts, Killed) */

@@ -2,7 +2,7 @@
  * What every protocol of a session is turned into. The relay joins a client's side with the API server's and knows of no protocol: exec and
  * attach are a command with input and output, a port-forward is connections of two streams each.
  */
-import type { SessionEnding } from '../../shared/recording/session-wire.ts'
+import type { Stop } from './stop.ts'
 
 /** Reading from one side can be stopped: what it sends then stays with it. */
 export interface Pausable {
@@ -16,8 +16,8 @@ export interface Side extends Pausable {
   readonly room: () => Promise<void> | undefined
   /** Cuts the connection. */
   readonly destroy: () => void
-  /** Settles once, when this side's connection is over; undefined where it ended in order. Never rejects. */
-  readonly closed: Promise<SessionEnding | undefined>
+  /** Settles once, when this side's connection is over: why, or undefined where it ended in order. Never rejects. */
+  readonly closed: Promise<Stop | undefined>
 }
 
 /** Names of a command's output streams. */

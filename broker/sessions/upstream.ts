@@ -3,11 +3,13 @@
  * open, so that nothing runs before `start`.
  */
 import type { Duplex } from 'node:stream'
-import type { SessionEnding } from '../../shared/recording/session-wire.ts'
+import type { Fault } from '../../shared/errors.ts'
+import { codeOf } from '../../shared/errors.ts'
 import { streamTypes } from './clients/command-spdy.ts'
 import { streamOf } from './clients/forward-spdy.ts'
 import { createSpdyConnection } from './spdy/connection.ts'
 import type { SpdyConnection, SpdyStream } from './spdy/connection.ts'
+import { stopOf } from './stop.ts'
 import type { CommandServer, ForwardServer, Output, Side } from './streams.ts'
 import { writeSize } from './terminal-size.ts'
 import type { CommandStreams } from './ways.ts'
@@ -133,9 +135,9 @@ function sideOf(connection: SpdyConnection): Side {
     connection.ping()
   }, PING_MS)
   ping.unref()
-  const closed = connection.closed.then((fault): SessionEnding | undefined => {
+  const closed = connection.closed.then((fault) => {
     clearInterval(ping)
-    return fault === undefined ? undefined : 'stream_broken'
+    return fault && stopOf('stream_broken', reasonOf(fault))
   })
   return {
     closed,
@@ -150,6 +152,12 @@ function sideOf(connection: SpdyConnection): Side {
       connection.destroy()
     },
   }
+}
+
+/** What the connection says of its end, and the system's code where there is one. */
+function reasonOf(fault: Fault): string {
+  const code = codeOf(fault.cause)
+  return code === undefined ? fault.message : `${fault.message} (${code})`
 }
 
 /** RST_STREAM status (SPDY/3.1, 2.4.2). */

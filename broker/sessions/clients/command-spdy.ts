@@ -4,12 +4,13 @@
  *
  * Source: kubelet/pkg/cri/streaming/remotecommand/httpstream.go.
  */
-import type { SessionEnding } from '../../../shared/recording/session-wire.ts'
 import type { SpdyConnection, SpdyStream } from '../spdy/connection.ts'
+import { stopOf } from '../stop.ts'
+import type { Stop } from '../stop.ts'
 import type { CommandClient, CommandInput, Output } from '../streams.ts'
 import { createSizeReader } from '../terminal-size.ts'
 import type { CommandStreams } from '../ways.ts'
-import { endingOf } from './spdy.ts'
+import { clientStop } from './spdy.ts'
 
 /** How long the client may take to open its streams, in milliseconds (kubelet, DefaultStreamCreationTimeout). */
 const STREAMS_MS = 30_000
@@ -42,32 +43,32 @@ export function streamTypes({ stdin, stdout, stderr, tty }: CommandStreams): rea
 export function commandOverSpdy(
   connection: SpdyConnection,
   streams: CommandStreams,
-): Promise<CommandClient | SessionEnding> {
+): Promise<CommandClient | Stop> {
   const expected = new Set(streamTypes(streams))
   const opened = new Map<StreamType, SpdyStream>()
-  const { promise, resolve } = Promise.withResolvers<CommandClient | SessionEnding>()
-  const fail = (ending: SessionEnding): void => {
+  const { promise, resolve } = Promise.withResolvers<CommandClient | Stop>()
+  const fail = (why: Stop): void => {
     clearTimeout(timer)
-    resolve(ending)
+    resolve(why)
     connection.destroy()
   }
   const timer = setTimeout(() => {
-    fail('protocol_invalid')
+    fail(stopOf('protocol_invalid'))
   }, STREAMS_MS)
-  const invalid = Promise.withResolvers<SessionEnding>()
+  const invalid = Promise.withResolvers<Stop>()
   const early = new Early()
   connection.onStream = (stream) => {
     const type = [...expected].find((name) => name === stream.headers.get('streamtype'))
     if (type === undefined || opened.has(type)) {
       stream.reset(PROTOCOL_ERROR)
-      invalid.resolve('protocol_invalid')
-      fail('protocol_invalid')
+      invalid.resolve(stopOf('protocol_invalid'))
+      fail(stopOf('protocol_invalid'))
       return
     }
     opened.set(type, stream)
     stream.reply()
     early.hold(type, stream, () => {
-      fail('protocol_invalid')
+      fail(stopOf('protocol_invalid'))
     })
     if (opened.size < expected.size) return
     clearTimeout(timer)
@@ -76,7 +77,7 @@ export function commandOverSpdy(
     resolve(clientOf(connection, opened, early, invalid))
   }
   void connection.closed.then((fault) => {
-    fail(endingOf(fault) ?? 'client_left')
+    fail(clientStop(fault) ?? stopOf('client_left'))
   })
   connection.resume()
   return promise
@@ -113,13 +114,13 @@ function clientOf(
   connection: SpdyConnection,
   opened: ReadonlyMap<StreamType, SpdyStream>,
   early: Early,
-  invalid: PromiseWithResolvers<SessionEnding>,
+  invalid: PromiseWithResolvers<Stop>,
 ): CommandClient {
   const reject = (): void => {
-    invalid.resolve('protocol_invalid')
+    invalid.resolve(stopOf('protocol_invalid'))
     connection.destroy()
   }
-  const closed = Promise.race([invalid.promise, connection.closed.then(endingOf)])
+  const closed = Promise.race([invalid.promise, connection.closed.then(clientStop)])
   return {
     closed,
     room: () => connection.room(),

@@ -3,10 +3,11 @@
  *
  * Source: kubelet/pkg/cri/streaming/portforward/httpstream.go.
  */
-import type { SessionEnding } from '../../../shared/recording/session-wire.ts'
 import type { SpdyConnection, SpdyStream } from '../spdy/connection.ts'
 import type { ForwardClient, ForwardStream, ForwardStreamName } from '../streams.ts'
-import { endingOf } from './spdy.ts'
+import { stopOf } from '../stop.ts'
+import type { Stop } from '../stop.ts'
+import { clientStop } from './spdy.ts'
 
 /** RST_STREAM statuses (SPDY/3.1, 2.4.2). */
 const PROTOCOL_ERROR = 1
@@ -18,9 +19,9 @@ const MAX_REQUEST_ID_LENGTH = 64
 
 /** Makes the client's side. */
 export function forwardOverSpdy(connection: SpdyConnection): ForwardClient {
-  const invalid = Promise.withResolvers<SessionEnding>()
+  const invalid = Promise.withResolvers<Stop>()
   return {
-    closed: Promise.race([invalid.promise, connection.closed.then(endingOf)]),
+    closed: Promise.race([invalid.promise, connection.closed.then(clientStop)]),
     room: () => connection.room(),
     pause() {
       connection.pause()
@@ -40,7 +41,7 @@ export function forwardOverSpdy(connection: SpdyConnection): ForwardClient {
         const port = portOf(stream)
         if (name === undefined || port === undefined) {
           stream.reset(PROTOCOL_ERROR)
-          invalid.resolve('protocol_invalid')
+          invalid.resolve(stopOf('protocol_invalid'))
           connection.destroy()
           return
         }

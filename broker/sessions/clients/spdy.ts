@@ -1,13 +1,16 @@
 /** SPDY under a client's session: on its own connection, or in the binary messages of a WebSocket (`SPDY/3.1+portforward.k8s.io`). */
 import { Duplex } from 'node:stream'
 import type { Fault } from '../../../shared/errors.ts'
-import type { SessionEnding } from '../../../shared/recording/session-wire.ts'
+import { stopOf } from '../stop.ts'
+import type { Stop } from '../stop.ts'
 import type { OnMessage, WebSocketSide } from './websocket.ts'
 
 /** What the end of a client's connection means for its session. */
-export function endingOf(fault: Fault | undefined): SessionEnding | undefined {
+export function clientStop(fault: Fault | undefined): Stop | undefined {
   if (fault === undefined) return undefined
-  return fault.code === 'spdy_invalid' ? 'protocol_invalid' : 'client_left'
+  return fault.code === 'spdy_invalid'
+    ? stopOf('protocol_invalid', fault.message)
+    : stopOf('client_left')
 }
 
 /** A WebSocket's binary messages as one stream of bytes each way. Another kind of message ends it. */
@@ -42,9 +45,9 @@ export function bytesOver(accepted: (onMessage: OnMessage) => WebSocketSide): Du
       done(error)
     },
   })
-  void side.closed.then((ending) => {
-    if (ending === undefined) duplex.push(null)
-    else duplex.destroy(new Error(ending))
+  void side.closed.then((why) => {
+    if (why === undefined) duplex.push(null)
+    else duplex.destroy(new Error(why.text))
   })
   return duplex
 }

@@ -4,7 +4,8 @@ import type { Duplex } from 'node:stream'
 import { WebSocketServer } from 'ws'
 import type { WebSocket } from 'ws'
 import { Fault } from '../../../shared/errors.ts'
-import type { SessionEnding } from '../../../shared/recording/session-wire.ts'
+import { stopOf } from '../stop.ts'
+import type { Stop } from '../stop.ts'
 import { corkForTurn } from '../../../shared/upgrade.ts'
 import type { Side } from '../streams.ts'
 
@@ -75,17 +76,17 @@ export function acceptWebSocket(
 }
 
 function sideOf(webSocket: WebSocket, socket: Duplex, onMessage: OnMessage): WebSocketSide {
-  const { promise: closed, resolve } = Promise.withResolvers<SessionEnding | undefined>()
+  const { promise: closed, resolve } = Promise.withResolvers<Stop | undefined>()
   let isClosing = false
   webSocket.on('message', (data, isBinary) => {
     if (!isClosing && Buffer.isBuffer(data)) onMessage(data, isBinary)
   })
   // ws has sent the closing frame with the code of what was wrong
   webSocket.on('error', () => {
-    resolve('protocol_invalid')
+    resolve(stopOf('protocol_invalid'))
   })
   webSocket.on('close', (code) => {
-    resolve(isClosing || code === NORMAL ? undefined : 'client_left')
+    resolve(isClosing || code === NORMAL ? undefined : stopOf('client_left'))
   })
   const close = (code: number): void => {
     if (isClosing) return
@@ -122,7 +123,7 @@ function sideOf(webSocket: WebSocket, socket: Duplex, onMessage: OnMessage): Web
       close(NORMAL)
     },
     reject() {
-      resolve('protocol_invalid')
+      resolve(stopOf('protocol_invalid'))
       close(PROTOCOL_ERROR)
     },
     destroy() {
