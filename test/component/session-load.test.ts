@@ -86,6 +86,25 @@ describe('many sessions and slow sides', () => {
     expect([totals?.['stdoutBytes'], state]).to.deep.equal([FLOOD, 'ended'])
   }).timeout(SLOW_MS)
 
+  it('what waits for a slow client arrives whole, also when the API server is gone', async () => {
+    for (const closing of ['kubelet', 'fin', 'close'] as const)
+      for (const size of [300_000, 3_000_000]) {
+        world.kubelet.closing = closing
+        const query = `command=bytes&command=${size}&command=9999&command=7&stdout=1`
+        const client = await openChannels(world.address('exec', query), V5)
+        client.socket.pause()
+        await sleep(700)
+        client.socket.resume()
+        await client.closed
+        const whole = client.bytes(CHANNEL.stdout).equals(noise(size, 7))
+        expect(whole, `${closing}, ${size}`).to.equal(true)
+        expect(client.status).to.include({ status: 'Success' })
+        const recorded = bytesOf(world.recording(client.requestId), TYPE.stdout)
+        expect(recorded.equals(noise(size, 7))).to.equal(true)
+      }
+    world.kubelet.closing = 'kubelet'
+  }).timeout(SLOW_MS)
+
   it('a program that does not read holds up its client, not memory', async () => {
     world.kubelet.keep = false
     let release = (): void => undefined
