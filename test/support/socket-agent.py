@@ -341,7 +341,12 @@ def command(words):
     global sock, helper
     name, rest = words[0], words[1:]
     if name == 'connect':
-        sock = connect(*rest)
+        try:
+            sock = connect(*rest)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return 'taken'
         return str(sock.getsockname()[1])
     if name == 'get':
         return get(sock, rest[0])
