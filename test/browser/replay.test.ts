@@ -161,7 +161,7 @@ describe('the page that plays a session', () => {
       })
       .out(100_000, Buffer.from([0xff, 0xfe, 0xc0, 0x80, 0x0d, 0x0a]))
       .json('file', 110_000, {
-        ...{ direction: 'down', name: `${SCRIPT}\u202e`, type: 'file', size: 5 },
+        ...{ direction: 'fromPod', name: `${SCRIPT}\u202e`, type: 'file', size: 5 },
       })
       .json('marker', 120_000, { kind: 'truncated', text: 'a bound was reached' })
       .out(130_000, '\u001b[2J\u001b[Hthe \u001b[1;32mend\u001b[0m of it ┌─┐ ▙ ◢\r\n')
@@ -375,7 +375,7 @@ describe('the page that plays a session', () => {
       .resize(0, 88, 22)
       .json('marker', 125_000, {
         kind: 'approved',
-        text: 'alice: migration of release 42, agreed in standup',
+        text: 'request 01a21783-2380-77be-9f7f-570c10665ee6',
       })
       .out(500_000, '\r\n> checkout@42.0.0 migrate\r\n> node migrate.js --to 42\r\n\r\n')
     for (const [i, name] of [
@@ -399,7 +399,7 @@ describe('the page that plays a session', () => {
       })
       .out(8650_000, `AWS_REGION=eu-central-1\r\nAWS_SECRET_ACCESS_KEY=${'*'.repeat(40)}\r\n`)
       .json('file', 8750_000, {
-        direction: 'down',
+        direction: 'fromPod',
         name: 'migration-42.log',
         type: 'file',
         size: 1893,

@@ -168,7 +168,7 @@ describe('the API of sessions', () => {
   })
 
   it('sends chunks as they are sealed, an asciicast, and what is no output', async () => {
-    const file = { direction: 'down', name: 'a', type: 'file', size: 3 }
+    const file = { direction: 'fromPod', name: 'a', type: 'file', size: 3 }
     const { id } = add({}, (tape) => hello(tape.json('file', 4, file)))
     expect(await (await get(`/${id}/sealed`)).text()).to.equal('sealed chunks')
     const cast = await get(`/${id}/asciicast`)

@@ -6,14 +6,18 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/conversion"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/httpstream"
+	"k8s.io/apimachinery/pkg/util/httpstream/spdy"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
 	genericrequest "k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/apiserver/pkg/registry/rest"
@@ -22,8 +26,11 @@ import (
 // RFC 6455, section 1.3.
 const webSocketGUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
-// session is a subresource that is connected to. A WebSocket is answered 101, one text on the channel of the output and the end;
-// anything else is answered 200. There is no container behind it.
+// How long a client may take to open its streams, and to leave.
+const sessionWait = 10 * time.Second
+
+// session is a subresource that is connected to. A WebSocket is answered 101, one text on the channel of the output and the end; SPDY
+// with the same on its streams, and a Status; anything else is answered 200. There is no container behind it.
 type session struct {
 	pods       *memory
 	newOptions func() runtime.Object
@@ -87,6 +94,10 @@ func addSessionOptions(made *runtime.Scheme) error {
 }
 
 func connected(response http.ResponseWriter, request *http.Request) {
+	if strings.EqualFold(request.Header.Get("Upgrade"), spdy.HeaderSpdy31) {
+		connectedOverSPDY(response, request)
+		return
+	}
 	if !strings.EqualFold(request.Header.Get("Upgrade"), "websocket") {
 		fmt.Fprintln(response, "connected")
 		return
@@ -112,4 +123,58 @@ func connected(response http.ResponseWriter, request *http.Request) {
 	// A whole binary message of 11 bytes (channel 1, "connected\n"), and the close frame with the code 1000.
 	fmt.Fprint(buffered, "\r\n\x82\x0b\x01connected\n\x88\x02\x03\xe8")
 	_ = buffered.Flush()
+}
+
+// A stream that the client has opened.
+type openedStream struct {
+	stream  httpstream.Stream
+	replied <-chan struct{}
+}
+
+// The connection is taken over: the request is over for the audit log, whatever becomes of its streams.
+func connectedOverSPDY(response http.ResponseWriter, request *http.Request) {
+	if _, err := httpstream.Handshake(request, response, []string{"v4.channel.k8s.io"}); err != nil {
+		return
+	}
+	streams := make(chan openedStream, 8)
+	connection := spdy.NewResponseUpgrader().UpgradeResponse(response, request, func(stream httpstream.Stream, replied <-chan struct{}) error {
+		streams <- openedStream{stream, replied}
+		return nil
+	})
+	if connection != nil {
+		go speak(connection, streams)
+	}
+}
+
+func speak(connection httpstream.Connection, streams <-chan openedStream) {
+	defer connection.Close()
+	var output, status httpstream.Stream
+	limit := time.After(sessionWait)
+	for output == nil || status == nil {
+		select {
+		case one := <-streams:
+			select {
+			case <-one.replied:
+			case <-connection.CloseChan():
+				return
+			}
+			switch one.stream.Headers().Get(corev1.StreamType) {
+			case corev1.StreamTypeStdout:
+				output = one.stream
+			case corev1.StreamTypeError:
+				status = one.stream
+			}
+		case <-connection.CloseChan():
+			return
+		case <-limit:
+			return
+		}
+	}
+	_, _ = io.WriteString(output, "connected\n")
+	_, _ = io.WriteString(status, `{"metadata":{},"status":"Success"}`)
+	_, _ = output.Close(), status.Close()
+	select {
+	case <-connection.CloseChan():
+	case <-limit:
+	}
 }

@@ -99,7 +99,7 @@ export function showTables(place, items, more, seek) {
     ]),
     ...table('Files', of('file'), [
       ['At', ({ atUs }) => clock(atUs), 'number'],
-      ['Direction', ({ value }) => value.direction],
+      ['Direction', ({ value }) => (value.direction === 'toPod' ? 'to the pod' : 'from the pod')],
       ['Name', ({ value }) => value.name, 'code'],
       ['Type', ({ value }) => value.type],
       ['Size', ({ value }) => bytes(value.size), 'number'],
