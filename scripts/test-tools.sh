@@ -6,6 +6,9 @@ missing=()
 for program in curl perl ps python3 socat; do
   command -v "$program" >/dev/null || missing+=("$([[ $program == ps ]] && echo procps || echo "$program")")
 done
+# tar of three authors
+command -v busybox >/dev/null || missing+=(busybox)
+command -v bsdtar >/dev/null || missing+=(libarchive-tools)
 # One that every user may run: a version manager's may lie in root's home.
 [[ -x /usr/bin/python3 || " ${missing[*]} " == *' python3 '* ]] || missing+=(python3)
 compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)

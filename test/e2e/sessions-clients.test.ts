@@ -151,14 +151,14 @@ describe('many sessions', () => {
     expect(new Set(outputs).size).to.equal(TOGETHER)
   })
 
-  it(`${SHORT} short ones leave nothing open in broker and sidecar`, async function () {
+  it(`${SHORT} short ones leave nothing open in broker and sidecar`, async () => {
     const broker = await podFacts('nestgate-broker-0', SYSTEM_NAMESPACE)
     const agents = await podFacts(RESTRICTED.name)
     const ids = [broker.containerIds['broker'], agents.containerIds[SIDECAR]]
+    // on a cluster of other machines their descriptors cannot be counted, and the sessions alone are
     const pids = ids.map((id) => (id === undefined ? undefined : processOf(id)))
-    // descriptors of others can be counted on their own machine only
-    if (pids.includes(undefined)) this.skip()
-    const costs = (): readonly Costs[] => pids.map((pid) => costsOf(pid ?? ''))
+    const costs = (): readonly Costs[] =>
+      pids.filter((pid) => pid !== undefined).map((pid) => costsOf(pid))
     const marker = newMarker()
     const base = ['node', '/agents/stream.ts', SESSIONS_NAMESPACE, 'target', marker]
     await script('scanner', [...base, '50', `${SHORT_AT_ONCE}`])

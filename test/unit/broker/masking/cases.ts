@@ -284,7 +284,7 @@ export const HARMLESS: readonly string[] = [
   'password =~ /regexregex/',
   'passwordless: enabled',
   'passwords: several-of-them',
-  'PWD=/root/work',
+  'PWD=/srv/work',
   'OLDPWD=/',
   'PWD=/data',
   'Enter password: ',

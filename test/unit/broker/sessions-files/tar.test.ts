@@ -1,5 +1,5 @@
 /** Reading along in archives: what real programs write, what nobody should, and every split. */
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
   mkdirSync,
@@ -46,10 +46,6 @@ function sha256(content: Buffer | string): string {
 const END = Buffer.alloc(1024)
 
 /** Real programs that are there. */
-function has(program: string): boolean {
-  return spawnSync(program, ['--help']).error === undefined
-}
-
 describe('tar of real programs', () => {
   let folder: string
   const long = `${'d'.repeat(90)}/${'e'.repeat(90)}`
@@ -93,10 +89,7 @@ describe('tar of real programs', () => {
     ['bsdtar', '--format=gnutar', '-cf', '-'],
   ]
   for (const [program, ...words] of programs)
-    it([program, ...words].join(' '), function () {
-      if (!has(program)) {
-        this.skip()
-      }
+    it([program, ...words].join(' '), () => {
       const names = [
         'one.txt',
         'empty',
