@@ -9,7 +9,7 @@ import type {
 } from '../../shared/recording/session-wire.ts'
 
 /** Details of one type that are shown. */
-export const MAX_DETAILS_OF_TYPE = 1000
+const MAX_DETAILS_OF_TYPE = 1000
 
 /** The details among events; the first {@link MAX_DETAILS_OF_TYPE} of each type. Throws as viewsOf does. */
 export async function readDetails(bytes: AsyncIterable<Uint8Array>): Promise<SessionDetails> {

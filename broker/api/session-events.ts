@@ -8,7 +8,7 @@ import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 
 /** Thrown where bytes are no events: it is too late then for a refusal, or a caller makes one of it. */
-export class CorruptRecording extends Error {
+class CorruptRecording extends Error {
   readonly refusal: Refusal
 
   constructor(refusal: Refusal) {

@@ -14,9 +14,9 @@ import { filterOf, grepQuerySchema, readQuery } from './session-query.ts'
 import type { RecordingReader, SessionFilter } from '../sessions/recordings/reader.ts'
 
 /** Searches at once. */
-export const MAX_GREPS = 2
+const MAX_GREPS = 2
 /** Sessions that one call reads; together with the bounds below, which are looked at between two sessions. */
-export const MAX_GREP_SESSIONS = 200
+const MAX_GREP_SESSIONS = 200
 /** Bytes of events that one call reads. */
 const MAX_GREP_BYTES = 256 * 1024 * 1024
 /** How long one call reads, in milliseconds. */

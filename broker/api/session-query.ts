@@ -9,7 +9,7 @@ import { queryOf } from './people-routes.ts'
 import type { SessionFilter } from '../sessions/recordings/reader.ts'
 
 /** Sessions of one page at most. */
-export const MAX_SESSIONS = 500
+const MAX_SESSIONS = 500
 /** Sessions of one page when nothing else is asked for. */
 export const DEFAULT_SESSIONS = 50
 /** Longest value of one condition, in characters. */

@@ -19,7 +19,7 @@ export const SEALED_TYPE = 'application/vnd.nestgate.recording.sealed'
 /** Type of an asciicast. */
 export const ASCIICAST_TYPE = 'application/x-asciicast'
 /** Recordings that are read at once: each opens its segments. */
-export const MAX_READS = 32
+const MAX_READS = 32
 
 /** What reading recordings needs. */
 export interface RecordingReadsDeps {

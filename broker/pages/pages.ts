@@ -16,7 +16,7 @@ import { SESSION_STYLE } from './session-style.ts'
  * What a page may do (Content Security Policy Level 3). The player's terminal is WebAssembly in its own script, hence `wasm-unsafe-eval`, which lets no
  * text become script. Markup is made of text only where the policy of browser/trusted.js lets it: that of the player.
  */
-export const PAGE_POLICY = [
+const PAGE_POLICY = [
   "default-src 'none'",
   "script-src 'self' 'wasm-unsafe-eval'",
   "style-src 'self'",

@@ -15,11 +15,11 @@ import { createDecoder, createTerminalText } from './terminal-text.ts'
 import type { OutputStream, TerminalText } from './terminal-text.ts'
 
 /** A terminal's first size that comes within this time is the one it begins with, in microseconds. */
-export const FIRST_SIZE_US = 500_000
+const FIRST_SIZE_US = 500_000
 /** Most lines that wait for it. */
 const MAX_WAITING = 100
 /** Size of a terminal that says nothing. */
-export const DEFAULT_SIZE = { columns: 80, rows: 24 } as const
+const DEFAULT_SIZE = { columns: 80, rows: 24 } as const
 /** Longest label of a marker, in characters. */
 const MAX_LABEL = 300
 /** Microseconds in a millisecond; seconds in the file have three decimals. */

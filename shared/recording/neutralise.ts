@@ -9,7 +9,7 @@ export const MAX_SEQUENCE_CHARACTERS = 256
 /** The same of control strings (OSC, DCS, APC, PM, SOS), which are dropped. */
 export const MAX_STRING_CHARACTERS = 4096
 /** Most that a parameter of a sequence may be: no screen is larger. */
-export const MAX_PARAMETER = 9999
+const MAX_PARAMETER = 9999
 /** Most that one character is repeated by one sequence (REP). */
 export const MAX_REPEAT = 1000
 /** Most parameters of one sequence. */

@@ -13,7 +13,7 @@ const count = z.int().min(0)
 const sha256 = z.string().regex(/^[0-9a-f]{64}$/)
 
 /** What the recording is of: always its first event. */
-export const headerSchema = z.object({
+const headerSchema = z.object({
   version: z.literal(1),
   id: text,
   kind: z.enum(SESSION_KINDS),
@@ -43,8 +43,8 @@ export const markerSchema = z.looseObject({
 })
 
 /** How much was typed, or sent, that was not kept. */
-export const stdinOmittedSchema = z.object({ bytes: count })
-export const connectionOpenedSchema = z.object({ connection: count, port: count })
+const stdinOmittedSchema = z.object({ bytes: count })
+const connectionOpenedSchema = z.object({ connection: count, port: count })
 export const connectionClosedSchema = z.object({
   connection: count,
   port: count.optional(),
@@ -129,7 +129,7 @@ export function viewEvent(event: RecordedEvent): EventView | Refusal {
 }
 
 /** The name of a type. */
-export function eventName(type: EventType): EventName {
+function eventName(type: EventType): EventName {
   return NAMES[type]
 }
 

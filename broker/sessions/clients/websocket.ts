@@ -10,7 +10,7 @@ import { corkForTurn } from '../../../shared/upgrade.ts'
 import type { Side } from '../streams.ts'
 
 /** Longest message that is taken, in bytes: kubectl sends 32 KiB, libraries whole inputs. */
-export const MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+const MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 /** Codes of RFC 6455, 7.4.1. */
 const NORMAL = 1000
 const PROTOCOL_ERROR = 1002

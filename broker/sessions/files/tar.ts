@@ -45,7 +45,7 @@ export interface FileWatch {
 export const MAX_PRELUDE_BYTES = 256 * 1024
 
 /** Longest name, and longest target of a link, in bytes: PATH_MAX of Linux. Any two fit into one event, however they are escaped. */
-export const MAX_NAME_BYTES = 4096
+const MAX_NAME_BYTES = 4096
 
 /** What was read before the header of a member, and applies to it. */
 interface Prelude {

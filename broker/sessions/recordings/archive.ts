@@ -14,7 +14,7 @@ import type { BucketSettings } from './settings.ts'
 import { syncFolder } from './spool.ts'
 
 /** Longest wait for a segment to go or come, in milliseconds. */
-export const ARCHIVE_MS = 60_000
+const ARCHIVE_MS = 60_000
 /** Longest answer that is no segment. */
 const MAX_ANSWER_BYTES = 65_536
 const FOLDER_MODE = 0o700

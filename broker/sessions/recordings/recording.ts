@@ -12,7 +12,7 @@ import type { Ended, Killed, RecordingWriter } from './types.ts'
 import { ChunkWriter } from './writer.ts'
 
 /** How often the ledger is told how far a recording is, in milliseconds. */
-export const PROGRESS_MS = 30_000
+const PROGRESS_MS = 30_000
 /** Waits before another attempt to write down the end, in milliseconds: doubled up to the second. */
 const FIRST_RETRY_MS = 1_000
 const MAX_RETRY_MS = 60_000

@@ -16,7 +16,7 @@ import type { SealedChunk } from './seal.ts'
 import type { SpoolFile } from './spool.ts'
 
 /** A chunk is closed so long after its first event, in milliseconds. */
-export const CHUNK_AGE_MS = 1_000
+const CHUNK_AGE_MS = 1_000
 /** With so many bytes not durable there is no room. */
 export const MAX_PENDING_BYTES = 1024 * 1024
 /** Chunks are gathered to so many bytes, or for so long, in milliseconds, before they are written. */

@@ -29,7 +29,7 @@ export type { SpdyStream } from './stream.ts'
 /** The most streams that the peer may have open at once: kubectl port-forward opens two for each connection. */
 export const MAX_OPEN_STREAMS = 1024
 /** The most answers (to PING, or RST_STREAM) that may wait to be sent before reading stops. */
-export const MAX_WAITING_ANSWERS = 256
+const MAX_WAITING_ANSWERS = 256
 /** How long the peer may take to leave once everything was sent to it, in milliseconds. */
 export const LINGER_MS = 10_000
 /** How long a peer that broke the protocol may take to be told so, in milliseconds. */
