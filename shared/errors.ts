@@ -24,6 +24,7 @@ export type FaultCode =
   | 'stream_broken'
   | 'recording_failed'
   | 'recording_corrupt'
+  | 'answer_unmaskable'
 
 /** A fault with a code; `cause` keeps what was caught. Its message names no secret. */
 export class Fault extends Error {

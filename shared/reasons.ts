@@ -5,6 +5,7 @@
  */
 import { INJECTION_REASONS } from './reasons-injection.ts'
 import { LEDGER_REASONS } from './reasons-ledger.ts'
+import { MASKING_REASONS } from './reasons-masking.ts'
 import { REVIEW_REASONS } from './reasons-review.ts'
 import { SESSION_REASONS } from './reasons-session.ts'
 
@@ -282,6 +283,7 @@ export const REASONS = {
   },
   ...REVIEW_REASONS,
   ...SESSION_REASONS,
+  ...MASKING_REASONS,
   ...LEDGER_REASONS,
   // missing dependencies: nothing was forwarded
   broker_unavailable: {

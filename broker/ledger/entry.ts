@@ -128,6 +128,20 @@ export interface OutcomeEntry {
   /** Why the answer is not the API server's, or not complete. */
   readonly reason?:
     Reason | 'client_left' | 'stream_broken' | 'broker_restarted' | 'revoked' | 'killed'
+  /** What of the answer was hidden; missing where nothing was, and in entries before version 0.8. */
+  readonly masked?: MaskedRecord
+  /** Fields of the request's body in which placeholders were replaced by what they stand for. */
+  readonly restored?: readonly string[]
+}
+
+/** What was hidden: how often, and in which fields (`Secret data.password`); values never. */
+export interface MaskedRecord {
+  readonly profiles: readonly string[]
+  readonly count: number
+  /** Each once, in order of their first place; no more than fit (broker/masking/types.ts). */
+  readonly fields: readonly string[]
+  /** Set where there are more fields than these. */
+  readonly more?: true
 }
 
 /** A request that could not be read, from a caller that could. */
