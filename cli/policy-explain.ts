@@ -139,7 +139,7 @@ function explanationText({ decision, rules }: Explained, note: string, all: bool
     ['Because', explanation],
     ['Reason', reason],
     ['Approval', approval && (quorums === '' ? 'one reviewer' : quorums)],
-    ['Mask', obligations.mask],
+    ['Mask', obligations.mask?.profiles.join(', ')],
     ['Record', obligations.record?.mode],
     ['Capture', obligations.capture && `at most ${obligations.capture.maxBytes} bytes`],
     ['Groups', obligations.grantGroups.join(', ')],

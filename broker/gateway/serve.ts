@@ -11,7 +11,7 @@ import type { Duplex } from 'node:stream'
 import { Fault, messageOf } from '../../shared/errors.ts'
 import { readAttributes } from '../../shared/kubernetes/request-attributes.ts'
 import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
-import type { Decider, Decision, Obligations } from '../../shared/policy/decision.ts'
+import type { Decider, Decision } from '../../shared/policy/decision.ts'
 import { isRefusal, refusalText, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import { newRequestId } from '../../shared/request-id.ts'
@@ -44,9 +44,6 @@ export interface GatewayDeps extends HoldDeps, IdentityDeps {
   readonly bodies: Bodies
   readonly running: Running
 }
-
-/** Name of the masking profile that masks nothing. */
-const NO_MASK = 'none'
 
 /** Serves `/clusters/…`. */
 export interface Gateway {
@@ -155,7 +152,7 @@ function attributesOf(
   return readAttributes({ method, target, info, contentType, body: bytes })
 }
 
-/** What the cluster serves, what policy says, and whether this broker can do what policy demands. */
+/** What the cluster serves, and what policy says. */
 async function decide(
   { kinds, decider }: GatewayDeps,
   { cluster, requester }: Identified,
@@ -163,32 +160,18 @@ async function decide(
 ): Promise<Decision> {
   const unknown = await kinds.check(cluster, attributes.info)
   if (unknown !== undefined) return denial(decider, unknown)
-  const decision = decider.decide(factsOf(requester, cluster.name, attributes))
-  if (decision.effect === 'deny') return decision
-  const missing = unsupported(decision.obligations)
-  return missing === undefined
-    ? decision
-    : denial(decider, refuse('obligation_unsupported', missing), decision.rules)
+  return decider.decide(factsOf(requester, cluster.name, attributes))
 }
 
-function denial(
-  { policyDigest }: Decider,
-  refusal: Refusal,
-  rules: readonly string[] = [],
-): Decision {
+function denial({ policyDigest }: Decider, refusal: Refusal): Decision {
   return {
     effect: 'deny',
-    rules,
+    rules: [],
     policyDigest,
     explanation: refusalText(refusal),
     reason: refusal.refused,
     obligations: { grantGroups: [] },
   }
-}
-
-/** What of the obligations this broker cannot do yet; letting the request go without it would be a lie to policy's author. */
-function unsupported({ mask }: Obligations): string | undefined {
-  return mask === undefined || mask === NO_MASK ? undefined : `masking by profile ${mask}`
 }
 
 /** Who sent it may be known by the store alone. */

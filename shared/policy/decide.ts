@@ -196,7 +196,6 @@ function conclude(
     if (deciding.length === 0) continue
     const rules = deciding.map(({ rule }) => rule)
     const owed = obligationsOf(rules)
-    if ('conflict' in owed) return maskConflict(owed.conflict)
     const obligations = { ...owed, ...captureOf(hits.map(({ rule }) => rule)) }
     return {
       effect,
@@ -222,16 +221,6 @@ function fail({ rule, reason }: Failure, request: RequestAttributes): Made {
       : 'has a condition that cannot be evaluated'
   const explanation = `rule "${rule.id}" ${why}, for ${describeRequest(request)}`
   return { effect: 'deny', rules: [rule.id], explanation, reason, obligations: NO_OBLIGATIONS }
-}
-
-function maskConflict([first, second]: readonly [Rule, Rule]): Made {
-  return {
-    effect: 'deny',
-    rules: [first.id, second.id],
-    explanation: `rules "${first.id}" and "${second.id}" ask for different masks`,
-    reason: 'policy_error',
-    obligations: NO_OBLIGATIONS,
-  }
 }
 
 function explain(

@@ -1,6 +1,7 @@
 /** What comes of a decision. */
 import type { Reason } from '../reasons.ts'
 import type { Facts } from './facts.ts'
+import type { Masking } from './masking.ts'
 
 /** Effects, the strongest first: a stronger one beats all that follow. What no rule matches is denied. */
 export const EFFECTS = ['deny', 'breakGlass', 'hold', 'allow'] as const
@@ -56,8 +57,8 @@ export interface Recording {
 
 /** What has to be done with a request that goes ahead. */
 export interface Obligations {
-  /** Name of a masking profile; `none` lets values through. */
-  readonly mask?: string
+  /** What of the answer is hidden; left out, STANDARD_MASKING (masking.ts). */
+  readonly mask?: Masking
   /** How the session or the log stream is recorded; left out, as its kind is by default. */
   readonly record?: Recording
   /** The body is kept beside the ledger entry, masked, and no more of it than so many bytes. */

@@ -3,6 +3,8 @@ import { RECORD_MODES } from './decision.ts'
 import type { ApprovalTerms, Obligations, Quorum, Recording } from './decision.ts'
 import { DEFAULT_CAPTURE_BYTES, DEFAULT_RECORDING_BYTES, seconds } from './language.ts'
 import type { ApprovalText } from './language.ts'
+import { NO_PROFILE, STANDARD_PROFILE, STRICT_PROFILE } from './masking.ts'
+import type { Masking } from './masking.ts'
 import type { Rule } from './policy-set.ts'
 
 /** Terms of a rule that does not give its own. */
@@ -15,9 +17,6 @@ export const DEFAULT_TERMS: ApprovalTerms = {
   onLeave: 'cancel',
   mode: 'hold',
 }
-
-/** Masking profile that lets values through. */
-const MASK_NONE = 'none'
 
 /**
  * Terms of the rules together: all their quorums, of one group the largest; the shortest times, so that an approval
@@ -60,25 +59,26 @@ function mergeQuorums(quorums: readonly Quorum[]): readonly Quorum[] {
   return [...counts].map(([group, count]) => ({ group, count }))
 }
 
-/**
- * Obligations of the rules together: all groups they grant; recorded as the strictest of them wants it; unmasked only where all say `none`, else the profile that they name.
- *
- * @returns a conflict where they name different profiles: none of them is known to hide all that the other does
- */
-export function obligationsOf(
-  rules: readonly Rule[],
-): Obligations | { readonly conflict: readonly [Rule, Rule] } {
-  const masking = rules.filter(({ mask }) => mask !== undefined && mask !== MASK_NONE)
-  const [first] = masking
-  const other = masking.find(({ mask }) => mask !== first?.mask)
-  if (first !== undefined && other !== undefined) return { conflict: [first, other] }
-  const mask = rules.every((rule) => rule.mask === MASK_NONE) ? MASK_NONE : first?.mask
+/** Obligations of the rules together: all groups they grant; recorded as the strictest of them wants it; hidden is what any of them hides. */
+export function obligationsOf(rules: readonly Rule[]): Obligations {
   const groups = new Set(rules.flatMap(({ grant }) => grant?.groups ?? []))
   const record = recordingOf(rules)
   return {
-    ...(mask === undefined ? {} : { mask }),
+    mask: maskingOf(rules),
     ...(record === undefined ? {} : { record }),
     grantGroups: [...groups].sort(),
+  }
+}
+
+/** Nothing is hidden only where all say `none`. */
+function maskingOf(rules: readonly Rule[]): Masking {
+  const names = new Set(rules.map(({ mask }) => mask ?? STANDARD_PROFILE))
+  names.delete(NO_PROFILE)
+  return {
+    profiles: [...names].sort(),
+    fields: [],
+    everywhere: names.has(STRICT_PROFILE),
+    restore: false,
   }
 }
 

@@ -48,6 +48,12 @@ export function createTextMasker(): TextMasker {
   return new Masker()
 }
 
+/** What stands in a whole text, in order and not overlapping. @param bytes - UTF-8 */
+export function findSecrets(bytes: Buffer): readonly MaskedRegion[] {
+  const { regions } = scanner.scan({ bytes, context: NOTHING, from: 0, ending: 'end' })
+  return regions.length === 0 ? [] : inOrder(regions, 0, bytes.length)
+}
+
 /** Masks a whole text. @returns `detectors`: what found something, each once, in order of the text */
 export function maskText(text: string): { text: string; detectors: readonly string[] } {
   const bytes = Buffer.from(text, 'utf8')
