@@ -18,6 +18,7 @@ import { recordOutcome, refuseRecorded } from './record.ts'
 import type { RecordDeps } from './record.ts'
 import { answerReview } from './self-review.ts'
 import type { ReviewDeps } from './self-review.ts'
+import type { MaskingKey } from '../masking/key.ts'
 import type { RunningSessionDeps } from '../sessions/relay.ts'
 import { debugFacts, forwardSession, logTerms, tapLogs } from './session.ts'
 
@@ -31,7 +32,12 @@ export interface Grant {
 }
 
 /** What performing needs. */
-export type PerformDeps = RecordDeps & ReviewDeps & RunningSessionDeps
+export type PerformDeps = RecordDeps &
+  ReviewDeps &
+  RunningSessionDeps & {
+    /** What stands for hidden values. */
+    readonly masking: MaskingKey
+  }
 
 /** See the head of the file. Never rejects for what the client or the API server did. */
 export async function perform(
