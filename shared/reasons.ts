@@ -381,6 +381,8 @@ export function isReason(value: unknown): value is Reason {
 export interface Refusal {
   readonly refused: Reason
   readonly detail?: string
+  /** Of a body that is refused: where in it, as Kubernetes names fields. */
+  readonly fields?: readonly string[]
 }
 
 /** Makes a refusal. */
