@@ -287,6 +287,9 @@ export const ruleSchema = z.strictObject({
 export const caseSchema = z.strictObject({
   name: z.string().min(1).max(200).optional(),
   rule: z.string().optional().describe('Id of a rule that must be among those that decided.'),
+  mask: profileName
+    .optional()
+    .describe('Masking profile that must be among those that hold; none: nothing is hidden.'),
   cluster: word.optional(),
   agent: word.optional(),
   ancestors: z.array(word).optional(),
