@@ -24,8 +24,9 @@ export function readUnmask({ parameters }: RequestTarget, info: RequestInfo): bo
   if (times === 0) return false
   if (times > 1 || !isTrue)
     return refuse('query_invalid', `${UNMASK_PARAMETER} is given once, and is ${UNMASK_VALUE}`)
-  const one = info.isResourceRequest && info.verb === 'get' && info.name !== ''
-  return one && info.subresource === ''
+  // without a name the verb is list or watch (request-info.ts)
+  const isOne = info.isResourceRequest && info.verb === 'get' && info.subresource === ''
+  return isOne
     ? true
     : refuse('query_invalid', `${UNMASK_PARAMETER} belongs to a get of one object`)
 }
