@@ -2,6 +2,7 @@
  * What happens to a request that may go ahead: credential → intent → forward → respond → outcome. Its decision is made,
  * and for an approved one the claim is taken.
  */
+import { upstreamQuery } from '../../shared/kubernetes/unmask.ts'
 import { isRefusal, REASONS, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import type { ApprovalRecord } from '../ledger/entry.ts'
@@ -99,10 +100,11 @@ function outgoingOf(
   grant: Grant | undefined,
 ): Outgoing {
   const { requestId, parsed, body } = exchange
+  const query = upstreamQuery(parsed.target)
   return {
     requestId,
     method: parsed.method,
-    path: parsed.query === '' ? parsed.path : `${parsed.path}?${parsed.query}`,
+    path: query === '' ? parsed.path : `${parsed.path}?${query}`,
     headers: upstreamHeaders(exchange, credential.headers),
     answered: credential.over,
     body: body.bytes,
