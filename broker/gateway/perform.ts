@@ -2,6 +2,7 @@
  * What happens to a request that may go ahead: credential → intent → forward → respond → outcome. Its decision is made,
  * and for an approved one the claim is taken.
  */
+import { upstreamQuery } from '../../shared/kubernetes/unmask.ts'
 import { isRefusal, REASONS, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import type { ApprovalRecord } from '../ledger/entry.ts'
@@ -18,6 +19,7 @@ import { recordOutcome, refuseRecorded } from './record.ts'
 import type { RecordDeps } from './record.ts'
 import { answerReview } from './self-review.ts'
 import type { ReviewDeps } from './self-review.ts'
+import type { MaskingKey } from '../masking/key.ts'
 import type { RunningSessionDeps } from '../sessions/relay.ts'
 import { debugFacts, forwardSession, logTerms, tapLogs } from './session.ts'
 
@@ -31,7 +33,12 @@ export interface Grant {
 }
 
 /** What performing needs. */
-export type PerformDeps = RecordDeps & ReviewDeps & RunningSessionDeps
+export type PerformDeps = RecordDeps &
+  ReviewDeps &
+  RunningSessionDeps & {
+    /** What stands for hidden values. */
+    readonly masking: MaskingKey
+  }
 
 /** See the head of the file. Never rejects for what the client or the API server did. */
 export async function perform(
@@ -93,10 +100,11 @@ function outgoingOf(
   grant: Grant | undefined,
 ): Outgoing {
   const { requestId, parsed, body } = exchange
+  const query = upstreamQuery(parsed.target)
   return {
     requestId,
     method: parsed.method,
-    path: parsed.query === '' ? parsed.path : `${parsed.path}?${parsed.query}`,
+    path: query === '' ? parsed.path : `${parsed.path}?${query}`,
     headers: upstreamHeaders(exchange, credential.headers),
     answered: credential.over,
     body: body.bytes,
