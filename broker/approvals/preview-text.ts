@@ -1,6 +1,7 @@
 /** Previews as text: bounded, without control characters, the same for the same objects. */
 import { createTwoFilesPatch } from 'diff'
 import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
+import { maskArguments, maskText } from '../masking/detectors/masker.ts'
 import {
   arrayAt,
   canonicalText,
@@ -151,14 +152,16 @@ function memberAt(value: Json, key: string): Json | undefined {
   return isObject(value) ? value[key] : undefined
 }
 
-/** What a session would run or reach. @param pod - as it was when the request was held, where it could be read */
+/** What a session would run or reach; secrets in the words of its command are masked. @param pod - as it was when the request was held, where it could be read */
 export function sessionText(
   { info, parameters }: RequestAttributes,
   pod: Json | undefined,
 ): string {
   const { command, container, tty, stdin, ports, proxyPath } = parameters
   const lines: string[] = []
-  if (command !== undefined) lines.push('argv:', ...command.map((word) => `  ${quoted(word)}`))
+  if (command !== undefined) {
+    lines.push('argv:', ...maskArguments(command).map((word) => `  ${quoted(word)}`))
+  }
   if (info.subresource === 'exec' || info.subresource === 'attach') {
     const { name, image } = containerOf(pod, container)
     lines.push(
@@ -171,7 +174,7 @@ export function sessionText(
   if (info.subresource === 'portforward') {
     lines.push(`ports: ${ports?.join(', ') ?? 'named only inside the session'}`)
   }
-  if (proxyPath !== undefined) lines.push(`path: ${quoted(proxyPath)}`)
+  if (proxyPath !== undefined) lines.push(`path: ${quoted(maskText(proxyPath).text)}`)
   return bounded(visible(lines.join('\n')))
 }
 

@@ -29,6 +29,7 @@ import { fateOf, perform } from './perform.ts'
 import type { Grant, PerformDeps } from './perform.ts'
 import { recordOutcome, refuseHeld, refuseRecorded } from './record.ts'
 import { digestIdentity, instanceOf, keyOf, requesterNames, userOf } from './requester.ts'
+import { shownPath, shownQuery, shownTarget } from './shown-request.ts'
 
 /** What holding needs. */
 export interface HoldDeps extends PerformDeps {
@@ -216,15 +217,16 @@ async function readFacts(deps: HoldDeps, exchange: Exchange): Promise<Held | Ref
   const { seen, asked } = await deps.targets.snapshot(asker)
   if (isRefusal(seen)) return seen
   const shown = await deps.previews.preview(asker, seen)
-  const { method, path, query, info } = parsed
+  const { method, query, info } = parsed
   const facts: HoldFacts = {
     id: requestId,
     digest: digestOf(exchange),
     callerKey: keyOf(exchange.requester),
     cluster: cluster.name,
     method,
-    path,
-    query,
+    // nobody performs it from here: the client sends it again, and the digest is of what it sends
+    path: shownPath(parsed),
+    query: shownQuery(query),
     verb: attributes.policyVerb,
     resource: info.apiGroup === '' ? resourcePath(info) : `${resourcePath(info)}.${info.apiGroup}`,
     namespace: info.namespace,
@@ -274,7 +276,10 @@ function questionEntries(
     kind: 'system',
     event: 'approval_preview',
     actor: userOf(requester),
-    detail: { requestId, cluster: cluster.name, auditId, purpose, method, path, status },
+    detail: {
+      ...{ requestId, cluster: cluster.name, auditId, purpose, method },
+      ...{ path: shownTarget(path), status },
+    },
   }))
 }
 

@@ -2,8 +2,10 @@
 import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
 import type { Decision } from '../../shared/policy/decision.ts'
 import type { AttributesRecord, DecisionRecord, IntentEntry } from '../ledger/entry.ts'
+import { maskText } from '../masking/detectors/masker.ts'
 import { oidcOf, subjectOf } from './requester.ts'
 import type { Exchange } from './exchange.ts'
+import { shownLabels, shownParameters, shownPath, shownQuery } from './shown-request.ts'
 
 /** `version-traceid-parentid-flags` (W3C Trace Context, 3.2.2): 55 characters, so that nothing else can be told by it. */
 const TRACEPARENT = /^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/
@@ -23,12 +25,12 @@ export function intentOf(exchange: Exchange): IntentEntry {
     request: {
       ...parsed.info,
       method: parsed.method,
-      path: parsed.path,
-      query: parsed.query,
-      contentType: client.request.headers['content-type'] ?? '',
+      path: shownPath(parsed),
+      query: shownQuery(parsed.query),
+      contentType: maskText(client.request.headers['content-type'] ?? '').text,
       bodySha256: body.sha256,
       bodyBytes: body.bytes.length,
-      userAgent: client.request.headers['user-agent'] ?? '',
+      userAgent: maskText(client.request.headers['user-agent'] ?? '').text,
       ...(isTraceparent(traceparent) ? { traceparent } : {}),
       attributes: attributesRecord(attributes),
     },
@@ -53,9 +55,10 @@ function agentFields({
 }
 
 function attributesRecord(attributes: RequestAttributes): AttributesRecord {
-  const { policyVerb, actions, equivalents, parameters, objectName, labels } = attributes
+  const { policyVerb, actions, equivalents, objectName, labels } = attributes
+  const parameters = shownParameters(attributes.parameters)
   const record = { policyVerb, actions, equivalents, parameters, objectName }
-  return labels === undefined ? record : { ...record, labels }
+  return labels === undefined ? record : { ...record, labels: shownLabels(labels) }
 }
 
 /** Of a decision what says why. */

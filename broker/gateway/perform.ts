@@ -2,6 +2,7 @@
  * What happens to a request that may go ahead: credential → intent → forward → respond → outcome. Its decision is made,
  * and for an approved one the claim is taken.
  */
+import { upstreamQuery } from '../../shared/kubernetes/unmask.ts'
 import { isRefusal, REASONS, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import type { ApprovalRecord } from '../ledger/entry.ts'
@@ -119,10 +120,11 @@ function outgoingOf(
   const headers = upstreamHeaders(exchange, credential.headers)
   if (isRefusal(headers)) return headers
   const mask = answerMasking(exchange, deps.masking)
+  const query = upstreamQuery(parsed.target)
   return {
     requestId,
     method: parsed.method,
-    path: parsed.query === '' ? parsed.path : `${parsed.path}?${parsed.query}`,
+    path: query === '' ? parsed.path : `${parsed.path}?${query}`,
     headers,
     ...(mask === undefined ? {} : { mask }),
     answered: credential.over,

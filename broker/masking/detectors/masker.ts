@@ -1,4 +1,5 @@
 /** Replaces what the detectors find by as many `*`, in a stream or in a text. */
+import { isSecretOption } from '../objects/names.ts'
 import { DETECTORS } from './table.ts'
 import { goesOn, takeOpen, type Open } from './matcher.ts'
 import { CONTEXT_BYTES, Scanner, type Ending, type Region } from './scan.ts'
@@ -67,10 +68,6 @@ export function maskText(text: string): { text: string; detectors: readonly stri
   }
 }
 
-/** Options whose next word is a secret, whatever it is. */
-const SECRET_OPTIONS =
-  /^--(?:password|passwd|passphrase|token|secret|client-secret|api-key|access-key|secret-key)$/
-
 /** Masks the words of a command, each on its own and in view of those before it: `mysql -psecret`, `--token abc`. */
 export function maskArguments(words: readonly string[]): readonly string[] {
   const bytes = Buffer.from(words.join(' '), 'utf8')
@@ -81,7 +78,7 @@ export function maskArguments(words: readonly string[]): readonly string[] {
     const length = Buffer.byteLength(word)
     const own = masked.toString('utf8', at, at + length)
     at += length + 1
-    return SECRET_OPTIONS.test(words[index - 1] ?? '') ? '*'.repeat(length) : own
+    return isSecretOption(words[index - 1] ?? '') ? '*'.repeat(length) : own
   })
 }
 

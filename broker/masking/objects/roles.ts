@@ -26,6 +26,12 @@ const ARRAYS: ReadonlyMap<number, Role> = new Map<number, Role>([
   [keys.COMMAND, frames.WORDS],
 ])
 
+/** Of arrays: what their objects are. */
+const ITEM_ROLES: ReadonlyMap<Role, Role> = new Map<Role, Role>([
+  [frames.PAIRS, frames.PAIR],
+  [frames.TABLE_ROWS, frames.TABLE_ROW],
+])
+
 /** The role of a container that begins as the present member or item of `parent`. */
 export function roleBelow(parent: Frame, isArray: boolean): Role {
   if (INHERITED.has(parent.role)) return parent.role
@@ -34,14 +40,10 @@ export function roleBelow(parent: Frame, isArray: boolean): Role {
       return parent.isArray ? frames.PLAIN : roleOfMember(parent, isArray)
     case frames.OF_METADATA:
       return parent.key === keys.ANNOTATIONS && !isArray ? frames.OF_ANNOTATIONS : frames.PLAIN
-    case frames.PAIRS:
-      return isArray ? frames.PLAIN : frames.PAIR
     case frames.PAIR:
       return scalarRole(parent) === frames.HIDDEN ? frames.HIDDEN : frames.PLAIN
-    case frames.TABLE_ROWS:
-      return isArray ? frames.PLAIN : frames.TABLE_ROW
     default:
-      return frames.PLAIN
+      return isArray ? frames.PLAIN : (ITEM_ROLES.get(parent.role) ?? frames.PLAIN)
   }
 }
 
