@@ -15,7 +15,7 @@ import * as keys from './keys.ts'
 import { SECRET_FIELDS } from './names.ts'
 import { Output } from './output.ts'
 import { isPlainKind } from './plain-kinds.ts'
-import { Replacements } from './replacements.ts'
+import { Replacements, SECRET_WORD } from './replacements.ts'
 import type { Place } from './replacements.ts'
 import {
   CONFIG_MAP,
@@ -229,7 +229,9 @@ class ObjectMasker implements JsonMasker, TokenHandler {
     if (!isBookkeeping(parent, isArray)) return roleBelow(parent, isArray)
     if (!this.#answer.write) return frames.PLAIN
     const object = this.#frames[this.#depth - 3]
-    return object?.kind === undefined || object.kind === SECRET ? frames.DROPPED : frames.PLAIN
+    const isSecret =
+      object?.kind === SECRET || (object?.kind === undefined && object?.isObjectPlace)
+    return isSecret === true ? frames.DROPPED : frames.PLAIN
   }
 
   // what texts are
@@ -271,16 +273,26 @@ class ObjectMasker implements JsonMasker, TokenHandler {
     } else if (frame.role === frames.PLAIN && !frame.isArray) {
       if (frame.key === keys.KIND) this.#kind(frame, textOf(token))
       else if (frame.key === keys.API_VERSION) this.#apiVersion(frame, textOf(token))
-      else if (this.#isMessage(frame)) return this.#replacements.message(token, this.#where)
+      else if (this.#isMessage(frame)) return this.#message(token)
     }
     return this.#replacements.anywhere(token, this.#where)
   }
 
-  /** Of a Status, at any depth, and of an Event. */
+  /** Of a Status, at any depth, and of an Event; of what has not said yet that it is none. */
   #isMessage(frame: Frame): boolean {
     if (frame.key !== keys.MESSAGE && frame.key !== keys.NOTE) return false
     if (frame.kind === 'Event') return true
-    return frame.key === keys.MESSAGE && this.#object().kind === 'Status'
+    const { kind } = this.#object()
+    return kind === undefined || (frame.key === keys.MESSAGE && kind === 'Status')
+  }
+
+  /** The causes of a failure say less than its message of what it is about; where that comes later, they are taken for the worst. */
+  #message(token: TextToken): Buffer | undefined {
+    const object = this.#object()
+    const isFirst = object === this.#frames[this.#depth - 1]
+    const ofSecret = !isFirst && !object.isAboutOthers
+    if (isFirst) object.isAboutOthers = !SECRET_WORD.test(textOf(token))
+    return this.#replacements.message(token, ofSecret, this.#where)
   }
 
   #kind(frame: Frame, kind: string): void {
