@@ -23,6 +23,7 @@ import type { Bodies, CollectedBody } from './body.ts'
 import { answerRefusal } from './client.ts'
 import type { Client } from './client.ts'
 import type { Exchange, Identified } from './exchange.ts'
+import { acceptRefusal } from './headers.ts'
 import { breakGlass, hold } from './hold.ts'
 import type { HoldDeps } from './hold.ts'
 import { parseRequest, splitTarget } from './parse.ts'
@@ -124,6 +125,12 @@ async function conclude(
   }
   const decision = await decide(deps, known, attributes)
   const exchange: Exchange = { ...known, body, attributes, decision }
+  const unacceptable = decision.effect === 'deny' ? undefined : acceptRefusal(exchange)
+  if (unacceptable !== undefined) {
+    // before anybody is asked for an approval
+    await refuseRecorded(deps, exchange, unacceptable)
+    return
+  }
   switch (decision.effect) {
     case 'deny':
       await refuseRecorded(

@@ -15,7 +15,7 @@ const METADATA = 'application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io'
 
 const rewritten = (accept: string | undefined, terms: Partial<AcceptTerms> = {}): unknown => {
   const result = rewriteAccept(accept, { ...OBJECTS, ...terms })
-  return typeof result === 'object' ? result.refused : result
+  return isRefusal(result) ? result.refused : result.accept
 }
 
 describe('what is asked for in place of what a client accepts', () => {
