@@ -310,10 +310,7 @@ describe('a request as an event of Kubernetes’ audit log', () => {
 
   it('says what of the answer was hidden', async () => {
     const masked = { profiles: ['standard'], count: 3, fields: ['Secret data.a', 'Secret data.b'] }
-    const [one] = await exported([
-      intent({ requestId: 'a' }),
-      { ...outcome('a', 200), masked } as Entry,
-    ])
+    const [one] = await exported([intent({ requestId: 'a' }), { ...outcome('a', 200), masked }])
     expect(kubernetesEvent(one!)).to.have.property('annotations').that.deep.includes({
       'nestgate.dev/masked-count': '3',
       'nestgate.dev/masked-fields': 'Secret data.a, Secret data.b',
