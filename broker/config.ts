@@ -11,6 +11,7 @@ import { vaultSchema } from './credentials/vault-client.ts'
 import { oidcSchema } from './identity/oidc-config.ts'
 import { notificationsSchema } from './notifications/settings.ts'
 import { mirrorsSchema } from './ledger/mirrors.ts'
+import { maskingSchema } from './masking/key.ts'
 import { registrationsSchema } from './identity/registrations.ts'
 import { ROLES } from './identity/roles.ts'
 import { sessionsSchema } from './sessions/recordings/settings.ts'
@@ -123,6 +124,8 @@ export const brokerSchema = z.strictObject({
       mirrors: mirrorsSchema.prefault({}),
     })
     .prefault({}),
+  /** What stands for hidden values. */
+  masking: maskingSchema.prefault({}),
   /** Recordings of sessions. */
   sessions: sessionsSchema.prefault({}),
   approvals: z

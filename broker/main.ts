@@ -26,6 +26,7 @@ import { createGateway } from './gateway/serve.ts'
 import { openHeldRequests } from './held-requests.ts'
 import type { Entry } from './ledger/entry.ts'
 import { openLedger } from './ledger/parts.ts'
+import { openMaskingKey } from './masking/key.ts'
 import { createContainers } from './identity/containers.ts'
 import { createNeighbours } from './identity/neighbours.ts'
 import { createDirectClients } from './identity/direct.ts'
@@ -66,6 +67,7 @@ async function main(): Promise<void> {
   const kept = { store, dataDir: config.dataDir, log, now }
   const ledger = await openLedger(config.ledger, kept)
   const recordings = await openRecordings(config.sessions, kept)
+  const masking = await openMaskingKey(config.masking, config.dataDir)
   const held = await openHeldRequests(config, { store, log, now })
   const { approvals } = held
   await openClusters(config, store, clusters, log)
@@ -76,7 +78,7 @@ async function main(): Promise<void> {
     ...{ clusters, kinds, sidecars, direct, naming: namingOf(config, clusters, log) },
     ...{ owners: createOwners(config.agents), decider: policy.decider },
     ...{ approvals, targets: createTargets({ now }), previews: createPreviews({ now }) },
-    ...{ recordings, store, bodies: createBodies(MAX_BODIES_BYTES), running, log, now },
+    ...{ recordings, masking, store, bodies: createBodies(MAX_BODIES_BYTES), running, log, now },
   })
   const api = createApi({
     ...{ approvals, store, sidecars, people: createPeople(config.people, direct), policy },

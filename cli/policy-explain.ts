@@ -9,6 +9,9 @@ import { readCase } from '../shared/policy/case.ts'
 import type { Decision } from '../shared/policy/decision.ts'
 import type { Facts } from '../shared/policy/facts.ts'
 import { caseSchema } from '../shared/policy/language.ts'
+import { showsAll } from '../shared/policy/mask-profiles.ts'
+import { NO_PROFILE } from '../shared/policy/masking.ts'
+import type { Masking } from '../shared/policy/masking.ts'
 import type { PolicySet } from '../shared/policy/policy-set.ts'
 import { auditPageSchema } from '../shared/wire.ts'
 import { CallError } from './client.ts'
@@ -139,7 +142,7 @@ function explanationText({ decision, rules }: Explained, note: string, all: bool
     ['Because', explanation],
     ['Reason', reason],
     ['Approval', approval && (quorums === '' ? 'one reviewer' : quorums)],
-    ['Mask', obligations.mask?.profiles.join(', ')],
+    ['Mask', obligations.mask && maskText(obligations.mask)],
     ['Record', obligations.record?.mode],
     ['Capture', obligations.capture && `at most ${obligations.capture.maxBytes} bytes`],
     ['Groups', obligations.grantGroups.join(', ')],
@@ -152,6 +155,18 @@ function explanationText({ decision, rules }: Explained, note: string, all: bool
   const left = rules.length - lines.length
   const rest = left === 0 ? [] : [`${left} other rules are about something else (--all shows them)`]
   return [head, '', ...lines, ...rest].join('\n')
+}
+
+/** `database, standard; 3 fields; restored in updates` */
+function maskText(mask: Masking): string {
+  if (showsAll(mask)) return `${NO_PROFILE}: values are shown`
+  const fields = mask.fields.length
+  return [
+    mask.profiles.join(', '),
+    ...(fields === 0 ? [] : [fields === 1 ? '1 field' : `${fields} fields`]),
+    ...(mask.everywhere ? ['detectors everywhere'] : []),
+    ...(mask.restore ? ['restored in updates'] : []),
+  ].join('; ')
 }
 
 function ruleLine({ rule, matched, equivalent, failed, error }: RuleExplanation): string {

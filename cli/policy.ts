@@ -87,16 +87,20 @@ function addTest(policy: Command, runner: Runner): void {
   })
 }
 
-function resultJson({ example, passed, effect, rules, explanation }: ExampleResult): object {
+function resultJson({ example, ...result }: ExampleResult): object {
+  const { passed, effect, rules, masks, explanation } = result
   const { file, line, expected } = example
-  return { file, line, name: example.case.name, expected, effect, passed, rules, explanation }
+  const name = example.case.name
+  return { file, line, name, expected, effect, passed, rules, masks, explanation }
 }
 
-function failureLines({ example, effect, rules, explanation }: ExampleResult): string[] {
-  const { name, request, verb, resource, rule } = example.case
+function failureLines({ example, effect, rules, masks, explanation }: ExampleResult): string[] {
+  const { name, request, verb, resource, rule, mask } = example.case
   const title = name ?? request ?? `${verb ?? ''} ${resource ?? ''}`
-  const wanted = rule === undefined ? example.expected : `${example.expected} by rule ${rule}`
-  const got = effect === undefined ? 'no request' : [effect, ...rules].join(' ')
+  const byRule = rule === undefined ? '' : ` by rule ${rule}`
+  const wanted = `${example.expected}${byRule}${mask === undefined ? '' : ` with mask ${mask}`}`
+  const masked = mask === undefined || masks.length === 0 ? '' : ` with mask ${masks.join(', ')}`
+  const got = effect === undefined ? 'no request' : [effect, ...rules].join(' ') + masked
   return [
     `${example.file}:${example.line}: ${title}: must be ${wanted}, is ${got}`,
     `  ${explanation}`,

@@ -255,11 +255,15 @@ async function uninstall(cluster: Cluster): Promise<void> {
     'e2e-golden',
     'e2e-issued',
     'e2e-sessions',
+    'e2e-masking',
+    'e2e-masking-restore',
+    'e2e-masking-shown',
     'nestgate-e2e-probe',
   ]
   await tryKubectl(cluster, ['delete', 'namespace', ...namespaces, ...quiet])
   await tryKubectl(cluster, ['delete', '-k', join(WORK, 'manifests', 'install'), ...quiet])
   await tryKubectl(cluster, ['delete', 'persistentvolume', VOLUME, ...quiet])
+  await tryKubectl(cluster, ['delete', 'clusterrole,clusterrolebinding', 'e2e-masking', ...quiet])
 }
 
 async function runTests(

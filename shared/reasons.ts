@@ -182,12 +182,6 @@ export const REASONS = {
     sentence: 'it is not known what the cluster serves there, so nothing was forwarded',
     remedy: 'check the cluster’s API server and its aggregated APIs; the request can be sent again',
   },
-  obligation_unsupported: {
-    status: 403,
-    sentence:
-      'policy demands something of this request that this broker cannot do, so it is denied',
-    remedy: 'the message names it; remove it from the rule, or use a version that has it',
-  },
   // the hold
   approval_pending: {
     status: 403,
@@ -381,6 +375,8 @@ export function isReason(value: unknown): value is Reason {
 export interface Refusal {
   readonly refused: Reason
   readonly detail?: string
+  /** Of a body that is refused: where in it, as Kubernetes names fields. */
+  readonly fields?: readonly string[]
 }
 
 /** Makes a refusal. */

@@ -13,13 +13,18 @@ const STATUS_REASONS: Readonly<Record<number, string>> = {
   403: 'Forbidden',
   404: 'NotFound',
   405: 'MethodNotAllowed',
+  406: 'NotAcceptable',
   409: 'Conflict',
   413: 'RequestEntityTooLarge',
   415: 'UnsupportedMediaType',
+  422: 'Invalid',
   500: 'InternalError',
   502: 'InternalError',
   503: 'ServiceUnavailable',
 }
+
+/** Unprocessable Content (RFC 9110, 15.5.21). */
+const INVALID = 422
 
 /** Prefix of the cause that carries the reason code, so that a program can tell our refusals from the API server's. */
 const CAUSE_PREFIX = 'nestgate.dev/'
@@ -38,9 +43,7 @@ export interface Answer {
 export function statusAnswer(refusal: Refusal, requestId?: string): Answer {
   const { status } = REASONS[refusal.refused]
   const text = refusalText(refusal)
-  const causes = [{ reason: CAUSE_PREFIX + refusal.refused, message: text }]
-  if (requestId !== undefined)
-    causes.push({ reason: `${CAUSE_PREFIX}request-id`, message: requestId })
+  const causes = causesOf(refusal, requestId)
   const body = {
     kind: 'Status',
     apiVersion: 'v1',
@@ -53,6 +56,37 @@ export function statusAnswer(refusal: Refusal, requestId?: string): Answer {
     code: status,
   }
   return { status, contentType: 'application/json', body: JSON.stringify(body) }
+}
+
+/** A cause in `details` (meta/v1, StatusCause). */
+interface Cause {
+  readonly reason: string
+  readonly message: string
+  readonly field?: string
+}
+
+/** Kubernetes' CauseType of a field that is not what it may be (apimachinery, meta/v1 types.go). */
+const FIELD_INVALID = 'FieldValueInvalid'
+
+/** The code first. Of reason `Invalid` kubectl prints `field: message` of each cause, and not the message of the Status. */
+function causesOf(refusal: Refusal, requestId: string | undefined): readonly Cause[] {
+  const { status, sentence } = REASONS[refusal.refused]
+  const invalid = status === INVALID
+  const [first = 'nestgate', ...others] = refusal.fields ?? []
+  const causes: Cause[] = [
+    {
+      reason: CAUSE_PREFIX + refusal.refused,
+      ...(invalid
+        ? { message: `nestgate: ${refusalText(refusal)}`, field: first }
+        : { message: refusalText(refusal) }),
+    },
+  ]
+  for (const field of others) causes.push({ reason: FIELD_INVALID, message: sentence, field })
+  if (requestId !== undefined) {
+    const reason = `${CAUSE_PREFIX}request-id`
+    causes.push({ reason, message: requestId, ...(invalid ? { field: reason } : {}) })
+  }
+  return causes
 }
 
 /** The problem document of a refusal, for clients of `/v1`. */

@@ -30,6 +30,7 @@ import type { Grant, PerformDeps } from './perform.ts'
 import { recordOutcome, refuseHeld, refuseRecorded } from './record.ts'
 import { digestIdentity, instanceOf, keyOf, requesterNames, userOf } from './requester.ts'
 import { shownPath, shownQuery, shownTarget } from './shown-request.ts'
+import { refusalOf } from './writes.ts'
 
 /** What holding needs. */
 export interface HoldDeps extends PerformDeps {
@@ -118,8 +119,8 @@ async function awaitDecision(
   else if (now.state === 'APPROVED') {
     // a sidecar asks again, and so is decided on again; who waited here must be, too
     const decided = { ...exchange, decision: await decideAgain() }
-    const { effect, reason = 'policy_denied', explanation } = decided.decision
-    if (effect === 'deny') await refuseRecorded(deps, decided, refuse(reason, explanation))
+    const refused = refusalOf(decided)
+    if (refused !== undefined) await refuseRecorded(deps, decided, refused)
     else await performClaimed(deps, decided, id)
   } else if (now.state === 'PENDING') {
     await deps.approvals.parked(id, owner)

@@ -3,7 +3,7 @@
  * value: whoever may write could otherwise try values by dry run, and compare. What cannot be a true value by accident is
  * the prefix, by which writes are told that carry one (writes.ts).
  */
-import { createHmac, randomBytes } from 'node:crypto'
+import { createHmac, createSecretKey } from 'node:crypto'
 import type { Placeholders } from './types.ts'
 
 /** Begins every placeholder. With the tag, 36 bytes: its base64 has no padding. */
@@ -21,10 +21,13 @@ const FIELD_BYTES = 4
  * @param cluster - name of the connection: uids are unique within a cluster only
  */
 export function createPlaceholders(key: Buffer, cluster: string): Placeholders {
+  // made once: it costs more than the rest
+  const secret = createSecretKey(key)
   return {
     of(uid) {
-      const name = uid === undefined ? randomBytes(16) : Buffer.from(`${cluster}\0${uid}`)
-      const tag = createHmac('sha256', key).update(name).digest()
+      const tag = createHmac('sha256', secret)
+        .update(`${cluster}\0${uid ?? ''}`)
+        .digest()
       const object = tag.toString('hex', 0, OBJECT_BYTES)
       const mixed = tag.readUInt32BE(OBJECT_BYTES)
       return (path) => {

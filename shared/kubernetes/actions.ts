@@ -14,9 +14,12 @@ export interface ActionFacts {
   readonly info: RequestInfo
   readonly parameters: RequestParameters
   readonly body: BodyView
+  /** Whether it asks to see what is hidden (unmask.ts). */
+  readonly unmask?: boolean
 }
 
 const NONE: readonly Action[] = []
+const READS_SECRETS: readonly Action[] = ['read-secrets']
 const READS: ReadonlySet<string> = new Set(['get', 'list', 'watch'])
 const WRITES: ReadonlySet<string> = new Set(['create', 'update', 'patch'])
 const DELETES: ReadonlySet<string> = new Set(['delete', 'deletecollection'])
@@ -64,8 +67,13 @@ export function actionsOf(facts: ActionFacts): readonly Action[] {
   if (!info.isResourceRequest) return NONE
   const session = info.verb === 'proxy' ? 'proxy' : SESSIONS.get(info.subresource)
   if (session !== undefined) return sessionActions(facts, session)
-  if (READS.has(info.verb)) return readsSecrets(info) ? ['read-secrets'] : NONE
+  if (READS.has(info.verb)) return readActions(facts)
   return writeActions(facts)
+}
+
+function readActions({ info, unmask = false }: ActionFacts): readonly Action[] {
+  if (!unmask) return readsSecrets(info) ? READS_SECRETS : NONE
+  return readsSecrets(info) ? [...READS_SECRETS, 'unmask'] : ['unmask']
 }
 
 function sessionActions({ info, parameters }: ActionFacts, session: Action): readonly Action[] {

@@ -15,6 +15,7 @@ import type { RequestInfo } from './request-info.ts'
  * `run-code`: what makes pods run: pods, workload templates, CronJobs.
  * `extend-cluster`: webhook configurations, APIServices, CRDs, admission policies.
  * `read-secrets`: a request whose answer can be Secrets: reads, and patches and deletions, which answer with what was stored. `dry-run`: nothing is stored.
+ * `unmask`: asks to see what is hidden of one object (unmask.ts).
  */
 export const ACTIONS = [
   'exec',
@@ -37,6 +38,7 @@ export const ACTIONS = [
   'extend-cluster',
   'read-secrets',
   'dry-run',
+  'unmask',
 ] as const
 
 /** See {@link ACTIONS}. */

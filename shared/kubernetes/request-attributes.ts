@@ -16,6 +16,7 @@ import type { RequestInfo } from './request-info.ts'
 import type { RequestTarget } from './path.ts'
 import { fieldOf, listOf, numberOf, textOf } from './json-fields.ts'
 import { isInt64 } from './selectors.ts'
+import { readUnmask } from './unmask.ts'
 import { replicasTouch } from './workloads.ts'
 
 /** Verb of exec, attach, port-forward and proxy in policy, whatever the HTTP method: a WebSocket exec is a GET. */
@@ -50,9 +51,14 @@ const PATCH_TYPES: ReadonlyMap<string, NonNullable<RequestParameters['patchType'
 ])
 const SELECTOR_VERBS: ReadonlySet<string> = new Set(['list', 'watch', 'deletecollection'])
 
-/** Reads a request. @returns `body_ambiguous` where its body can be read in more than one way */
+/**
+ * Reads a request. @returns `body_ambiguous` where its body can be read in more than one way, `query_invalid` where it asks
+ * to see what is hidden of anything but one object
+ */
 export function readAttributes(request: RawRequest): RequestAttributes | Refusal {
   const { info, target } = request
+  const unmask = readUnmask(target, info)
+  if (typeof unmask !== 'boolean') return unmask
   const connect = isConnect(info)
   const body = bodyOf(request, connect)
   if (isRefusal(body)) return body
@@ -71,7 +77,7 @@ export function readAttributes(request: RawRequest): RequestAttributes | Refusal
   }
   return {
     ...partial,
-    actions: actionsOf(partial),
+    actions: actionsOf({ ...partial, unmask }),
     equivalents: equivalentsOf(info, parameters),
   }
 }

@@ -23,6 +23,16 @@ export function demandedField(selector: string, field: string): string | undefin
   return demanded ?? ''
 }
 
+/** Names of the fields that a field selector asks for, whether or not the API server can parse all of it. */
+export function selectedFields(selector: string): readonly string[] {
+  return splitTerms(selector).map((term) => /^(.*?)(?:!=|==|=|$)/s.exec(term)?.[1] ?? term)
+}
+
+/** Every word of a label selector that may be the key of a label: all of them, values among them. */
+export function selectorWords(selector: string): readonly string[] {
+  return tokensOf(selector).flatMap((token) => ('word' in token ? [token.word] : []))
+}
+
 /** The terms between commas that no backslash precedes. */
 function splitTerms(selector: string): string[] {
   return selector.match(/(?:\\.|[^,\\]|\\$)+/gs) ?? []

@@ -11,6 +11,9 @@
  * | no | no | no | no | yes | any | hold |
  * | no | no | no | no | no | yes | allow |
  * | no | no | no | no | no | no | deny |
+ *
+ * Where the request asks to see what is hidden (action `unmask`), a rule among those that decide which does not say
+ * `mask: none` turns any other effect into deny.
  */
 import type { Verdict } from '../agent-tag.ts'
 import type { RequestAttributes } from '../kubernetes/attributes.ts'
@@ -18,6 +21,7 @@ import type { Reason } from '../reasons.ts'
 import type { ApprovalTerms, Decider, Decision, Effect } from './decision.ts'
 import type { Facts } from './facts.ts'
 import { BUILTIN_PREFIX } from './language.ts'
+import { showsAll } from './mask-profiles.ts'
 import { compileRule } from './matching.ts'
 import type { CompiledRule } from './matching.ts'
 import type { PolicySet, Rule } from './policy-set.ts'
@@ -194,13 +198,16 @@ function conclude(
   for (const effect of ['breakGlass', 'hold', 'allow'] as const) {
     const deciding = of(effect)
     if (deciding.length === 0) continue
+    const unmask = request.actions.includes('unmask')
+    const masked = unmask ? deciding.find(({ rule }) => !showsAll(rule.masking)) : undefined
+    if (masked !== undefined) return refuseUnmask(masked.rule, request)
     const rules = deciding.map(({ rule }) => rule)
     const owed = obligationsOf(rules)
     const obligations = { ...owed, ...captureOf(hits.map(({ rule }) => rule)) }
     return {
       effect,
       ...explain(deciding, effect, request),
-      ...(effect === 'allow' ? {} : { approval: approvalTerms(rules, terms) }),
+      ...(effect === 'allow' ? {} : { approval: approvalFor(rules, terms, unmask) }),
       obligations,
     }
   }
@@ -209,6 +216,26 @@ function conclude(
     rules: [],
     explanation: `no rule allows ${describeRequest(request)}`,
     reason: 'policy_no_match',
+    obligations: NO_OBLIGATIONS,
+  }
+}
+
+/** Whoever is shown a value is shown it once: an approval of it is never used again. */
+function approvalFor(
+  rules: readonly Rule[],
+  defaults: ApprovalTerms,
+  unmask: boolean,
+): ApprovalTerms {
+  const terms = approvalTerms(rules, defaults)
+  return unmask ? { ...terms, reuseSeconds: 0 } : terms
+}
+
+function refuseUnmask(rule: Rule, request: RequestAttributes): Made {
+  return {
+    effect: 'deny',
+    rules: [rule.id],
+    explanation: `rule "${rule.id}" hides values in the answer to ${describeRequest(request)}: it does not say mask: none`,
+    reason: 'unmask_denied',
     obligations: NO_OBLIGATIONS,
   }
 }

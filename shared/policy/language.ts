@@ -6,6 +6,7 @@ import { z } from 'zod'
 import { VERDICTS } from '../tag-constants.ts'
 import { ACTIONS } from '../kubernetes/attributes.ts'
 import { EFFECTS, RECORD_MODES } from './decision.ts'
+import { NO_PROFILE } from './masking.ts'
 
 /** Most rules of a policy, all files together. */
 export const MAX_RULES = 10_000
@@ -174,6 +175,74 @@ const recordSchema = z
   ])
   .describe('How sessions and log streams are recorded; of several rules the strictest.')
 
+/** A DNS label. */
+const profileName = z
+  .string()
+  .regex(/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/, 'expected the name of a masking profile')
+
+const maskSchema = z
+  .union([
+    profileName.describe(
+      'Name of a masking profile: standard, strict, one of masks; none shows values.',
+    ),
+    z
+      .strictObject({
+        profile: profileName.optional().describe('Name of a masking profile (standard).'),
+        restore: z
+          .literal(true)
+          .optional()
+          .describe('Updates that say placeholders keep the values that are hidden.'),
+      })
+      .refine(
+        ({ profile, restore }) => profile !== NO_PROFILE || restore === undefined,
+        'none hides nothing that could be restored',
+      ),
+  ])
+  .describe('What of the answer is hidden; of several rules, all that any of them hides.')
+
+/** Most groups of paths of a masking profile. */
+const MAX_PROFILE_FIELDS = 200
+/** Longest kind. */
+const MAX_KIND_LENGTH = 63
+/** Longest API group: a DNS name. */
+const MAX_GROUP_LENGTH = 253
+
+export const maskProfileSchema = z
+  .strictObject({
+    name: profileName.describe('Unique in all files; rules name it in mask.'),
+    everywhere: z
+      .boolean()
+      .optional()
+      .describe('Detectors look at every text of every object (false).'),
+    fields: z
+      .array(
+        z.strictObject({
+          group: z
+            .string()
+            .max(MAX_GROUP_LENGTH)
+            .regex(
+              /^([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$/,
+              'expected an API group; "" is the core group',
+            )
+            .describe('API group; "" is the core group.'),
+          kind: z
+            .string()
+            .max(MAX_KIND_LENGTH)
+            .regex(/^[A-Za-z][A-Za-z0-9]*$/, 'expected a kind such as Secret')
+            .describe('Kind of the objects, as they say it themselves.'),
+          paths: words.describe('Fields, with all below them: spec.auth.*.token, data["tls.key"].'),
+        }),
+      )
+      .min(1)
+      .max(MAX_PROFILE_FIELDS)
+      .optional()
+      .describe('What is hidden beside what the standard profile hides.'),
+  })
+  .refine(
+    ({ everywhere, fields }) => everywhere === true || fields !== undefined,
+    'hides nothing beside the standard profile: give fields, or everywhere: true',
+  )
+
 const grantedGroup = word.refine(
   (group) => !group.startsWith('system:'),
   'groups that begin with system: cannot be granted',
@@ -190,7 +259,7 @@ export const ruleSchema = z.strictObject({
   when: z.string().min(1).optional().describe('A CEL expression that must be true as well.'),
   effect: z.enum(EFFECTS),
   approval: approvalSchema.optional().describe('Only with hold and breakGlass.'),
-  mask: word.optional().describe('Name of a masking profile; none lets values through.'),
+  mask: maskSchema.optional(),
   record: recordSchema.optional(),
   capture: z
     .strictObject({
@@ -218,6 +287,9 @@ export const ruleSchema = z.strictObject({
 export const caseSchema = z.strictObject({
   name: z.string().min(1).max(200).optional(),
   rule: z.string().optional().describe('Id of a rule that must be among those that decided.'),
+  mask: profileName
+    .optional()
+    .describe('Masking profile that must be among those that hold; none: nothing is hidden.'),
   cluster: word.optional(),
   agent: word.optional(),
   ancestors: z.array(word).optional(),
@@ -270,6 +342,7 @@ export const policyFileSchema = z.strictObject({
     })
     .optional(),
   rules: z.array(ruleSchema).max(MAX_RULES),
+  masks: z.array(maskProfileSchema).optional().describe('Masking profiles for rules of all files.'),
   examples: z
     .strictObject({
       must_allow: cases,
@@ -286,6 +359,10 @@ export const policyFileSchema = z.strictObject({
 export type Match = z.infer<typeof matchSchema>
 /** One rule as it is written. */
 export type RuleText = z.infer<typeof ruleSchema>
+/** What a rule says of masking. */
+export type MaskText = z.infer<typeof maskSchema>
+/** A masking profile as it is written. */
+export type MaskProfileText = z.infer<typeof maskProfileSchema>
 /** Terms of approval as they are written. */
 export type ApprovalText = z.infer<typeof approvalSchema>
 /** One example. */

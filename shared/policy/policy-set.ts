@@ -5,11 +5,22 @@
 import { createHash } from 'node:crypto'
 import { isNode, LineCounter, parseDocument } from 'yaml'
 import type { Document } from 'yaml'
+import type { ZodType } from 'zod'
 import { compileCondition } from './condition.ts'
 import type { Condition } from './condition.ts'
 import { isRecord } from '../config-source.ts'
-import { EXPECTATIONS, MAX_RULES, policyFileSchema, ruleSchema } from './language.ts'
-import type { Case, PolicyFile, RuleText } from './language.ts'
+import {
+  EXPECTATIONS,
+  maskProfileSchema,
+  MAX_RULES,
+  policyFileSchema,
+  ruleSchema,
+} from './language.ts'
+import type { Case, MaskProfileText, PolicyFile, RuleText } from './language.ts'
+import { maskCompiler, profileOf, profileProblems, readProfile } from './mask-profiles.ts'
+import type { MaskProfile } from './mask-profiles.ts'
+import { STANDARD_MASKING } from './masking.ts'
+import type { Masking } from './masking.ts'
 
 /** Largest policy file, in bytes. */
 export const MAX_POLICY_BYTES = 4 * 1024 * 1024
@@ -27,6 +38,8 @@ export interface Rule extends RuleText {
   readonly file: string
   readonly line: number
   readonly condition: Condition | undefined
+  /** What its `mask` comes to. */
+  readonly masking: Masking
 }
 
 /** One example, and what must come of it. */
@@ -40,6 +53,8 @@ export interface Example {
 /** A policy that was read without a problem. */
 export interface PolicySet {
   readonly rules: readonly Rule[]
+  /** Masking profiles of the files. */
+  readonly profiles: readonly MaskProfile[]
   readonly examples: readonly Example[]
   /** SHA-256 over the names (without folders) and bytes of all files, hex: what a decision names. */
   readonly digest: string
@@ -50,8 +65,16 @@ export interface PolicyProblems {
   readonly problems: readonly string[]
 }
 
+/** A rule whose masking profile is still to be found: it may be in another file. */
+interface ReadRule {
+  readonly rule: Omit<Rule, 'masking'>
+  /** Where it says its mask, as problems are told. */
+  readonly maskAt: string
+}
+
 interface ReadFile {
-  readonly rules: readonly Rule[]
+  readonly rules: readonly ReadRule[]
+  readonly profiles: readonly MaskProfile[]
   readonly examples: readonly Example[]
   readonly problems: readonly string[]
 }
@@ -59,12 +82,37 @@ interface ReadFile {
 /** Reads a policy. @param sources - in the order in which their rules count */
 export function readPolicySet(sources: readonly PolicySource[]): PolicySet | PolicyProblems {
   const files = sources.map(readFile)
-  const rules = files.flatMap((file) => file.rules)
-  const problems = [...files.flatMap((file) => file.problems), ...duplicates(rules)]
+  const profiles = files.flatMap((file) => file.profiles)
+  const { rules, problems: unknown } = withMasks(
+    files.flatMap((file) => file.rules),
+    profiles,
+  )
+  const problems = [
+    ...files.flatMap((file) => file.problems),
+    ...profileProblems(profiles),
+    ...unknown,
+    ...duplicates(rules),
+  ]
   if (sources.length === 0) problems.push('there is no policy file')
   if (rules.length > MAX_RULES) problems.push(`more than ${MAX_RULES} rules`)
   if (problems.length > 0) return { problems }
-  return { rules, examples: files.flatMap((file) => file.examples), digest: digestOf(sources) }
+  const examples = files.flatMap((file) => file.examples)
+  return { rules, profiles, examples, digest: digestOf(sources) }
+}
+
+function withMasks(
+  read: readonly ReadRule[],
+  profiles: readonly MaskProfile[],
+): { readonly rules: readonly Rule[]; readonly problems: readonly string[] } {
+  const problems: string[] = []
+  const compile = maskCompiler(profiles)
+  const rules = read.map(({ rule, maskAt }): Rule => {
+    const masking = compile(rule.mask)
+    if (masking === undefined && rule.mask !== undefined)
+      problems.push(`${maskAt}: there is no masking profile ${profileOf(rule.mask)}`)
+    return { ...rule, masking: masking ?? STANDARD_MASKING }
+  })
+  return { rules, problems }
 }
 
 /** Names and lengths are in it, so that no two sets of files have the same bytes. */
@@ -82,7 +130,12 @@ function baseName(file: string): string {
 }
 
 function readFile({ file, text }: PolicySource): ReadFile {
-  const bad = (problems: readonly string[]): ReadFile => ({ rules: [], examples: [], problems })
+  const bad = (problems: readonly string[]): ReadFile => ({
+    rules: [],
+    profiles: [],
+    examples: [],
+    problems,
+  })
   if (Buffer.byteLength(text) > MAX_POLICY_BYTES) {
     return bad([`${file}: larger than ${MAX_POLICY_BYTES} bytes`])
   }
@@ -104,24 +157,55 @@ function readFile({ file, text }: PolicySource): ReadFile {
     const schema = parsed.error.issues.map(({ path, message }) =>
       at(lineOf(path), path.length === 0 ? message : `${path.map(String).join('.')}: ${message}`),
     )
-    // The rules that are well-formed have their own problems told in the same go.
-    const { rules, problems } = compileRules({ file, policy: '', rules: soundRules(plain) }, lineOf)
-    return { rules, examples: [], problems: [...schema, ...problems] }
+    // The rules and profiles that are well-formed have their own problems told in the same go.
+    const masks = compileProfiles(file, soundOnes(plain, 'masks', maskProfileSchema), lineOf)
+    const rules = soundOnes(plain, 'rules', ruleSchema)
+    const compiled = compileRules({ file, policy: '', rules }, lineOf)
+    const problems = [...schema, ...masks.problems, ...compiled.problems]
+    return { ...bad(problems), rules: compiled.rules, profiles: masks.profiles }
   }
-  const { metadata, rules } = parsed.data
+  const { metadata, rules, masks = [] } = parsed.data
   const policy = metadata?.name ?? baseName(file).replace(/\.ya?ml$/, '')
+  const { profiles, problems } = compileProfiles(file, [...masks.entries()], lineOf)
+  const compiled = compileRules({ file, policy, rules: [...rules.entries()] }, lineOf)
   return {
-    ...compileRules({ file, policy, rules: rules.map((rule, index) => [index, rule]) }, lineOf),
+    rules: compiled.rules,
+    profiles,
+    problems: [...problems, ...compiled.problems],
     examples: examplesOf(file, parsed.data, lineOf),
   }
 }
 
-function soundRules(plain: unknown): (readonly [number, RuleText])[] {
-  const rules = isRecord(plain) && Array.isArray(plain['rules']) ? plain['rules'] : []
-  return rules.flatMap((rule: unknown, index) => {
-    const parsed = ruleSchema.safeParse(rule)
+type LineOf = (path: readonly PropertyKey[]) => number
+
+/** What of a list is well-formed, with its place. */
+function soundOnes<T>(
+  plain: unknown,
+  key: 'rules' | 'masks',
+  schema: ZodType<T>,
+): (readonly [number, T])[] {
+  const list = isRecord(plain) && Array.isArray(plain[key]) ? plain[key] : []
+  return list.flatMap((one: unknown, index) => {
+    const parsed = schema.safeParse(one)
     return parsed.success ? [[index, parsed.data] as const] : []
   })
+}
+
+function compileProfiles(
+  file: string,
+  masks: readonly (readonly [number, MaskProfileText])[],
+  lineOf: LineOf,
+): { readonly profiles: readonly MaskProfile[]; readonly problems: readonly string[] } {
+  const problems: string[] = []
+  const profiles = masks.map(([index, mask]): MaskProfile => {
+    const read = readProfile(mask)
+    for (const [within, what] of read.problems) {
+      const path = ['masks', index, ...within]
+      problems.push(`${file}:${lineOf(path)}: ${path.map(String).join('.')}: ${what}`)
+    }
+    return { ...read.profile, file, line: lineOf(['masks', index]) }
+  })
+  return { profiles, problems }
 }
 
 interface FileRules {
@@ -133,31 +217,29 @@ interface FileRules {
 
 function compileRules(
   { file, policy, rules: texts }: FileRules,
-  lineOf: (path: readonly PropertyKey[]) => number,
-): { readonly rules: readonly Rule[]; readonly problems: readonly string[] } {
+  lineOf: LineOf,
+): { readonly rules: readonly ReadRule[]; readonly problems: readonly string[] } {
   const problems: string[] = []
-  const rules = texts.map(([index, rule]): Rule => {
+  const rules = texts.map(([index, rule]): ReadRule => {
     const line = lineOf(['rules', index])
     const tell = (key: string, what: string): void => {
       const path = key === '' ? ['rules', index] : ['rules', index, key]
       problems.push(`${file}:${lineOf(path)}: ${path.join('.')}: ${what}`)
     }
     for (const [key, what] of ruleProblems(rule)) tell(key, what)
+    const path = ['rules', index, 'mask']
+    const maskAt = `${file}:${lineOf(path)}: ${path.join('.')}`
     const condition = rule.when === undefined ? undefined : compileCondition(rule.when)
     if (condition !== undefined && 'problems' in condition) {
       for (const what of condition.problems) tell('when', what)
-      return { ...rule, policy, file, line, condition: undefined }
+      return { rule: { ...rule, policy, file, line, condition: undefined }, maskAt }
     }
-    return { ...rule, policy, file, line, condition }
+    return { rule: { ...rule, policy, file, line, condition }, maskAt }
   })
   return { rules, problems }
 }
 
-function examplesOf(
-  file: string,
-  { examples = {} }: PolicyFile,
-  lineOf: (path: readonly PropertyKey[]) => number,
-): Example[] {
+function examplesOf(file: string, { examples = {} }: PolicyFile, lineOf: LineOf): Example[] {
   const lists = [
     ['must_allow', examples.must_allow],
     ['must_hold', examples.must_hold],

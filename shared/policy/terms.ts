@@ -3,8 +3,7 @@ import { RECORD_MODES } from './decision.ts'
 import type { ApprovalTerms, Obligations, Quorum, Recording } from './decision.ts'
 import { DEFAULT_CAPTURE_BYTES, DEFAULT_RECORDING_BYTES, seconds } from './language.ts'
 import type { ApprovalText } from './language.ts'
-import { NO_PROFILE, STANDARD_PROFILE, STRICT_PROFILE } from './masking.ts'
-import type { Masking } from './masking.ts'
+import { togetherMasked } from './mask-profiles.ts'
 import type { Rule } from './policy-set.ts'
 
 /** Terms of a rule that does not give its own. */
@@ -64,21 +63,9 @@ export function obligationsOf(rules: readonly Rule[]): Obligations {
   const groups = new Set(rules.flatMap(({ grant }) => grant?.groups ?? []))
   const record = recordingOf(rules)
   return {
-    mask: maskingOf(rules),
+    mask: togetherMasked(rules),
     ...(record === undefined ? {} : { record }),
     grantGroups: [...groups].sort(),
-  }
-}
-
-/** Nothing is hidden only where all say `none`. */
-function maskingOf(rules: readonly Rule[]): Masking {
-  const names = new Set(rules.map(({ mask }) => mask ?? STANDARD_PROFILE))
-  names.delete(NO_PROFILE)
-  return {
-    profiles: [...names].sort(),
-    fields: [],
-    everywhere: names.has(STRICT_PROFILE),
-    restore: false,
   }
 }
 

@@ -1,6 +1,8 @@
 /** What is probably not meant, though it can be read: rules that never match or never decide, and unknown words. */
 import { EFFECTS } from './decision.ts'
 import { isDiscoveryPath } from './decide.ts'
+import { maskWarnings, unusedProfiles } from './mask-warnings.ts'
+import { showsAll } from './mask-profiles.ts'
 import { DIMENSIONS, isRestricting } from './matching.ts'
 import type { Dimension } from './matching.ts'
 import { namePattern, pathPattern } from './globs.ts'
@@ -17,16 +19,19 @@ const VERBS: ReadonlySet<string> = new Set(
 const METHODS: ReadonlySet<string> = new Set('* get head post put patch delete options'.split(' '))
 const CONNECT_ONLY = /\/(?:exec|attach|portforward|proxy)$/
 
-/** Warnings, one line each: `FILE:LINE: rule ID: what`. */
-export function policyWarnings({ rules }: PolicySet): readonly string[] {
+/** Warnings, one line each: `FILE:LINE: rule ID: what`, of masking profiles `FILE:LINE: mask NAME: what`. */
+export function policyWarnings({ rules, profiles }: PolicySet): readonly string[] {
   const warnings = rules.flatMap((rule) =>
     [...ruleWarnings(rule)].map((what) => [rule, what] as const),
   )
   if (rules.length <= MAX_COMPARED) {
-    for (const [rule, other, what] of shadowedRules(rules))
+    for (const [rule, other, what] of [...shadowedRules(rules), ...outmaskedRules(rules)])
       warnings.push([rule, `${what} rule ${other.id} (${other.file}:${other.line})`])
   }
-  return warnings.map(([{ file, line, id }, what]) => `${file}:${line}: rule ${id}: ${what}`)
+  return [
+    ...warnings.map(([{ file, line, id }, what]) => `${file}:${line}: rule ${id}: ${what}`),
+    ...unusedProfiles(profiles, rules),
+  ]
 }
 
 /** What can be said of one rule by itself. */
@@ -37,6 +42,7 @@ function* ruleWarnings(rule: Rule): Generator<string> {
   if (unknown.length > 0) yield `no request has the verb ${unknown.join(', ')}`
   if (nonResourceURLs === undefined) yield* resourceWarnings(rule)
   else yield* pathWarnings(rule, nonResourceURLs)
+  yield* maskWarnings(rule)
 }
 
 function* resourceWarnings({ match }: Rule): Generator<string> {
@@ -81,6 +87,18 @@ export function* shadowedRules(rules: readonly Rule[]): Generator<Shadow> {
   }
 }
 
+/** Rules whose `mask: none` never counts, because another one always decides with them and hides. */
+function* outmaskedRules(rules: readonly Rule[]): Generator<Shadow> {
+  for (const rule of rules) {
+    if (!showsAll(rule.masking)) continue
+    const by = rules.find(
+      (other) => other.effect === rule.effect && !showsAll(other.masking) && covers(other, rule),
+    )
+    if (by !== undefined)
+      yield [rule, by, 'mask: none never counts: the same is let through and masked by']
+  }
+}
+
 function shadows(other: Rule, rule: Rule, earlier: boolean): boolean {
   const strength = EFFECTS.indexOf(rule.effect) - EFFECTS.indexOf(other.effect)
   if (strength < 0) return false
@@ -92,8 +110,8 @@ function shadows(other: Rule, rule: Rule, earlier: boolean): boolean {
   return termsOf(other) === termsOf(rule) && (earlier || !covers(rule, other))
 }
 
-function termsOf({ approval, mask, record, capture, grant }: Rule): string {
-  return JSON.stringify([approval, mask, record, capture, grant])
+function termsOf({ approval, masking, record, capture, grant }: Rule): string {
+  return JSON.stringify([approval, masking.profiles, masking.restore, record, capture, grant])
 }
 
 /** Whether whatever `rule` matches `other` matches too, by what is written alone. */

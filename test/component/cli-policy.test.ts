@@ -13,6 +13,7 @@ import { HEAD } from '../support/policies.ts'
 
 const ROOT = new URL('../../', import.meta.url).pathname
 const STARTERS = join(ROOT, 'manifests', 'policies')
+const MASKING = join(ROOT, 'docs', 'policies', 'masking.yaml')
 
 interface Run {
   readonly code: number
@@ -38,7 +39,7 @@ async function cli(...args: readonly string[]): Promise<Run> {
 describe('the starter policies', () => {
   const files = readdirSync(STARTERS).map((name) => join(STARTERS, name))
   // Each by itself, and all together: a broker may be given any of them.
-  for (const paths of [...files.map((file) => [file]), [STARTERS]]) {
+  for (const paths of [...files.map((file) => [file]), [STARTERS], [MASKING]]) {
     it(`${paths.join().slice(ROOT.length)} do what their examples say`, () => {
       const main = join(ROOT, 'cli', 'main.ts')
       for (const command of ['check', 'test']) {
@@ -131,6 +132,44 @@ ${path}:13: GET /api//v1/pods: must be hold, is no request
       false,
       [true, false, false, false, false],
     ])
+  })
+
+  it('tells what is hidden: in examples that failed, and where a request is explained', async () => {
+    const path = file(
+      'masks.yaml',
+      `${RULES}- {id: shop, match: {verbs: [get], resources: [databases], agents: [scanner]}, effect: allow, mask: {profile: db, restore: true}}
+- {id: ask, match: {actions: [unmask]}, effect: hold, mask: none}
+masks:
+  - {name: db, everywhere: true, fields: [{group: '', kind: Database, paths: [spec.token]}]}
+examples:
+  must_allow:
+    - {verb: get, resource: pods, namespace: x, agent: scanner, mask: standard}
+    - {verb: get, resource: databases, namespace: x, agent: scanner, mask: db}
+    - {name: shown, verb: get, resource: databases, namespace: x, agent: scanner, mask: none}
+  must_hold:
+    - {request: GET /api/v1/namespaces/x/pods/p?nestgate.dev/unmask=true, rule: ask, mask: none}
+`,
+    )
+    const { code, out } = await cli('policy', 'test', path)
+    expect(code).to.equal(1)
+    expect(out).to.match(/: shown: must be allow with mask none, is allow shop with mask db\n/)
+    expect(out).to.contain('3 passed, 1 failed')
+    const explained = async (line: string): Promise<string> => {
+      const request = ['--request', line, '--agent', 'scanner']
+      return (await cli('policy', 'explain', path, ...request)).out
+    }
+    const pods = 'GET /api/v1/namespaces/x/pods/p'
+    expect(await explained(pods)).to.match(/Mask: +standard\n/)
+    expect(await explained(pods.replace('pods', 'databases'))).to.match(
+      /Mask: +db; 1 field; detectors everywhere; restored in updates\n/,
+    )
+    expect(await explained(`${pods}?nestgate.dev/unmask=true`)).to.match(
+      /Decision: +hold\n(.*\n)*Mask: +none: values are shown\n/,
+    )
+    const refused = `${pods}?nestgate.dev/unmask=1`
+    expect((await cli('policy', 'explain', path, '--request', refused)).err).to.contain(
+      'nestgate.dev/unmask is given once, and is true',
+    )
   })
 
   it('explains a request that is described', async () => {

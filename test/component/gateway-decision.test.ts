@@ -37,7 +37,7 @@ rules:
 - {id: hasty, match: {verbs: [delete], resources: [configmaps]}, effect: hold, approval: {hold: 1s}}
 - {id: again, match: {verbs: [delete], resources: [events]}, effect: hold, approval: {reuse: 10m}}
 - {id: glass, match: {verbs: [delete], resources: [deployments], apiGroups: [apps]}, effect: breakGlass}
-- {id: hidden, match: {verbs: [create], resources: [services]}, effect: allow, mask: secrets}
+- {id: shown, match: {actions: [unmask], resources: [services]}, effect: hold, mask: none, approval: {reuse: 10m}}
 - {id: taped, match: {verbs: [connect], resources: [pods/exec]}, effect: allow, record: true}
 - {id: labelled, match: {verbs: [create], resources: [pods], labels: {app: [web]}}, effect: allow}
 - {id: granted, match: {verbs: [patch], resources: [services], subjects: ['ci:*']}, effect: allow, grant: {groups: [deployers]}}
@@ -242,10 +242,37 @@ describe('the decision on the way of a request', () => {
     })
   })
 
-  it('what this broker cannot do yet is refused, not left out', async () => {
-    const masked = await call('POST', `${N}/services`, {}, '{"metadata":{"name":"a"}}')
-    expect(masked.text).to.include('obligation_unsupported').and.to.include('masking')
-    expect(upstream.seen).to.have.length(0)
+  describe('a request to see what is hidden', () => {
+    const asked = (path: string): string => `${path}?&nestgate.dev%2Funmask=true&pretty=1`
+
+    it('is approved for one time, and the API server does not see that it is one', async () => {
+      const path = `${N}/services/a`
+      const id = heldId(await call('GET', asked(path)))
+      await approve(id)
+      upstream.seen.length = 0
+      const shown = await call('GET', asked(path), { 'nestgate-request': id })
+      expect(shown.status).to.equal(200)
+      expect(upstream.seen.map(({ url }) => url)).to.include(`${path}?pretty=1`)
+      expect(upstream.seen.filter(({ url }) => url.includes('unmask'))).to.deep.equal([])
+      const [intent] = await entries('intent')
+      expect(intent?.entry)
+        .to.have.nested.property('request.attributes.actions')
+        .deep.equal(['unmask'])
+      expect(intent?.entry)
+        .to.have.nested.property('request.query')
+        .that.includes('nestgate.dev%2Funmask=true')
+      expect(heldId(await call('GET', asked(path)))).to.not.equal(id)
+    })
+
+    it('is refused where no rule shows it, and of more than one object', async () => {
+      const hidden = await call('GET', asked(`${N}/pods/p`))
+      expect([hidden.status, hidden.text.includes('unmask_denied')]).to.deep.equal([403, true])
+      for (const path of [`${N}/services`, `${N}/services/a/status`, '/version']) {
+        const wrong = await call('GET', asked(path))
+        expect([wrong.status, wrong.text.includes('query_invalid')]).to.deep.equal([400, true])
+      }
+      expect(upstream.seen).to.have.length(0)
+    })
   })
 
   describe('approval', () => {

@@ -262,7 +262,7 @@ function workObjects(): readonly object[] {
 }
 
 /** Subjects that the pipeline's issuer vouches for. */
-const CI_USERS = ['ci:repo:shop', 'ci:repo:other', 'ci:repo:issued']
+const CI_USERS = ['ci:repo:shop', 'ci:repo:other', 'ci:repo:issued', 'ci:repo:masking']
 
 let prepared: Promise<void> | undefined
 

@@ -7,6 +7,7 @@ import { createDecider, isDiscovery } from '../../shared/policy/decide.ts'
 import { EFFECTS } from '../../shared/policy/decision.ts'
 import type { Facts } from '../../shared/policy/facts.ts'
 import { compileRule, matchesWords } from '../../shared/policy/matching.ts'
+import { STANDARD_MASKING } from '../../shared/policy/masking.ts'
 import type { PolicySet, Rule } from '../../shared/policy/policy-set.ts'
 import { viewsOf } from '../../shared/policy/views.ts'
 
@@ -69,6 +70,7 @@ const rules: fc.Arbitrary<readonly Rule[]> = fc
       file: 'p.yaml',
       line: index,
       condition: undefined,
+      masking: STANDARD_MASKING,
     })),
   )
 
@@ -181,7 +183,7 @@ describe('the rule index', () => {
     const effects = new Set<string>()
     fc.assert(
       fc.property(rules, fc.array(facts, { minLength: 1, maxLength: 10 }), (all, requests) => {
-        const policy = { rules: all, examples: [], digest: '' }
+        const policy = { rules: all, profiles: [], examples: [], digest: '' }
         const decider = createDecider(policy, { acceptVerdicts: ['exclusive'] })
         for (const given of requests) {
           const { effect, reason, rules: ids } = decider.decide(given)

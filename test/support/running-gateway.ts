@@ -4,6 +4,7 @@
  */
 import { openRecordings } from '../../broker/sessions/recordings/open.ts'
 import { sessionsSchema } from '../../broker/sessions/recordings/settings.ts'
+import { randomBytes } from 'node:crypto'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -29,6 +30,7 @@ import { createMatcher, createOwners } from '../../broker/identity/registrations
 import type { Registration } from '../../broker/identity/registrations.ts'
 import { checkByKeys, createTokenVerifier } from '../../broker/identity/service-account-tokens.ts'
 import { createSidecars } from '../../broker/identity/sidecars.ts'
+import { maskingKey } from '../../broker/masking/key.ts'
 import { startServer } from '../../broker/server.ts'
 import { openSqliteStore } from '../../broker/store/sqlite/client.ts'
 import type { Store } from '../../broker/store/store.ts'
@@ -124,6 +126,7 @@ export async function startGateway(options: {
   })
   const gateway = createGateway({
     recordings,
+    masking: maskingKey(randomBytes(32)),
     clusters: { get: (name) => (name === 'test' ? { connection } : undefined) },
     sidecars,
     direct: createDirectClients(oidc),

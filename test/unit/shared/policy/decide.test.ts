@@ -6,6 +6,7 @@ import type { DeciderOptions } from '../../../../shared/policy/decide.ts'
 import type { Decider, Decision } from '../../../../shared/policy/decision.ts'
 import { readCase } from '../../../../shared/policy/case.ts'
 import type { Facts, ProcessFacts } from '../../../../shared/policy/facts.ts'
+import { STANDARD_MASKING } from '../../../../shared/policy/masking.ts'
 import { policyOf, processFacts, requestOf } from '../../../support/policies.ts'
 
 type Change = Partial<ProcessFacts> & { cluster?: string }
@@ -253,33 +254,36 @@ describe('obligations', () => {
     `- {id: ${id}, match: {verbs: [get], resources: [pods]}, effect: ${effect}${more}}\n`
   const get = requestOf('GET', `${SHOP}/pods/p`)
   const of = (rules: string): unknown => decide(rules, get).obligations
+  const STRICT = { profiles: ['strict'], fields: [], everywhere: true, restore: false }
+  const NOTHING = { profiles: [], fields: [], everywhere: false, restore: false }
+  const standard = { mask: STANDARD_MASKING, grantGroups: [] }
 
   it('are those of the rules that decided', () => {
     const allow = rule('a', ', mask: strict, record: true, grant: {groups: [viewers, auditors]}')
     expect(of(allow)).to.deep.equal({
-      mask: 'strict',
+      mask: STRICT,
       record: RECORDED,
       grantGroups: ['auditors', 'viewers'],
     })
     expect(of(allow + rule('b', ', grant: {groups: [auditors, others]}'))).to.deep.equal({
-      mask: 'strict',
+      mask: { ...STRICT, profiles: ['standard', 'strict'] },
       record: { ...RECORDED, orDefault: true },
       grantGroups: ['auditors', 'others', 'viewers'],
     })
-    expect(of(allow + rule('h', '', 'hold'))).to.deep.equal({ grantGroups: [] })
+    expect(of(allow + rule('h', '', 'hold'))).to.deep.equal(standard)
     expect(of(allow + rule('d', '', 'deny'))).to.deep.equal({ grantGroups: [] })
   })
 
   it('are weakened only where every rule wants it so', () => {
     const weak = rule('a', ', mask: none, record: false')
     const off = { ...RECORDED, mode: 'off' }
-    expect(of(weak)).to.deep.equal({ mask: 'none', record: off, grantGroups: [] })
+    expect(of(weak)).to.deep.equal({ mask: NOTHING, record: off, grantGroups: [] })
     expect(of(weak + rule('b', ''))).to.deep.equal({
+      ...standard,
       record: { ...off, orDefault: true },
-      grantGroups: [],
     })
     expect(of(weak + rule('b', ', mask: strict, record: true'))).to.deep.equal({
-      mask: 'strict',
+      mask: STRICT,
       record: RECORDED,
       grantGroups: [],
     })
@@ -290,11 +294,11 @@ describe('obligations', () => {
       rule('a', ', record: {mode: best_effort, stdin: true, tunnelBytes: 10, mask: false}') +
       rule('b', ', record: {mode: off, files: true, maxBytes: 65536, retainDays: 9, mask: false}')
     expect(of(rules)).to.deep.equal({
+      ...standard,
       record: {
         ...{ mode: 'best_effort', orDefault: false, stdin: true, mask: false, files: true },
         ...{ tunnelBytes: 10, maxBytes: 1024 ** 3, retainDays: 9 },
       },
-      grantGroups: [],
     })
     expect(of(rules + rule('c', ', record: required'))).to.have.nested.include({
       'record.mode': 'required',
@@ -305,22 +309,133 @@ describe('obligations', () => {
   it('capture the body where any rule that matched wants it, and as much as any wants', () => {
     const some = rule('a', ', capture: {}')
     const more = rule('b', ', capture: {maxBytes: 20000}')
-    expect(of(some)).to.deep.equal({ capture: { maxBytes: 16_384 }, grantGroups: [] })
+    expect(of(some)).to.deep.equal({ ...standard, capture: { maxBytes: 16_384 } })
     expect(of(some + more + rule('c', ', capture: {maxBytes: 1}'))).to.deep.equal({
-      ...{ capture: { maxBytes: 20_000 }, grantGroups: [] },
+      ...{ ...standard, capture: { maxBytes: 20_000 } },
     })
     for (const effect of ['hold', 'breakGlass'])
       expect(of(more + rule('s', '', effect)), effect).to.deep.equal({
-        ...{ capture: { maxBytes: 20_000 }, grantGroups: [] },
+        ...{ ...standard, capture: { maxBytes: 20_000 } },
       })
     expect(of(rule('h', ', capture: {}', 'hold') + rule('a', ''))).to.have.property('capture')
     expect(of(some + rule('d', '', 'deny'))).to.deep.equal({ grantGroups: [] })
-    expect(of(rule('a', ''))).to.deep.equal({ grantGroups: [] })
+    expect(of(rule('a', ''))).to.deep.equal(standard)
+  })
+})
+
+describe('a mask', () => {
+  const PROFILES = `masks:
+- {name: database, fields: [{group: db.example, kind: Database, paths: [spec.auth.*.token, spec.url]}]}
+- {name: other, everywhere: true, fields: [{group: db.example, kind: Database, paths: [spec.url, spec.ca]}]}
+`
+  const rule = (id: string, mask: string): string =>
+    `- {id: ${id}, match: {verbs: [get], resources: [pods]}, effect: allow, mask: ${mask}}\n`
+  const of = (...masks: string[]): unknown =>
+    decide(
+      masks.map((mask, at) => rule(`r${at}`, mask)).join('') + PROFILES,
+      requestOf('GET', `${SHOP}/pods/p`),
+    ).obligations.mask
+  const field = (...names: string[]): unknown => ({
+    ...{ group: 'db.example', kind: 'Database' },
+    path: names.map((name) => (name === '*' ? 'any' : { name })),
+  })
+  const token = field('spec', 'auth', '*', 'token')
+  const [url, ca] = [field('spec', 'url'), field('spec', 'ca')]
+
+  it('hides what the profile of its name does', () => {
+    const database = { profiles: ['database'], fields: [token, url], everywhere: false }
+    expect(of('database')).to.deep.equal({ ...database, restore: false })
+    expect(of('{profile: database, restore: true}')).to.deep.equal({ ...database, restore: true })
+    expect(of('standard')).to.deep.equal(STANDARD_MASKING)
+    expect(of('{restore: true}')).to.deep.equal({ ...STANDARD_MASKING, restore: true })
   })
 
-  it('that contradict each other deny', () => {
-    const decision = decide(rule('a', ', mask: one') + rule('b', ', mask: two'), get)
-    expect(decision).to.deep.include({ effect: 'deny', reason: 'policy_error', rules: ['a', 'b'] })
+  it('hides with others what any of them hides, and each field once', () => {
+    expect(of('other', 'database')).to.deep.equal({
+      profiles: ['database', 'other'],
+      fields: [url, ca, token],
+      everywhere: true,
+      restore: false,
+    })
+    expect(of('database', 'none', 'database')).to.deep.include({
+      profiles: ['database'],
+      fields: [token, url],
+      everywhere: false,
+    })
+    expect(of('none', 'none')).to.deep.include({ profiles: [], fields: [] })
+  })
+
+  it('restores only where all that hide say so', () => {
+    const restored = (...masks: string[]): unknown => {
+      const mask = of(...masks)
+      return typeof mask === 'object' && mask !== null && 'restore' in mask && mask.restore
+    }
+    const restoring = '{profile: strict, restore: true}'
+    expect(restored(restoring, '{restore: true}')).to.equal(true)
+    expect(restored(restoring, 'none')).to.equal(true)
+    expect(restored(restoring, 'standard')).to.equal(false)
+    expect(restored(restoring, 'strict')).to.equal(false)
+  })
+
+  it('is the same object at every decision, where all rules say the same', () => {
+    const policy = decider(rule('a', 'database') + rule('b', 'database') + PROFILES)
+    const [one, two] = [1, 2].map(() => policy.decide(facts('GET', `${SHOP}/pods/p`)))
+    expect(one?.obligations.mask).to.equal(two?.obligations.mask)
+    expect(one?.obligations.mask).to.have.property('profiles').deep.equal(['database'])
+  })
+})
+
+describe('a request to see what is hidden', () => {
+  const GET = 'verbs: [get], resources: [secrets]'
+  const rule = (id: string, match: string, more: string): string =>
+    `- {id: ${id}, match: {${match}}, effect: ${more}}\n`
+  const url = `${SHOP}/secrets/db`
+  const plain = requestOf('GET', url)
+  const unmask = requestOf('GET', `${url}?nestgate.dev/unmask=true`)
+  const get = rule('get', GET, 'allow')
+  const ask = rule('ask', 'actions: [unmask]', 'hold, mask: none')
+
+  it('is held by a rule for it, while the same get without it goes ahead masked', () => {
+    const decision = decide(get + ask, unmask)
+    expect(decision).to.deep.include({ effect: 'hold', rules: ['ask'] })
+    expect(decision.obligations.mask?.profiles).to.deep.equal([])
+    const masked = decide(get + ask, plain)
+    expect(masked).to.deep.include({ effect: 'allow', rules: ['get'] })
+    expect(masked.obligations.mask).to.deep.equal(STANDARD_MASKING)
+  })
+
+  for (const [what, rules, deciding] of [
+    ['nobody allows it', get, ['get']],
+    ['a rule that decides hides', get + rule('b', GET, 'allow, mask: none'), ['get']],
+    ['the rule for it hides', rule('ask', 'actions: [unmask]', 'hold') + get, ['ask']],
+    ['another hold hides', rule('wait', GET, 'hold') + ask, ['wait']],
+    ['glass is broken for a rule that hides', rule('g', GET, 'breakGlass') + ask, ['g']],
+  ] as const)
+    it(`is denied where ${what}`, () => {
+      const decision = decide(rules, unmask)
+      expect(decision).to.deep.include({ effect: 'deny', reason: 'unmask_denied', rules: deciding })
+      expect(decision.explanation).to.include(`rule "${deciding[0]}" hides values`)
+      expect(decide(rules, plain).reason).to.equal(undefined)
+    })
+
+  it('goes ahead where all rules that decide show values', () => {
+    for (const effect of ['allow', 'breakGlass', 'hold'])
+      expect(decide(rule('a', GET, `${effect}, mask: none`), unmask).effect).to.equal(effect)
+  })
+
+  it('is denied by what denies it, and where no rule is about it', () => {
+    const deny = rule('d', 'actions: [unmask]', 'deny')
+    expect(decide(get + ask + deny, unmask)).to.deep.include({ effect: 'deny', rules: ['d'] })
+    expect(decide(get + ask + deny, plain).effect).to.equal('allow')
+    expect(decide(rule('a', 'verbs: [get], resources: [pods]', 'allow'), unmask)).to.deep.include({
+      ...{ effect: 'deny', reason: 'policy_no_match', rules: [] },
+    })
+  })
+
+  it('is approved for one request, whatever the rule or the broker says of reuse', () => {
+    const hold = rule('a', GET, 'hold, mask: none, approval: {reuse: 10m}')
+    expect(decide(hold, plain).approval?.reuseSeconds).to.equal(600)
+    expect(decide(hold, unmask).approval?.reuseSeconds).to.equal(0)
   })
 })
 

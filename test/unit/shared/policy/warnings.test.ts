@@ -63,6 +63,55 @@ describe('policyWarnings', () => {
     for (const match of fine) expect(warnings(rule('r', match, 'hold')), match).to.deep.equal([])
   })
 
+  it('tells of masks that are probably not meant', () => {
+    const secrets = 'verbs: [get], resources: [secrets]'
+    const shows = 'shows the values of Secrets to every caller'
+    const none = ', mask: none'
+    const rows: readonly (readonly [rule: string, ...warnings: string[]])[] = [
+      [rule('r', secrets, 'allow', none), shows],
+      [rule('r', 'verbs: ["*"], resources: ["*"]', 'allow', none), shows],
+      [rule('r', 'actions: [read-secrets]', 'allow', none), shows],
+      [rule('r', 'actions: [unmask]', 'allow', none), shows],
+      [rule('r', secrets, 'hold', none)],
+      [rule('r', secrets, 'allow')],
+      [rule('r', `${secrets}, agents: [a]`, 'allow', none)],
+      [rule('r', `${secrets}, serviceAccounts: [a/b]`, 'allow', none)],
+      [rule('r', secrets, 'allow', `${none}, when: "subject.name == 'x'"`)],
+      [rule('r', 'verbs: [create], resources: [secrets]', 'allow', none)],
+      [rule('r', 'verbs: [get], resources: [pods]', 'allow', none)],
+      [rule('r', 'verbs: [get], apiGroups: [apps], resources: ["*"]', 'allow', none)],
+      [rule('r', 'verbs: [get], nonResourceURLs: [/x]', 'allow', none)],
+      [rule('r', secrets, 'allow', ', mask: {restore: true}'), 'restore does nothing'],
+      [rule('r', 'verbs: [update], resources: [secrets]', 'allow', ', mask: {restore: true}')],
+      [rule('r', 'actions: [unmask]', 'hold'), 'denies what asks for unmask'],
+      [rule('r', 'actions: [unmask]', 'hold', ', mask: strict'), 'denies what asks for unmask'],
+      [rule('r', 'actions: [unmask]', 'deny')],
+      [rule('r', 'actions: [unmask]', 'hold', none)],
+      [rule('r', 'actions: [unmask], verbs: [list]', 'hold', none), 'never matches unmask'],
+      [rule('r', 'actions: [unmask], verbs: [get]', 'hold', none)],
+      [
+        rule('r', 'actions: [unmask]', 'hold', `${none}, approval: {reuse: 5m}`),
+        'reuse does not count for unmask',
+      ],
+      [rule('r', 'actions: [unmask]', 'hold', `${none}, approval: {reuse: once}`)],
+      [
+        rule('r', `${secrets}, agents: [a]`, 'allow', none) + rule('all', secrets, 'allow'),
+        'mask: none never counts: the same is let through and masked by rule all (policy.yaml:5)',
+      ],
+      [rule('r', `${secrets}, agents: [a]`, 'hold', none) + rule('all', secrets, 'allow')],
+      [
+        rule('r', secrets, 'hold', ', mask: one') +
+          'masks:\n- {name: one, everywhere: true}\n- {name: two, everywhere: true}\n',
+        'policy.yaml:7: mask two: no rule names it',
+      ],
+    ]
+    for (const [rules, ...expected] of rows) {
+      const found = warnings(rules)
+      expect(found, rules).to.have.length(expected.length)
+      for (const [at, text] of expected.entries()) expect(found[at]).to.include(text)
+    }
+  })
+
   const PODS = 'verbs: [get, delete], resources: [pods]'
   it('tells of rules that a stronger one covers', () => {
     const wide = 'verbs: ["*"], resources: ["*"], agents: ["ci-*"]'

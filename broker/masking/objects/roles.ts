@@ -1,0 +1,104 @@
+/** What a member's value is to the masker, by what it is a member of. */
+import * as frames from './frames.ts'
+import type { Frame, Role } from './frames.ts'
+import * as keys from './keys.ts'
+import { secretName } from './names.ts'
+
+export const SECRET = 'Secret'
+export const CONFIG_MAP = 'ConfigMap'
+const LIST = 'List'
+
+/** Roles that whatever is below has as well. */
+const INHERITED: ReadonlySet<Role> = new Set([
+  frames.HIDDEN,
+  frames.OF_CONFIG,
+  frames.OF_BINARY_CONFIG,
+  frames.DROPPED,
+  frames.WORDS,
+])
+/** Of members of objects: what an object, and what an array is there. */
+const OBJECTS: ReadonlyMap<number, Role> = new Map([[keys.METADATA, frames.OF_METADATA]])
+const ARRAYS: ReadonlyMap<number, Role> = new Map<number, Role>([
+  [keys.ROWS, frames.TABLE_ROWS],
+  [keys.ENV, frames.PAIRS],
+  [keys.HTTP_HEADERS, frames.PAIRS],
+  [keys.ARGS, frames.WORDS],
+  [keys.COMMAND, frames.WORDS],
+])
+
+/** Of arrays: what their objects are. */
+const ITEM_ROLES: ReadonlyMap<Role, Role> = new Map<Role, Role>([
+  [frames.PAIRS, frames.PAIR],
+  [frames.TABLE_ROWS, frames.TABLE_ROW],
+])
+
+/** The role of a container that begins as the present member or item of `parent`. */
+export function roleBelow(parent: Frame, isArray: boolean): Role {
+  if (INHERITED.has(parent.role)) return parent.role
+  if (parent.isArray) return isArray ? frames.PLAIN : (ITEM_ROLES.get(parent.role) ?? frames.PLAIN)
+  switch (parent.role) {
+    case frames.PLAIN:
+      return roleOfMember(parent, isArray)
+    case frames.PAIR:
+      return scalarRole(parent) === frames.HIDDEN ? frames.HIDDEN : frames.PLAIN
+    case frames.OF_METADATA:
+      if (parent.key === keys.ANNOTATIONS && !isArray) return frames.OF_ANNOTATIONS
+      return roleByKey(parent.key, isArray)
+    default:
+      return roleByKey(parent.key, isArray)
+  }
+}
+
+function roleOfMember(parent: Frame, isArray: boolean): Role {
+  if (parent.key === keys.OTHER) return frames.PLAIN
+  const role = scalarRole(parent)
+  if (role !== frames.PLAIN) return role
+  if (parent.key !== keys.ITEMS) return roleByKey(parent.key, isArray)
+  return isArray && mayBeList(parent) ? frames.LISTED : frames.PLAIN
+}
+
+function roleByKey(key: number, isArray: boolean): Role {
+  return (isArray ? ARRAYS : OBJECTS).get(key) ?? frames.PLAIN
+}
+
+/** The role of the present member's value as far as that does not depend on whether it is a container. */
+export function scalarRole(frame: Frame): Role {
+  if (frame.role === frames.PAIR) return roleInPair(frame)
+  if (frame.role !== frames.PLAIN || frame.isArray || frame.key === keys.OTHER) return frame.role
+  if (frame.kind === SECRET) {
+    const isSecret = frame.key === keys.DATA || frame.key === keys.STRING_DATA
+    return isSecret ? frames.HIDDEN : frames.PLAIN
+  }
+  return frame.kind === CONFIG_MAP ? roleInConfig(frame.key) : frames.PLAIN
+}
+
+function roleInPair({ key, before }: Frame): Role {
+  if (key !== keys.VALUE) return frames.PAIR
+  // a value before its name is taken for the worst
+  return before === undefined || secretName(before) ? frames.HIDDEN : frames.PAIR
+}
+
+function roleInConfig(key: number): Role {
+  if (key === keys.DATA) return frames.OF_CONFIG
+  return key === keys.BINARY_DATA ? frames.OF_BINARY_CONFIG : frames.PLAIN
+}
+
+/** Whether it is `managedFields`. */
+export function isBookkeeping(parent: Frame, isArray: boolean): boolean {
+  return parent.role === frames.OF_METADATA && parent.key === keys.MANAGED_FIELDS && isArray
+}
+
+/** The kind of a list's items; undefined for what is no list, and for the list of any kind. */
+export function itemKind(list: string): string | undefined {
+  return list.length > LIST.length && list.endsWith(LIST) ? list.slice(0, -LIST.length) : undefined
+}
+
+function mayBeList({ kind }: Frame): boolean {
+  return kind === undefined || kind.endsWith(LIST)
+}
+
+/** Whether what is hidden of the present member is base64. */
+export function isBase64In(frame: Frame): boolean {
+  if (frame.role === frames.HIDDEN) return frame.isBase64
+  return frame.role === frames.PLAIN && frame.kind === SECRET && frame.key === keys.DATA
+}
