@@ -21,6 +21,8 @@ const LIMIT_MS = 15_000
 const SENT = 'Pl4nted-hunter2-Zq'
 /** What is stored in the cluster, and comes only from there. */
 const STORED = 'St0red-hunter3-Xw'
+/** What the API server quotes, and the broker has seen nowhere else. */
+const QUOTED = 'Qu0ted-hunter4-Kv'
 /** Stands beside the secrets, and has to be found: or nothing was looked through. */
 const CANARY = 'canary-of-masking'
 const DRY_RUN = 'dryRun=All'
@@ -103,7 +105,7 @@ const FORMS: readonly Form[] = [
     ...{
       what: 'in a patch of a Secret',
       method: 'PATCH',
-      path: `${N}/secrets/s?fieldValidation=Strict`,
+      path: `${N}/secrets/s?fieldValidation=Strict&fieldManager=password%3D${SENT}`,
     },
     ...{ type: 'application/merge-patch+json', body: { foo: 1, stringData: { a: SENT } } },
   },
@@ -145,7 +147,7 @@ function encodings(value: string): readonly string[] {
 }
 
 function expectNowhere(text: string, where: string): void {
-  for (const value of [SENT, STORED])
+  for (const value of [SENT, STORED, QUOTED])
     for (const form of encodings(value))
       if (text.includes(form)) {
         const at = text.indexOf(form)
@@ -176,7 +178,7 @@ function answer(incoming: IncomingMessage, response: ServerResponse, body: strin
       details: { causes },
     })
   } else if (method === 'PATCH') {
-    const message = `Pod "p" is invalid: spec: Forbidden: pod updates may not change fields other than x\n  core.PodSpec{\n- Value: "${STORED}",\n+ Value: "${SENT}",\n}`
+    const message = `Pod "p" is invalid: spec: Forbidden: pod updates may not change fields other than x\n  core.PodSpec{\n- Value: "${QUOTED}",\n+ Value: "${SENT}",\n}`
     say(422, { kind: 'Status', status: 'Failure', reason: 'Invalid', code: 422, message })
   } else
     say(method === 'POST' ? 201 : 200, body.startsWith('{') ? (JSON.parse(body) as object) : stored)
