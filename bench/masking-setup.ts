@@ -29,7 +29,10 @@ const LISTENING = /"port":(\d+).*"msg":"listening"/
 
 /** All that runs. */
 export interface MaskingWorld {
-  readonly broker: Measured
+  /** The one that runs now. */
+  broker(): Measured
+  /** Ends the broker, and starts another in its place. */
+  restart(): Promise<void>
   /** Where a way begins; the token in it is good for ten minutes. */
   target(way: MaskingWay): Promise<Target>
   stop(): Promise<void>
@@ -91,15 +94,18 @@ export async function openMaskingWorld(): Promise<MaskingWorld> {
       oidc: [{ name: 'ci', issuer: issuer.issuer, audiences: [AUDIENCE], caFile }],
       people: [],
     }
-    const main = join(built, 'broker', 'main.js')
-    const args = ['--disable-sigusr1', main, '--config']
-    const broker = await start(
-      'broker',
-      'node',
-      [...args, file('broker.json', JSON.stringify(config))],
-      LISTENING,
-    )
-    started.push(broker)
+    const args = ['--disable-sigusr1', join(built, 'broker', 'main.js'), '--config']
+    const configFile = file('broker.json', JSON.stringify(config))
+    const startBroker = async (): Promise<Measured> => {
+      const one = await start('broker', 'node', [...args, configFile], LISTENING)
+      started.push(one)
+      return one
+    }
+    let broker = await startBroker()
+    const restart = async (): Promise<void> => {
+      await broker.stop()
+      broker = await startBroker()
+    }
     const own = { tls: { ca: certificates.ca } }
     const target = async (way: MaskingWay): Promise<Target> => {
       if (way === 'direct') return { origin, prefix: '', headers: {}, ...own }
@@ -111,7 +117,7 @@ export async function openMaskingWorld(): Promise<MaskingWorld> {
         ...own,
       }
     }
-    return { broker, target, stop }
+    return { broker: () => broker, restart, target, stop }
   } catch (error) {
     await stop()
     throw error

@@ -30,6 +30,7 @@ import type { Grant, PerformDeps } from './perform.ts'
 import { recordOutcome, refuseHeld, refuseRecorded } from './record.ts'
 import { digestIdentity, instanceOf, keyOf, requesterNames, userOf } from './requester.ts'
 import { shownPath, shownQuery, shownTarget } from './shown-request.ts'
+import { refusalOf } from './writes.ts'
 
 /** What holding needs. */
 export interface HoldDeps extends PerformDeps {
@@ -118,8 +119,8 @@ async function awaitDecision(
   else if (now.state === 'APPROVED') {
     // a sidecar asks again, and so is decided on again; who waited here must be, too
     const decided = { ...exchange, decision: await decideAgain() }
-    const { effect, reason = 'policy_denied', explanation } = decided.decision
-    if (effect === 'deny') await refuseRecorded(deps, decided, refuse(reason, explanation))
+    const refused = refusalOf(decided)
+    if (refused !== undefined) await refuseRecorded(deps, decided, refused)
     else await performClaimed(deps, decided, id)
   } else if (now.state === 'PENDING') {
     await deps.approvals.parked(id, owner)
@@ -254,9 +255,10 @@ async function readFacts(deps: HoldDeps, exchange: Exchange): Promise<Held | Ref
 
 /** The request in the form in which its target and its effect are looked at, always as its caller. */
 function askerOf(exchange: Exchange): CallerRequest {
-  const { cluster, client, parsed, attributes, body } = exchange
+  const { cluster, client, parsed, attributes, body, decision } = exchange
   return {
     connection: cluster,
+    masking: decision.obligations.mask,
     credential: (requestId, { method, path, contentType }) =>
       askingCredential(exchange, requestId, method, path, contentType),
     attributes,

@@ -1,8 +1,9 @@
 /**
  * THE WAY OF ONE REQUEST, top to bottom, in the order in which it happens:
  *
- *   parse → identify → attributes → kind → decide → hold → credential → intent → forward → respond → outcome
+ *   parse → identify → attributes → kind → decide → hidden → hold → credential → intent → restore → forward → respond → outcome
  *
+ * `hidden`: a placeholder that would be written, or a question that would tell a hidden value, ends the way before anybody approves it.
  * Each step returns a value or a refusal; the first refusal ends the way. Everything is settled before a byte
  * goes upstream, and no step acts in the broker's own name. A fault anywhere denies.
  */
@@ -23,7 +24,6 @@ import type { Bodies, CollectedBody } from './body.ts'
 import { answerRefusal } from './client.ts'
 import type { Client } from './client.ts'
 import type { Exchange, Identified } from './exchange.ts'
-import { acceptRefusal } from './headers.ts'
 import { breakGlass, hold } from './hold.ts'
 import type { HoldDeps } from './hold.ts'
 import { parseRequest, splitTarget } from './parse.ts'
@@ -32,6 +32,7 @@ import { refuseRecorded, refuseUnread } from './record.ts'
 import { factsOf, identifyRequester, keyOf } from './requester.ts'
 import type { IdentityDeps } from './requester.ts'
 import type { Running } from './running.ts'
+import { refusalOf } from './writes.ts'
 
 /** The registered clusters; a refusal for one to which there is no way now. */
 export interface GatewayClusters {
@@ -125,19 +126,14 @@ async function conclude(
   }
   const decision = await decide(deps, known, attributes)
   const exchange: Exchange = { ...known, body, attributes, decision }
-  const unacceptable = decision.effect === 'deny' ? undefined : acceptRefusal(exchange)
-  if (unacceptable !== undefined) {
+  const refused = refusalOf(exchange)
+  if (refused !== undefined) {
     // before anybody is asked for an approval
-    await refuseRecorded(deps, exchange, unacceptable)
+    await refuseRecorded(deps, exchange, refused)
     return
   }
   switch (decision.effect) {
     case 'deny':
-      await refuseRecorded(
-        deps,
-        exchange,
-        refuse(decision.reason ?? 'policy_denied', decision.explanation),
-      )
       return
     case 'hold':
       await hold(deps, exchange, () => decide(deps, known, attributes))

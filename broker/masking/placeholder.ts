@@ -3,7 +3,7 @@
  * value: whoever may write could otherwise try values by dry run, and compare. What cannot be a true value by accident is
  * the prefix, by which writes are told that carry one (writes.ts).
  */
-import { createHmac, createSecretKey, randomBytes } from 'node:crypto'
+import { createHmac, createSecretKey } from 'node:crypto'
 import type { Placeholders } from './types.ts'
 
 /** Begins every placeholder. With the tag, 36 bytes: its base64 has no padding. */
@@ -25,8 +25,9 @@ export function createPlaceholders(key: Buffer, cluster: string): Placeholders {
   const secret = createSecretKey(key)
   return {
     of(uid) {
-      const name = uid === undefined ? randomBytes(16) : `${cluster}\0${uid}`
-      const tag = createHmac('sha256', secret).update(name).digest()
+      const tag = createHmac('sha256', secret)
+        .update(`${cluster}\0${uid ?? ''}`)
+        .digest()
       const object = tag.toString('hex', 0, OBJECT_BYTES)
       const mixed = tag.readUInt32BE(OBJECT_BYTES)
       return (path) => {

@@ -29,6 +29,8 @@ import {
 import { textOf } from './texts.ts'
 import type { TextToken } from './texts.ts'
 
+/** What an object is called that has not said its kind. */
+const NO_KIND = 'object'
 const LETTER_N = 0x6e
 const NO_BYTES = Buffer.alloc(0)
 const EMPTY_LIST = Buffer.from('[]')
@@ -145,7 +147,7 @@ class ObjectMasker implements JsonMasker, TokenHandler {
 
   text(bytes: Buffer, start: number, end: number, isEscaped: boolean): void {
     const frame = this.#frames[this.#depth - 1]
-    if (frame === undefined) return
+    if (this.#depth === 0 || frame === undefined) throw unmaskable('it is no object')
     if (frame.isArray) frame.count++
     if (frame.role === frames.DROPPED || this.#isOfNoInterest(frame)) return
     const token = { bytes, start, end, isEscaped }
@@ -158,7 +160,7 @@ class ObjectMasker implements JsonMasker, TokenHandler {
 
   plain(bytes: Buffer, start: number, end: number): void {
     const frame = this.#frames[this.#depth - 1]
-    if (frame === undefined) return
+    if (this.#depth === 0 || frame === undefined) throw unmaskable('it is no object')
     if (frame.isArray) frame.count++
     if (frame.role === frames.DROPPED || bytes[start] === LETTER_N) return
     const isField = frame.fields !== undefined && follow(frame.fields, frame.step) === 'hidden'
@@ -175,6 +177,7 @@ class ObjectMasker implements JsonMasker, TokenHandler {
     const frame = (this.#frames[this.#depth] ??= new Frame())
     this.#depth++
     if (parent === undefined) {
+      if (isArray && this.#answer.shape === 'watch') throw unmaskable('an event is no object')
       frame.reset(isArray, frames.PLAIN)
       frame.isObjectPlace = !isArray
       return
@@ -281,16 +284,15 @@ class ObjectMasker implements JsonMasker, TokenHandler {
   /** Of a Status, at any depth, and of an Event; of what has not said yet that it is none. */
   #isMessage(frame: Frame): boolean {
     if (frame.key !== keys.MESSAGE && frame.key !== keys.NOTE) return false
-    if (frame.kind === 'Event') return true
-    const { kind } = this.#object()
-    return kind === undefined || (frame.key === keys.MESSAGE && kind === 'Status')
+    if (frame.kind === 'Event' || this.#object().kind === undefined) return true
+    return frame.key === keys.MESSAGE && this.#isWithin('Status')
   }
 
   /** The causes of a failure say less than its message of what it is about; where that comes later, they are taken for the worst. */
   #message(token: TextToken): Buffer | undefined {
     const object = this.#object()
     const isFirst = object === this.#frames[this.#depth - 1]
-    const ofSecret = !isFirst && !object.isAboutOthers
+    const ofSecret = this.#answer.aboutSecrets === true || (!isFirst && !object.isAboutOthers)
     if (isFirst) object.isAboutOthers = !SECRET_WORD.test(textOf(token))
     return this.#replacements.message(token, ofSecret, this.#where)
   }
@@ -372,7 +374,7 @@ class ObjectMasker implements JsonMasker, TokenHandler {
     kind: string,
     isField: boolean,
   ): Buffer | undefined {
-    const where = (): Place => ({ ...place, kind: kind === '' ? place.kind : kind })
+    const where = (): Place => (place.kind === NO_KIND ? { ...place, kind } : place)
     if (isField) return this.#replacements.whole(where, false)
     if (kind === SECRET && SECRET_FIELDS.has(member))
       return this.#replacements.whole(where, member === 'data')
@@ -382,6 +384,11 @@ class ObjectMasker implements JsonMasker, TokenHandler {
   }
 
   // where it is
+
+  #isWithin(kind: string): boolean {
+    for (let at = 0; at < this.#depth; at++) if (this.#frames[at]?.kind === kind) return true
+    return false
+  }
 
   /** The object that the present token belongs to. */
   #object(): Frame {
@@ -401,7 +408,7 @@ class ObjectMasker implements JsonMasker, TokenHandler {
     const object = this.#object()
     const path = pathText(this.#steps(this.#frames.indexOf(object)))
     object.placeholder ??= this.#answer.placeholders.of(object.uid)
-    return { kind: object.kind ?? 'object', path, placeholderOf: object.placeholder }
+    return { kind: object.kind ?? NO_KIND, path, placeholderOf: object.placeholder }
   }
 
   readonly #whereEmbedded = (): Place => {

@@ -39,11 +39,16 @@ export function placeholderRefusal(fields: readonly string[]): Refusal {
   return { ...refuse('placeholder_written', `${named.join(', ')}${more}`), fields: named }
 }
 
+/** Where in an object placeholders stand, in values and in keys: the first {@link MAX_FIELDS}, and one more where there are more. */
+export function placesOfPlaceholders(object: unknown): readonly string[] {
+  return collect(object).map(fieldText)
+}
+
 function fieldsOf({ body, parameters }: RequestAttributes, bytes: Buffer): readonly string[] {
   if (body.state === 'none') return []
   if (body.state === 'opaque') return hasPlaceholderBytes(bytes) ? [WHOLE_BODY] : []
   const { value } = body
-  if (parameters.patchType !== 'json' || !Array.isArray(value)) return collect(value).map(fieldText)
+  if (parameters.patchType !== 'json' || !Array.isArray(value)) return placesOfPlaceholders(value)
   return value.flatMap((operation: unknown, index) => {
     const number = `operation ${index}`
     const at = `${number}: ${textOf(operation, 'op')} ${textOf(operation, 'path')}`

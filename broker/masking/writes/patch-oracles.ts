@@ -6,6 +6,7 @@ import { fieldOf, textOf } from '../../../shared/kubernetes/json-fields.ts'
 import type { Masking } from '../../../shared/policy/masking.ts'
 import { findSecrets } from '../detectors/masker.ts'
 import { NAMED_PAIRS, secretMember, WORD_LISTS } from '../objects/names.ts'
+import { plainNumbers } from './hidden.ts'
 import { pointerSteps, printable } from './paths.ts'
 import { DATA_FIELDS } from './places.ts'
 import type { Places } from './places.ts'
@@ -72,10 +73,6 @@ function isSecretText(steps: readonly string[], value: unknown): boolean {
   if (secretMember(name)) return true
   const text = JSON.stringify({ [name]: value }, plainNumbers)
   return findSecrets(Buffer.from(text)).length > 0
-}
-
-function plainNumbers(_key: string, value: unknown): unknown {
-  return typeof value === 'bigint' ? String(value) : value
 }
 
 function tellsByCopy(steps: readonly string[], places: Places, masking: Masking): boolean {
