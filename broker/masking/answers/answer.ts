@@ -189,10 +189,10 @@ function bodyOf(terms: AnswerTerms, form: Form): Body {
 }
 
 function jsonBody(
-  { masking, placeholders, write, createJson = createJsonMasker }: AnswerTerms,
+  { masking, placeholders, write, ofSecrets, createJson = createJsonMasker }: AnswerTerms,
   shape: MaskedAnswer['shape'],
 ): Body {
-  const masker = createJson({ masking, placeholders, shape, write })
+  const masker = createJson({ masking, placeholders, shape, write, aboutSecrets: ofSecrets })
   return {
     push: (chunk) => masker.push(chunk),
     end: () => masker.end(),
