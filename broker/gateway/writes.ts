@@ -1,4 +1,5 @@
 /** What a request must not carry, ask or accept, so that what is hidden stays hidden and is not written over (broker/masking/writes). */
+import { mediaType } from '../../shared/kubernetes/body.ts'
 import { STANDARD_MASKING } from '../../shared/policy/masking.ts'
 import type { Masking } from '../../shared/policy/masking.ts'
 import { refuse } from '../../shared/reasons.ts'
@@ -23,9 +24,26 @@ export function refusalOf(exchange: Exchange): Refusal | undefined {
 function hiddenRefusal(exchange: Exchange): Refusal | undefined {
   const { attributes, body } = exchange
   const masking = maskingOf(exchange)
+  const written = findPlaceholders(attributes, body.bytes)
+  if (written !== undefined && !isRestorable(exchange)) return written
+  return findOracle(attributes, masking, hiddenBy(masking)) ?? acceptRefusal(exchange)
+}
+
+/** Subresources whose body is the whole object. */
+const WHOLE_OBJECT: ReadonlySet<string> = new Set(['', 'status'])
+const JSON_TYPES: ReadonlySet<string> = new Set(['', 'application/json'])
+
+/** Whether policy wants placeholders put back, and the request is one in which they can be. */
+export function isRestorable(exchange: Exchange): boolean {
+  const { attributes, client } = exchange
+  const { info, body } = attributes
+  const { profiles, restore } = maskingOf(exchange)
   return (
-    findPlaceholders(attributes, body.bytes) ??
-    findOracle(attributes, masking, hiddenBy(masking)) ??
-    acceptRefusal(exchange)
+    restore &&
+    profiles.length > 0 &&
+    info.verb === 'update' &&
+    WHOLE_OBJECT.has(info.subresource) &&
+    body.state === 'read' &&
+    JSON_TYPES.has(mediaType(client.request.headers['content-type'] ?? ''))
   )
 }

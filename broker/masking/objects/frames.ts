@@ -121,9 +121,7 @@ export class Frame {
   }
 }
 
-/** A path as it is shown: `data.password`, `spec.containers[0].env[1].value`. */
-export function pathText(steps: readonly string[]): string {
-  let text = ''
-  for (const step of steps) text += text === '' || step.startsWith('[') ? step : `.${step}`
-  return text
+/** A path and one more step, as it is shown: `data.password`, `spec.containers[0].env[1].value`. */
+export function pathWith(path: string, step: string): string {
+  return step.startsWith('[') ? path + step : `${path}.${step}`
 }

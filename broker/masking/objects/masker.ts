@@ -9,7 +9,7 @@ import type { JsonMasker, MaskedAnswer, MaskedFields, Placeholders } from '../ty
 import { EmbeddedMasker, PLAIN_FROM_BYTES } from './embedded.ts'
 import { Fields, follow, isHidden } from './fields.ts'
 import * as frames from './frames.ts'
-import { Frame, pathText } from './frames.ts'
+import { Frame, pathWith } from './frames.ts'
 import type { Deferred, Role } from './frames.ts'
 import * as keys from './keys.ts'
 import { SECRET_FIELDS } from './names.ts'
@@ -392,11 +392,13 @@ class ObjectMasker implements JsonMasker, TokenHandler {
 
   /** The object that the present token belongs to. */
   #object(): Frame {
-    for (let at = this.#depth - 1; at > 0; at--) {
-      const frame = this.#frames[at]
-      if (frame?.isObjectPlace === true) return frame
-    }
-    return this.#frames[0] ?? new Frame()
+    return this.#frames[this.#objectAt()] ?? new Frame()
+  }
+
+  #objectAt(): number {
+    for (let at = this.#depth - 1; at > 0; at--)
+      if (this.#frames[at]?.isObjectPlace === true) return at
+    return 0
   }
 
   /** Steps from an open container to the present token. */
@@ -405,8 +407,11 @@ class ObjectMasker implements JsonMasker, TokenHandler {
   }
 
   readonly #where = (): Place => {
-    const object = this.#object()
-    const path = pathText(this.#steps(this.#frames.indexOf(object)))
+    const at = this.#objectAt()
+    const object = this.#frames[at] ?? new Frame()
+    let path = object.step
+    for (let below = at + 1; below < this.#depth; below++)
+      path = pathWith(path, this.#frames[below]?.step ?? '')
     object.placeholder ??= this.#answer.placeholders.of(object.uid)
     return { kind: object.kind ?? NO_KIND, path, placeholderOf: object.placeholder }
   }

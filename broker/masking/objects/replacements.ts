@@ -65,9 +65,9 @@ export class Replacements {
     const placeholder = place.placeholderOf(place.path)
     if (REGISTRY_FILE.test(place.path)) {
       const file = JSON.stringify({ auths: {}, [placeholder]: {} })
-      return isBase64 ? quotedPlain(Buffer.from(file).toString('base64')) : quoted(file)
+      return isBase64 ? quotedPlain(btoa(file)) : quoted(file)
     }
-    return quotedPlain(isBase64 ? Buffer.from(placeholder).toString('base64') : placeholder)
+    return quotedPlain(isBase64 ? btoa(placeholder) : placeholder)
   }
 
   /** Spans that detectors find. */
