@@ -139,9 +139,9 @@ export class Replacements {
   word(token: TextToken, before: string | undefined, where: Where): Instead | undefined {
     if (before === undefined) return this.spans(token, where)
     if (isSecretOption(before)) return this.whole(where, false)
-    const context = Buffer.from(`${before.slice(-MAX_WORD_BEFORE)} `)
-    const bytes = Buffer.concat([context, bytesOf(token)])
-    return this.#spansOf(bytes, where, context.length)
+    const context = `${before.slice(-MAX_WORD_BEFORE)} `
+    const bytes = Buffer.from(context + textOf(token))
+    return this.#spansOf(bytes, where, Buffer.byteLength(context))
   }
 
   /** What an API server says of a failure. @param ofSecret - it says itself that it is about one */
