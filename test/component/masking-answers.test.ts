@@ -375,7 +375,7 @@ describe('masked answers', function () {
     more(`${KEY.slice(8)} used\n`)
     await until('used\n')
     more('waiting for AKIA')
-    expect(await until('AKIA')).to.be.lessThan(400)
+    expect(await until('waiting for AKIA')).to.be.lessThan(400)
     end()
     await new Promise((resolve) => body.once('end', resolve))
     expect(got).to.equal(`begun\nid AKIA${'*'.repeat(KEY.length - 4)} used\nwaiting for AKIA`)
