@@ -1,5 +1,5 @@
 /**
- * What the broker asks a cluster about a held request: always as the caller, never as itself, so that no
+ * What the broker asks a cluster about a held request, or one whose placeholders it puts back: always as the caller, never as itself, so that no
  * reviewer and no check sees more than the caller could (CVE class "synthetic reads", gateways.md 4). Each question has
  * a request id of its own, and stands in `asked` for the ledger.
  */
@@ -39,7 +39,7 @@ export interface CallerRequest {
 }
 
 /** Why something was asked. */
-export type Purpose = 'snapshot' | 'recheck' | 'preview'
+export type Purpose = 'snapshot' | 'recheck' | 'preview' | 'restore'
 
 /** A question that went to the API server. */
 export interface Asked {
@@ -55,8 +55,14 @@ export interface Asked {
 
 /** An answer, or why there is none to work with. */
 export type Said =
-  /** `json` is undefined where the body is none. */
-  { readonly status: number; readonly json: Json | undefined } | { readonly silent: string }
+  | {
+      readonly status: number
+      /** Undefined where the body is none. */
+      readonly json: Json | undefined
+      /** The body as it came: nothing in it is masked. */
+      readonly bytes: Buffer
+    }
+  | { readonly silent: string }
 
 /** A question. */
 export interface Question {
@@ -124,17 +130,17 @@ async function send(
       answer.body.destroy()
       return { silent: `status ${status}` }
     }
-    const text = await bounded(answer.body)
-    return text === undefined
+    const bytes = await bounded(answer.body)
+    return bytes === undefined
       ? { silent: `an answer of more than ${MAX_ANSWER_BYTES} bytes` }
-      : { status, json: readJson(text) }
+      : { status, json: readJson(bytes.toString()), bytes }
   } catch (error) {
     if (signal.aborted) return { silent: 'no answer in time' }
     return { silent: codeOf(error) ?? 'the connection broke' }
   }
 }
 
-async function bounded(body: AsyncIterable<Buffer>): Promise<string | undefined> {
+async function bounded(body: AsyncIterable<Buffer>): Promise<Buffer | undefined> {
   const chunks: Buffer[] = []
   let bytes = 0
   for await (const chunk of body) {
@@ -142,5 +148,5 @@ async function bounded(body: AsyncIterable<Buffer>): Promise<string | undefined>
     if (bytes > MAX_ANSWER_BYTES) return undefined
     chunks.push(chunk)
   }
-  return Buffer.concat(chunks, bytes).toString()
+  return Buffer.concat(chunks, bytes)
 }

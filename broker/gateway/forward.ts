@@ -52,7 +52,7 @@ export interface Tap {
 /** How it ended: for the ledger's outcome. */
 export type ForwardOutcome = Pick<
   OutcomeEntry,
-  'status' | 'bytesToClient' | 'bytesToServer' | 'reason' | 'masked'
+  'status' | 'bytesToClient' | 'bytesToServer' | 'reason' | 'masked' | 'restored'
 >
 
 /** The answer could not begin: the caller refuses instead, and nothing was written to the client. */

@@ -9,7 +9,6 @@ import type { Decision } from '../../shared/policy/decision.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import { isRequestId } from '../../shared/request-id.ts'
-import type { Asked as Question, CallerRequest } from '../approvals/as-caller.ts'
 import type { Approvals, HoldFacts } from '../approvals/approvals.ts'
 import { requestDigest } from '../approvals/digest.ts'
 import type { Previews } from '../approvals/preview.ts'
@@ -19,17 +18,18 @@ import type { Targets } from '../approvals/target.ts'
 import type { Owners } from '../identity/registrations.ts'
 import type { ApprovalRecord, SystemEntry } from '../ledger/entry.ts'
 import type { StoredApproval } from '../store/store.ts'
+import { askerOf, questionEntries } from './asking.ts'
 import { answerHeld } from './client.ts'
 import type { Exchange } from './exchange.ts'
 import type { ForwardOutcome } from './forward.ts'
-import { askingCredential, refusedCredential } from './credential.ts'
+import { refusedCredential } from './credential.ts'
 import { isReturnTarget } from './parse.ts'
 import { evidenceOf } from './payload.ts'
 import { fateOf, perform } from './perform.ts'
 import type { Grant, PerformDeps } from './perform.ts'
 import { recordOutcome, refuseHeld, refuseRecorded } from './record.ts'
 import { digestIdentity, instanceOf, keyOf, requesterNames, userOf } from './requester.ts'
-import { shownPath, shownQuery, shownTarget } from './shown-request.ts'
+import { shownPath, shownQuery } from './shown-request.ts'
 import { refusalOf } from './writes.ts'
 
 /** What holding needs. */
@@ -251,38 +251,6 @@ async function readFacts(deps: HoldDeps, exchange: Exchange): Promise<Held | Ref
     clientWaits: clientWaits(exchange),
   }
   return { facts, entries: questionEntries(exchange, [...asked, ...shown.asked]) }
-}
-
-/** The request in the form in which its target and its effect are looked at, always as its caller. */
-function askerOf(exchange: Exchange): CallerRequest {
-  const { cluster, client, parsed, attributes, body, decision } = exchange
-  return {
-    connection: cluster,
-    masking: decision.obligations.mask,
-    credential: (requestId, { method, path, contentType }) =>
-      askingCredential(exchange, requestId, method, path, contentType),
-    attributes,
-    method: parsed.method,
-    query: parsed.query,
-    contentType: client.request.headers['content-type'] ?? '',
-    body: body.bytes,
-  }
-}
-
-/** What the broker asked in a caller's name is evidence too: each under the id that the cluster's own audit log has. */
-function questionEntries(
-  { requester, cluster, requestId }: Exchange,
-  questions: readonly Question[],
-): readonly SystemEntry[] {
-  return questions.map(({ requestId: auditId, purpose, method, path, status }) => ({
-    kind: 'system',
-    event: 'approval_preview',
-    actor: userOf(requester),
-    detail: {
-      ...{ requestId, cluster: cluster.name, auditId, purpose, method },
-      ...{ path: shownTarget(path), status },
-    },
-  }))
 }
 
 /**

@@ -1,5 +1,6 @@
 /** What of an exchange is to be masked: what policy says, joined with what was asked for (docs/decisions/0010). */
 import { STANDARD_MASKING } from '../../shared/policy/masking.ts'
+import type { Masking } from '../../shared/policy/masking.ts'
 import type { AcceptTerms } from '../masking/answers/accept.ts'
 import { createAnswerMasking } from '../masking/answers/answer.ts'
 import type { AnswerMasking } from '../masking/answers/answer.ts'
@@ -7,12 +8,18 @@ import { answerSort } from '../masking/answers/sort.ts'
 import type { MaskingKey } from '../masking/key.ts'
 import type { Exchange } from './exchange.ts'
 
+/** What of the answer is hidden. */
+export function maskingOf({ decision }: Pick<Exchange, 'decision'>): Masking {
+  return decision.obligations.mask ?? STANDARD_MASKING
+}
+
 /** How the answer is masked, and what it is asked for as. */
-export function maskingTerms({ parsed, decision }: Exchange): AcceptTerms {
+export function maskingTerms(exchange: Exchange): AcceptTerms {
+  const { parsed } = exchange
   return {
     sort: answerSort(parsed.info, parsed.target.segments),
     group: parsed.info.apiGroup,
-    masking: decision.obligations.mask ?? STANDARD_MASKING,
+    masking: maskingOf(exchange),
   }
 }
 

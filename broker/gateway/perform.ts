@@ -1,5 +1,5 @@
 /**
- * What happens to a request that may go ahead: credential → intent → forward → respond → outcome. Its decision is made,
+ * What happens to a request that may go ahead: credential → intent → restore → forward → respond → outcome. Its decision is made,
  * and for an approved one the claim is taken.
  */
 import { upstreamQuery } from '../../shared/kubernetes/unmask.ts'
@@ -22,6 +22,7 @@ import { answerReview } from './self-review.ts'
 import type { ReviewDeps } from './self-review.ts'
 import type { MaskingKey } from '../masking/key.ts'
 import type { RunningSessionDeps } from '../sessions/relay.ts'
+import { restoredOf } from './restore.ts'
 import { debugFacts, forwardSession, logTerms, tapLogs } from './session.ts'
 
 /** By what an approved request goes ahead. */
@@ -92,10 +93,28 @@ async function performWith(
       })
     }
   }
-  const result = await send(deps, exchange, outgoing, evidence, grant)
+  const result = await sendRestored(deps, exchange, outgoing, evidence, grant)
   const outcome = 'notAnswered' in result ? answerInstead(exchange, result) : result
   await recordOutcome(deps, exchange, outcome)
   return outcome
+}
+
+/** Sends a request with what its placeholders stand for, where policy wants them put back. */
+async function sendRestored(
+  deps: PerformDeps,
+  exchange: Exchange,
+  outgoing: Outgoing,
+  evidence: Promise<unknown>,
+  grant: Grant | undefined,
+): Promise<ForwardOutcome | NotAnswered> {
+  const restored = await restoredOf(deps, exchange)
+  if (restored === undefined) return send(deps, exchange, outgoing, evidence, grant)
+  if (isRefusal(restored)) return { notAnswered: restored, bytesToServer: 0 }
+  const { body, fields } = restored
+  const result = await send(deps, exchange, { ...outgoing, body }, evidence, grant)
+  // how long the values are is nobody's concern
+  const known = { ...result, bytesToServer: exchange.body.bytes.length }
+  return 'notAnswered' in known ? known : { ...known, restored: fields }
 }
 
 /** Outcomes of requests that were sent, and of whose answer nothing is known. */

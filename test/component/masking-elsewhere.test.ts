@@ -119,7 +119,7 @@ const FORMS: readonly Form[] = [
     body: [
       { op: 'add', path: '/spec/containers/0/args/-', value: '--token' },
       { op: 'add', path: '/spec/containers/0/args/-', value: SENT },
-      { op: 'replace', path: '/spec/containers/0/env/0/value', value: SENT },
+      { op: 'add', path: '/spec/containers/0/env/-', value: { name: 'A_KEY', value: SENT } },
     ],
   },
   { what: 'in the object that goes', method: 'DELETE', path: `${N}/secrets/s` },

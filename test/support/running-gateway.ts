@@ -31,6 +31,7 @@ import type { Registration } from '../../broker/identity/registrations.ts'
 import { checkByKeys, createTokenVerifier } from '../../broker/identity/service-account-tokens.ts'
 import { createSidecars } from '../../broker/identity/sidecars.ts'
 import { maskingKey } from '../../broker/masking/key.ts'
+import type { MaskingKey } from '../../broker/masking/key.ts'
 import { startServer } from '../../broker/server.ts'
 import { openSqliteStore } from '../../broker/store/sqlite/client.ts'
 import type { Store } from '../../broker/store/store.ts'
@@ -55,6 +56,8 @@ export interface RunningGateway {
   readonly gate: Gate
   readonly approvals: Approvals
   readonly running: Running
+  /** What stands for hidden values. */
+  readonly masking: MaskingKey
   /** Puts another policy in force. */
   usePolicy(text: string): void
   close(): Promise<void>
@@ -124,9 +127,10 @@ export async function startGateway(options: {
   const recordings = await openRecordings(sessionsSchema.parse({}), {
     ...{ store: gated, dataDir: dir, log, now },
   })
+  const masking = maskingKey(randomBytes(32))
   const gateway = createGateway({
     recordings,
-    masking: maskingKey(randomBytes(32)),
+    masking,
     clusters: { get: (name) => (name === 'test' ? { connection } : undefined) },
     sidecars,
     direct: createDirectClients(oidc),
@@ -164,6 +168,7 @@ export async function startGateway(options: {
     gate,
     approvals,
     running,
+    masking,
     usePolicy(text) {
       decider = deciderOf(text)
     },

@@ -42,10 +42,10 @@ export interface Restored {
  * @throws Fault `answer_unmaskable` where the current object cannot be masked
  */
 export function restoreBody(update: Update): Restored | Refusal {
+  const before = masked(update.current, update)
   const stale = staleness(update)
   if (stale !== undefined) return stale
   const text = update.body.toString()
-  const before = masked(update.current, update)
   const current = update.current.toString()
   const masks = scalarsOf(before)
   const values = scalarsOf(current)
