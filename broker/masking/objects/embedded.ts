@@ -58,7 +58,7 @@ export class EmbeddedMasker {
     if (keepFrom > from) out.push(bytes.subarray(from, keepFrom))
     this.#rest = bytes.subarray(keepFrom)
     if (this.#rest.length > MAX_TOKEN_BYTES) throw unmaskable('a value is too long')
-    return out
+    return out.length > 1 ? [Buffer.concat(out)] : out
   }
 }
 

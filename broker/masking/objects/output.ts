@@ -70,7 +70,8 @@ export class Output {
     this.#held = this.#held.subarray(at - this.#begin)
     this.#begin = at
     if (upTo - at > MAX_WAITING_BYTES) throw unmaskable('a kind comes too late')
-    return out
+    // one write to a socket each would cost far more than the copy
+    return out.length > 1 ? [Buffer.concat(out)] : out
   }
 
   #copy(out: Buffer[], start: number, end: number): void {
