@@ -1,5 +1,5 @@
 /**
- * The benchmarks: `npm run bench [-- [ways|attribution|footprint|decision|transport|ledger|webhook|sessions] --rounds N --seconds N --connections 1,16,64 --entries N]`. `ways`: on the cluster of
+ * The benchmarks: `npm run bench [-- [ways|attribution|footprint|decision|transport|ledger|webhook|sessions|masking] --rounds N --seconds N --connections 1,16,64 --entries N]`. `ways`: on the cluster of
  * KUBECONFIG, or on a control plane that it starts (scripts/cluster.ts) and ends. Prints the table and writes
  * its section of docs/benchmarks.md; `transport` needs one too, the others do not. The load stays on the loopback and is bounded by rounds, seconds and connections.
  */
@@ -20,6 +20,7 @@ import { attributionSection } from './attribution.ts'
 import { decisionSection } from './decision.ts'
 import { footprintSection } from './footprint.ts'
 import { ledgerSection } from './ledger.ts'
+import { maskingSection } from './masking.ts'
 import { waysSection } from './report.ts'
 import type { Machine, MemorySample, Sample } from './report.ts'
 import { writeSection } from './sections.ts'
@@ -38,6 +39,7 @@ const SECTIONS: readonly string[] = [
   'ledger',
   'webhook',
   'sessions',
+  'masking',
 ]
 const PAGE = join(ROOT, 'docs', 'benchmarks.md')
 const WARMUP_MS = 1000
@@ -175,6 +177,7 @@ async function sectionOf(wish: ReturnType<typeof readArguments>): Promise<string
   if (which === 'transport') return transportSection(wish)
   if (which === 'webhook') return webhookSection(rounds, seconds)
   if (which === 'sessions') return sessionsSection(rounds)
+  if (which === 'masking') return maskingSection(rounds, seconds)
   if (which === 'ledger') return ledgerSection(wish)
   if (which === 'decision') return decisionSection(rounds)
   return which === 'attribution' ? attributionSection(rounds, seconds) : footprintSection(rounds)

@@ -10,7 +10,7 @@ export function entryColumns(kind: string, entry: Readonly<Record<string, unknow
     case 'intent':
       return intentColumns(entry)
     case 'outcome':
-      return ['', '', joined([textOf(entry['status']), textOf(entry['reason'])])]
+      return ['', '', outcomeText(entry)]
     case 'refusal':
       return [
         textOf(partOf(entry, 'subject')['name']),
@@ -24,6 +24,16 @@ export function entryColumns(kind: string, entry: Readonly<Record<string, unknow
     default:
       return [textOf(entry['actor']), textOf(entry['event']), '']
   }
+}
+
+/** Status, why it is not the API server's own answer, and what of that was hidden: `200 (masked 2: Secret data.password)`. */
+function outcomeText(entry: Readonly<Record<string, unknown>>): string {
+  const masked = partOf(entry, 'masked')
+  const count = textOf(masked['count'])
+  const [first, ...more] = textsOf(masked['fields'])
+  const fields = [first ?? '', more.length === 0 ? '' : '…']
+  const hidden = count === '' ? '' : `(masked ${count}: ${joined(fields, ', ')})`
+  return joined([textOf(entry['status']), textOf(entry['reason']), hidden])
 }
 
 function intentColumns(entry: Readonly<Record<string, unknown>>): EntryColumns {

@@ -5,6 +5,7 @@
  */
 import { codeOf } from '../../shared/errors.ts'
 import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
+import type { Masking } from '../../shared/policy/masking.ts'
 import { newRequestId } from '../../shared/request-id.ts'
 import type { ClusterConnection } from '../credentials/connection.ts'
 import type { CredentialHeaders, RequestCredential } from '../credentials/credential.ts'
@@ -33,6 +34,8 @@ export interface CallerRequest {
   readonly contentType: string
   readonly body: Buffer
   readonly attributes: RequestAttributes
+  /** As policy has it: fields of its profiles are hidden from reviewers, too. */
+  readonly masking?: Masking | undefined
 }
 
 /** Why something was asked. */

@@ -6,10 +6,11 @@
  */
 import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
 import { isConnect } from '../../shared/kubernetes/request-info.ts'
+import { maskStatusText } from '../masking/objects/status-text.ts'
 import { createAsker } from './as-caller.ts'
 import type { Asked, Asker, CallerRequest, Said } from './as-caller.ts'
 import { conceal, concealmentOf, withoutHidden } from './conceal.ts'
-import type { Concealed } from './conceal.ts'
+import type { Concealed, Concealment } from './conceal.ts'
 import { arrayAt, isObject, NumberText, objectAt, readJson, readYaml, textAt } from './json-tree.ts'
 import type { Json } from './json-tree.ts'
 import { bounded, difference, objectText, sessionText, visible } from './preview-text.ts'
@@ -96,7 +97,7 @@ function previewOf(asker: Asker, request: CallerRequest, seen: Sight): Preview |
   if (isConnect(info)) {
     return { kind: 'session', text: sessionText(attributes, seen.object) }
   }
-  if (info.verb === 'delete' || info.subresource === 'eviction') return goes(attributes, seen)
+  if (info.verb === 'delete' || info.subresource === 'eviction') return goes(request, seen)
   if (info.verb === 'deletecollection') return listOf(asker, request)
   if (info.subresource === 'token') return nothing('the answer is a token, which is not shown')
   if (!DRY_RUN_VERBS.has(info.verb)) return nothing('the request only reads')
@@ -117,9 +118,9 @@ function nothing(note: string): Preview {
 }
 
 /** A deletion: what is there now, for the API server's dry run would say no more. */
-function goes(attributes: RequestAttributes, { target, object }: Sight): Preview {
+function goes(request: CallerRequest, { target, object }: Sight): Preview {
   if (object !== undefined) {
-    const { shown } = conceal(object, { ...concealmentOf(attributes), withStatus: false })
+    const { shown } = conceal(object, { ...concealmentFor(request), withStatus: false })
     return { kind: 'object', text: objectText(shown) }
   }
   if (target !== undefined && 'unreadable' in target) return nothing(target.unreadable)
@@ -142,16 +143,16 @@ async function changes(asker: Asker, request: CallerRequest, seen: Sight): Promi
   const { status, json } = said
   if (status >= 400) return sent(request, refusalNote(request, before, said))
   if (!isObject(json)) return sent(request, 'no dry run: its answer is no object')
-  return shownDiff(attributes, before, json, seen.target)
+  return shownDiff(request, before, json, seen.target)
 }
 
 function shownDiff(
-  attributes: RequestAttributes,
+  request: CallerRequest,
   before: Json | undefined,
   after: Json,
   target: Target | undefined,
 ): Preview {
-  const how = concealmentOf(attributes)
+  const how = concealmentFor(request)
   const whole = (note: string): Preview => ({
     kind: 'object',
     text: objectText(conceal(after, how).shown),
@@ -219,16 +220,22 @@ function refusalNote(
 ): string {
   const reason = textAt(json, 'reason')
   const head = `the API server would refuse it: ${status}${reason === '' ? '' : ` ${reason}`}`
-  const how = concealmentOf(request.attributes)
+  const how = concealmentFor(request)
   const fields = arrayAt(objectAt(json, 'details'), 'causes')
     .map((cause) => textAt(cause, 'field'))
     .filter((field) => field !== '')
-  const said = how.secret ? fields.join(', ') : messageText(textAt(json, 'message'))
+  const about = how.secret || how.fields?.some(({ group }) => group === how.group) === true
+  const message = textAt(json, 'message')
+  const said = how.secret ? fields.join(', ') : maskStatusText(messageText(message), about)
   if (said === '') return visible(head)
   const places = [before, bodyOf(request)].flatMap((value): Concealed['places'][] =>
     value === undefined ? [] : [conceal(value, how).places],
   )
   return visible(`${head}: ${withoutHidden(said, places)}`).slice(0, MAX_MESSAGE)
+}
+
+function concealmentFor({ attributes, masking }: CallerRequest): Concealment {
+  return concealmentOf(attributes, masking)
 }
 
 /** Without the piece of the body that decoders quote in their errors. */
@@ -240,7 +247,7 @@ function messageText(message: string): string {
 function sent(request: CallerRequest, note: string): Preview {
   const body = bodyOf(request)
   if (body === undefined) return nothing(note)
-  const { shown } = conceal(body, concealmentOf(request.attributes))
+  const { shown } = conceal(body, concealmentFor(request))
   return { kind: 'sent', text: objectText(shown), note }
 }
 

@@ -8,9 +8,10 @@ import { shownTarget } from './shown-request.ts'
 
 /** The request in the form in which its target and its effect are looked at, always as its caller. */
 export function askerOf(exchange: Exchange): CallerRequest {
-  const { cluster, client, parsed, attributes, body } = exchange
+  const { cluster, client, parsed, attributes, body, decision } = exchange
   return {
     connection: cluster,
+    masking: decision.obligations.mask,
     credential: (requestId, { method, path, contentType }) =>
       askingCredential(exchange, requestId, method, path, contentType),
     attributes,

@@ -5,17 +5,17 @@
  * under our own header names.
  */
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
-import { pipeline } from 'node:stream/promises'
-import type { Duplex, Readable } from 'node:stream'
 import type { Dispatcher } from 'undici'
 import { Fault } from '../../shared/errors.ts'
-import { isHopByHop, REQUEST_ID_HEADER } from '../../shared/headers.ts'
 import { refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import type { SessionEnding } from '../../shared/recording/session-wire.ts'
-import { endSocket, responseHead } from '../../shared/upgrade.ts'
-import type { Answered } from '../../shared/upgrade.ts'
 import type { OutcomeEntry } from '../ledger/entry.ts'
+import type { AnswerMasking } from '../masking/answers/answer.ts'
+import { Unpacking } from '../masking/answers/unpack.ts'
+import { isRedirect } from './headers.ts'
+import type { Headers } from './headers.ts'
+import { Passage } from './passage.ts'
 
 /** What is sent upstream. */
 export interface Outgoing {
@@ -23,19 +23,21 @@ export interface Outgoing {
   readonly method: string
   /** Canonical path with query. */
   readonly path: string
-  readonly headers: Record<string, string | string[]>
+  readonly headers: Headers
   readonly body: Buffer
   readonly longRunning: boolean
   /** Called when the head of the answer is there: what follows needs no credential. */
   readonly answered?: () => void
-  /** Texts that the client's user is to see: header `Warning`, code 299 (RFC 7234, 5.5; kubectl prints them). */
+  /** Hides what the client may not see; left out, the answer goes on as it is. */
+  readonly mask?: AnswerMasking
+  /** Texts that the client's user is to see: header `Warning` (kubectl prints them). */
   readonly warnings?: readonly string[]
   /** Cuts the answer, or the session, short. */
   readonly revoked?: AbortSignal
   readonly tap?: Tap
 }
 
-/** Sees an answer as it goes by (broker/gateway/session.ts). */
+/** Sees an answer as it goes by, before anything is masked (broker/gateway/session.ts). */
 export interface Tap {
   /** @returns false where it must not go on */
   data(chunk: Buffer): boolean
@@ -50,7 +52,7 @@ export interface Tap {
 /** How it ended: for the ledger's outcome. */
 export type ForwardOutcome = Pick<
   OutcomeEntry,
-  'status' | 'bytesToClient' | 'bytesToServer' | 'reason' | 'restored'
+  'status' | 'bytesToClient' | 'bytesToServer' | 'reason' | 'masked' | 'restored'
 >
 
 /** The answer could not begin: the caller refuses instead, and nothing was written to the client. */
@@ -58,8 +60,6 @@ export interface NotAnswered {
   readonly notAnswered: Refusal
   readonly bytesToServer: number
 }
-
-const NOT_PASSED_ON: ReadonlySet<string> = new Set(['location', 'refresh', 'alt-svc'])
 
 /** Sends an ordinary request and streams its answer. Settles when the answer has ended or broken off; never rejects. */
 export function forwardRequest(
@@ -71,8 +71,9 @@ export function forwardRequest(
   return new Promise((resolve) => {
     const relay = new Relay(outgoing, response, evidence, resolve)
     const { method, path, headers, body } = outgoing
+    const handler = outgoing.mask === undefined ? relay : new Unpacking(relay)
     try {
-      dispatcher.dispatch({ method, path, headers, body: body.length > 0 ? body : null }, relay)
+      dispatcher.dispatch({ method, path, headers, body: body.length > 0 ? body : null }, handler)
     } catch (error) {
       relay.fail(error)
     }
@@ -85,8 +86,8 @@ class Relay implements Dispatcher.DispatchHandler {
   readonly #response: ServerResponse
   readonly #evidence: Promise<unknown>
   readonly #resolve: (outcome: ForwardOutcome | NotAnswered) => void
+  readonly #passage: Passage
   #status = 0
-  #bytesToClient = 0
   #settled = false
   #refusal: Refusal | undefined
   #tapEnded = false
@@ -102,6 +103,7 @@ class Relay implements Dispatcher.DispatchHandler {
     this.#response = response
     this.#evidence = evidence
     this.#resolve = resolve
+    this.#passage = new Passage(response, outgoing)
   }
 
   onRequestStart(controller: Dispatcher.DispatchController): void {
@@ -144,8 +146,12 @@ class Relay implements Dispatcher.DispatchHandler {
     this.#evidence.then(
       () => {
         if (this.#settled) return
-        this.#response.writeHead(status, passedOn(headers, this.#outgoing))
-        if (this.#outgoing.longRunning) this.#response.flushHeaders()
+        try {
+          this.#passage.begin(status, headers)
+        } catch (error) {
+          this.#abort(controller, unmaskable(error, status))
+          return
+        }
         controller.resume()
       },
       () => {
@@ -159,10 +165,8 @@ class Relay implements Dispatcher.DispatchHandler {
     // what is recorded is the answer, not a refusal of the API server
     const seen = this.#status === 200 ? tap : undefined
     if (seen?.data(chunk) === false) return
-    this.#bytesToClient += chunk.length
     const room = seen?.room()
-    const isFull = !this.#response.write(chunk)
-    if (isFull || room !== undefined) controller.pause()
+    if (!this.#push(controller, chunk) || room !== undefined) controller.pause()
     if (room === undefined) return
     void room.then(() => {
       // a client that is full says so itself when it is not any more
@@ -170,13 +174,32 @@ class Relay implements Dispatcher.DispatchHandler {
     })
   }
 
+  /** @returns false where the client has to read first, or there is nothing to go on */
+  #push(controller: Dispatcher.DispatchController, chunk: Buffer): boolean {
+    if (this.#refusal !== undefined) return false
+    try {
+      return this.#passage.push(chunk)
+    } catch (error) {
+      this.#abort(controller, unmaskable(error, this.#status))
+      return false
+    }
+  }
+
   onResponseEnd(): void {
     // an answer without a body may end before its evidence is there
     void this.#evidence.then(
       async () => {
+        if (this.#settled) return
+        try {
+          this.#passage.finish()
+        } catch (error) {
+          this.#refusal ??= unmaskable(error, this.#status)
+          this.fail(error)
+          return
+        }
         // the client hears of the end when what it saw is recorded
         if (await this.#endTap(this.#status === 200 ? undefined : 'refused')) {
-          this.#response.end()
+          this.#passage.end()
           this.#settle(this.#outcome())
         } else {
           this.#response.destroy()
@@ -202,7 +225,10 @@ class Relay implements Dispatcher.DispatchHandler {
 
   /** The transport broke, or we broke it off. */
   fail(error: unknown): void {
-    if (this.#refusal !== undefined) this.#settle(this.#notAnswered(this.#refusal))
+    if (error instanceof Fault && error.code === 'answer_unmaskable')
+      this.#refusal ??= unmaskable(error, this.#status)
+    if (this.#refusal !== undefined && !this.#response.headersSent)
+      this.#settle(this.#notAnswered(this.#refusal))
     else if (error instanceof Fault && error.code === 'client_left')
       this.#settle(this.#outcome('client_left'))
     else if (this.#response.headersSent) {
@@ -219,10 +245,10 @@ class Relay implements Dispatcher.DispatchHandler {
 
   #outcome(reason?: OutcomeEntry['reason']): ForwardOutcome {
     const { body } = this.#outgoing
+    const { bytesToClient, masked } = this.#passage
     return {
-      status: this.#status,
-      bytesToClient: this.#bytesToClient,
-      bytesToServer: body.length,
+      ...{ status: this.#status, bytesToClient, bytesToServer: body.length },
+      ...(masked === undefined ? {} : { masked }),
       ...(reason === undefined ? {} : { reason }),
     }
   }
@@ -235,12 +261,14 @@ class Relay implements Dispatcher.DispatchHandler {
   #cause(error: unknown): OutcomeEntry['reason'] {
     if (this.#stopped === 'killed') return 'killed'
     if (this.#stopped !== undefined) return 'recording_failed'
+    if (this.#refusal !== undefined) return this.#refusal.refused
     return isRevocation(error) ? 'revoked' : 'stream_broken'
   }
 
   #settle(outcome: ForwardOutcome | NotAnswered): void {
     if (this.#settled) return
     this.#settled = true
+    this.#passage.close()
     void this.#endTap(this.#stopped ?? endingOf(outcome)).then(() => {
       this.#resolve(outcome)
     })
@@ -270,51 +298,10 @@ export const NOBODY_THERE: ForwardOutcome = {
   reason: 'client_left',
 }
 
-/** An answer to an upgrade that is not a switch: passed on as it is, and the connection is closed after it. */
-export async function passAnswer(
-  outgoing: Outgoing,
-  client: Duplex,
-  { status, headers, body }: Answered,
-): Promise<ForwardOutcome | NotAnswered> {
-  if (status < 200 || isRedirect(status)) {
-    body.destroy()
-    return {
-      notAnswered: refuse('upstream_invalid', `status ${status} to an upgrade`),
-      bytesToServer: 0,
-    }
-  }
-  const passed = passedOn(headers, outgoing)
-  // its end is the end of the connection, whatever the API server announced
-  delete passed['content-length']
-  client.write(responseHead(status, '', { ...passed, connection: 'close' }))
-  let bytesToClient = 0
-  body.on('data', (chunk: Buffer) => (bytesToClient += chunk.length))
-  const reason = await passBody(body, client)
-  endSocket(client)
-  return { status, bytesToClient, bytesToServer: 0, ...(reason === undefined ? {} : { reason }) }
-}
-
-/** Why the body did not reach the client whole, or undefined when it did. */
-function passBody(body: Readable, client: Duplex): Promise<OutcomeEntry['reason'] | undefined> {
-  return new Promise((resolve) => {
-    // the first to break is the cause: the pipeline destroys the other one only afterwards
-    body.once('error', () => {
-      resolve('stream_broken')
-    })
-    pipeline(body, client).then(
-      () => {
-        resolve(undefined)
-      },
-      () => {
-        resolve('client_left')
-      },
-    )
-  })
-}
-
-/** A redirect that a client might follow; 304 is an answer. */
-function isRedirect(status: number): boolean {
-  return status >= 300 && status < 400 && status !== 304
+/** Why an answer is not passed on: by then the API server has done what was asked. @param status - of its answer */
+export function unmaskable(error: unknown, status: number): Refusal {
+  const problem = error instanceof Fault ? error.message : 'a fault of the masker'
+  return refuse('answer_unmaskable', `${problem} (the API server answered ${status})`)
 }
 
 /** Why no answer came: nothing was sent when there was no connection to be had. */
@@ -326,40 +313,4 @@ export function transportRefusal(error: unknown): Refusal {
 
 function isRevocation(error: unknown): boolean {
   return error instanceof Fault && error.code === 'revoked'
-}
-
-/** What of an upstream answer goes to the client. */
-export function passedOn(
-  headers: IncomingHttpHeaders,
-  { requestId, warnings = [] }: Pick<Outgoing, 'requestId' | 'warnings'>,
-): Record<string, string | string[]> {
-  const passed: Record<string, string | string[]> = {}
-  for (const [name, value] of Object.entries(headers)) {
-    if (
-      value === undefined ||
-      isHopByHop(name) ||
-      name.startsWith('nestgate-') ||
-      NOT_PASSED_ON.has(name)
-    )
-      continue
-    passed[name] = value
-  }
-  passed[REQUEST_ID_HEADER] = requestId
-  if (warnings.length > 0)
-    passed['warning'] = [...lines(passed['warning']), ...warnings.map(warningOf)]
-  return passed
-}
-
-function lines(value: string | string[] | undefined): readonly string[] {
-  if (value === undefined) return []
-  return typeof value === 'string' ? [value] : value
-}
-
-/** Longest text of one warning; client-go cuts at 1,024 characters in all. */
-const MAX_WARNING_LENGTH = 256
-
-/** A warning as header value. The text may come from a reviewer: what is not plain is left out, quotes are escaped (RFC 9110, 5.6.4). */
-function warningOf(text: string): string {
-  const plain = text.replaceAll(/[^\x20-\x7e]+/g, ' ').slice(0, MAX_WARNING_LENGTH)
-  return `299 nestgate "${plain.replaceAll(/["\\]/g, '\\$&')}"`
 }

@@ -7,7 +7,9 @@
 import { createHash } from 'node:crypto'
 import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
 import { isConnect } from '../../shared/kubernetes/request-info.ts'
+import type { Masking } from '../../shared/policy/masking.ts'
 import { conceal, concealmentOf, HIDDEN } from '../approvals/conceal.ts'
+import { embeddedJson } from '../approvals/conceal-text.ts'
 import {
   canonicalText,
   isArray,
@@ -19,6 +21,7 @@ import {
 } from '../approvals/json-tree.ts'
 import type { Json } from '../approvals/json-tree.ts'
 import type { IntentEntry, PayloadRecord } from '../ledger/entry.ts'
+import { SECRET_FIELDS, VALUE_MEMBERS, secretMember } from '../masking/objects/names.ts'
 import type { Payload } from '../store/store.ts'
 import type { Exchange } from './exchange.ts'
 import { intentOf } from './intent.ts'
@@ -38,15 +41,22 @@ export function evidenceOf(exchange: Exchange): Evidence {
     exchange.attributes,
     exchange.body.bytes,
     capture.maxBytes,
+    exchange.decision.obligations.mask,
   )
   return { intent: { ...intent, payload: record }, payloads }
 }
 
-/** What is stored of a body, and what its entry says of that. @param maxBytes - of what is stored, the mark of a cut apart */
+/**
+ * What is stored of a body, and what its entry says of that.
+ *
+ * @param maxBytes - of what is stored, the mark of a cut apart
+ * @param masking - as policy has it; left out, no fields beside those of the standard profile are hidden
+ */
 export function captureBody(
   attributes: Pick<RequestAttributes, 'info' | 'body'>,
   body: Buffer,
   maxBytes: number,
+  masking?: Masking,
 ): { readonly record: PayloadRecord; readonly payloads: readonly Payload[] } {
   const without = (omitted: 'opaque' | 'proxied'): ReturnType<typeof captureBody> => ({
     record: { omitted },
@@ -59,9 +69,9 @@ export function captureBody(
   // the API server's own reading decides which it is; here is read what it has let through
   const read = attributes.body.state === 'read' ? (readJson(text) ?? readYaml(text)) : undefined
   if (read === undefined) return without('opaque')
-  const how = { ...concealmentOf(attributes), whole: true }
-  const masked = maskMore(conceal(read, how).shown, how.secret)
-  const { content, truncated } = cut(canonicalText(masked), maxBytes)
+  const how = { ...concealmentOf(attributes, masking), whole: true }
+  const { shown } = conceal(maskMore(read, how.secret), how)
+  const { content, truncated } = cut(canonicalText(shown), maxBytes)
   const sha256 = createHash('sha256').update(content).digest('hex')
   return {
     record: { sha256, bytes: content.length, truncated },
@@ -69,33 +79,44 @@ export function captureBody(
   }
 }
 
-/** Keys whose values are secret in objects of any kind, and endings of keys that only say where the secret is. */
-const SECRET_KEY =
-  /passw|passphrase|pass(?:$|[_-])|pwd|secret|token|credential|private[_-]?key|api[_-]?key|access[_-]?key|auth$|authorization|bearer|cookie|dsn$|connection[_-]?string|database[_-]?url|\.(?:key|pem|p12|pfx|jks)$/i
-const ABOUT_SECRET =
-  /(?:names?|namespace|refs?|paths?|files?|dir|type|kind|class|mode|policy|seconds|audiences?)$/i
 /** Values that are secret wherever they stand: private keys (RFC 7468), signed tokens (RFC 7519), passwords in URLs (RFC 3986, 3.2.1). */
 const SECRET_VALUE =
   /-----BEGIN [A-Z ]*PRIVATE KEY|eyJ[\w-]{8,}\.[\w-]{8,}\.|[a-z][a-z0-9+.-]*:\/\/[^\s/?#@]*:[^\s/?#@]+@/i
-const SECRET_FIELDS: ReadonlySet<string> = new Set(['data', 'stringData'])
 
 /** @param secrets - the request is about Secrets: a list of them does not say so of its items */
-function maskMore(node: Json, secrets: boolean): Json {
-  if (typeof node === 'string') return SECRET_VALUE.test(node) ? HIDDEN : node
-  if (isArray(node)) return node.map((item) => maskMore(item, secrets))
+function maskMore(node: Json, secrets: boolean, depth = 0): Json {
+  if (typeof node === 'string') return maskInText(node, depth)
+  if (isArray(node)) return node.map((item) => maskMore(item, secrets, depth))
   if (!isObject(node)) return node
   // of a JSON patch the path has the key
   const target = textAt(node, 'path').split('/').at(-1) ?? ''
   const members = Object.entries(node).map(([key, member]): [string, Json] => {
     if (secrets && SECRET_FIELDS.has(key)) return [key, masked(member)]
-    const named = isSecretKey(key) || (key === 'value' && isSecretKey(target))
-    return [key, named && isPlain(member) ? masked(member) : maskMore(member, secrets)]
+    const named = secretMember(key) || (key === 'value' && secretMember(target))
+    if (named && isPlain(member)) return [key, masked(member)]
+    return [key, maskMore(named ? withoutValues(member) : member, secrets, depth)]
   })
   return Object.fromEntries(members)
 }
 
-function isSecretKey(key: string): boolean {
-  return SECRET_KEY.test(key) && !ABOUT_SECRET.test(key)
+/** Texts that are JSON are looked into so deep; what is JSON still is hidden by {@link conceal}. */
+const MAX_EMBEDDED = 6
+
+function maskInText(text: string, depth: number): string {
+  const inner = depth < MAX_EMBEDDED ? embeddedJson(text) : undefined
+  if (inner === undefined) return SECRET_VALUE.test(text) ? HIDDEN : text
+  const shown = canonicalText(maskMore(inner, false, depth + 1))
+  return shown === canonicalText(inner) ? text : shown
+}
+
+/** Of `password: {value: …}` the value. */
+function withoutValues(member: Json): Json {
+  if (!isObject(member)) return member
+  const entries = Object.entries(member).map(([key, value]): [string, Json] => [
+    key,
+    VALUE_MEMBERS.has(key) && isPlain(value) ? masked(value) : value,
+  ])
+  return Object.fromEntries(entries)
 }
 
 /** A text or number, or a list of such; what has keys of its own is looked at by these. */

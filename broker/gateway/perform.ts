@@ -13,6 +13,7 @@ import type { Exchange } from './exchange.ts'
 import { forwardRequest } from './forward.ts'
 import type { ForwardOutcome, NotAnswered, Outgoing } from './forward.ts'
 import { upstreamHeaders } from './headers.ts'
+import { answerMasking } from './masking.ts'
 import { evidenceOf } from './payload.ts'
 import type { Evidence } from './payload.ts'
 import { recordOutcome, refuseRecorded } from './record.ts'
@@ -51,9 +52,7 @@ export async function perform(
     refusedCredential(deps, exchange),
   )
   if (isRefusal(credential)) {
-    await refuseRecorded(deps, exchange, credential)
-    const { status } = REASONS[credential.refused]
-    return { status, bytesToClient: 0, bytesToServer: 0, reason: credential.refused }
+    return refused(deps, exchange, credential)
   }
   try {
     return await performWith(deps, exchange, credential, grant)
@@ -62,13 +61,24 @@ export async function perform(
   }
 }
 
+async function refused(
+  deps: PerformDeps,
+  exchange: Exchange,
+  refusal: Refusal,
+): Promise<ForwardOutcome> {
+  await refuseRecorded(deps, exchange, refusal)
+  const { status } = REASONS[refusal.refused]
+  return { status, bytesToClient: 0, bytesToServer: 0, reason: refusal.refused }
+}
+
 async function performWith(
   deps: PerformDeps,
   exchange: Exchange,
   credential: RequestCredential,
   grant: Grant | undefined,
 ): Promise<ForwardOutcome> {
-  const outgoing = outgoingOf(exchange, credential, grant)
+  const outgoing = outgoingOf(deps, exchange, credential, grant)
+  if (isRefusal(outgoing)) return refused(deps, exchange, outgoing)
   const { intent, payloads } = performed(exchange, credential, grant)
   const evidence = deps.store.append([intent], payloads)
   // whoever needs the intent awaits it below; until then its failure must not count as nobody's
@@ -107,24 +117,35 @@ async function sendRestored(
   return 'notAnswered' in known ? known : { ...known, restored: fields }
 }
 
-/** What became of an approved request; unknown when it was sent and no answer came. */
+/** Outcomes of requests that were sent, and of whose answer nothing is known. */
+const WITHOUT_ANSWER: ReadonlySet<ForwardOutcome['reason']> = new Set([
+  'upstream_unavailable',
+  'answer_unmaskable',
+])
+
+/** What became of an approved request; unknown when it was sent and no answer came, or none that could be shown. */
 export function fateOf({ status, reason }: ForwardOutcome): 'SUCCEEDED' | 'FAILED' | 'UNKNOWN' {
-  if (status === 0 || reason === 'upstream_unavailable') return 'UNKNOWN'
+  if (status === 0 || WITHOUT_ANSWER.has(reason)) return 'UNKNOWN'
   return status < 400 ? 'SUCCEEDED' : 'FAILED'
 }
 
 function outgoingOf(
+  deps: PerformDeps,
   exchange: Exchange,
   credential: RequestCredential,
   grant: Grant | undefined,
-): Outgoing {
+): Outgoing | Refusal {
   const { requestId, parsed, body } = exchange
+  const headers = upstreamHeaders(exchange, credential.headers)
+  if (isRefusal(headers)) return headers
+  const mask = answerMasking(exchange, deps.masking)
   const query = upstreamQuery(parsed.target)
   return {
     requestId,
     method: parsed.method,
     path: query === '' ? parsed.path : `${parsed.path}?${query}`,
-    headers: upstreamHeaders(exchange, credential.headers),
+    headers,
+    ...(mask === undefined ? {} : { mask }),
     answered: credential.over,
     body: body.bytes,
     longRunning: parsed.longRunning,

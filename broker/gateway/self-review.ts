@@ -19,8 +19,8 @@ import {
 } from '../reviews/self-review.ts'
 import type { ReviewAnswer, SelfReview } from '../reviews/self-review.ts'
 import type { Exchange } from './exchange.ts'
-import { passedOn } from './forward.ts'
 import type { ForwardOutcome, Outgoing } from './forward.ts'
+import { passedOn } from './headers.ts'
 import { actorOf, factsOf } from './requester.ts'
 
 /** What answering needs. */

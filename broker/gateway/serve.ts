@@ -128,6 +128,7 @@ async function conclude(
   const exchange: Exchange = { ...known, body, attributes, decision }
   const refused = refusalOf(exchange)
   if (refused !== undefined) {
+    // before anybody is asked for an approval
     await refuseRecorded(deps, exchange, refused)
     return
   }

@@ -20,8 +20,10 @@ import type { BegunSession, RunningSessionDeps, SessionOutcome } from '../sessio
 import { FORWARD_PROTOCOL, SPDY_COMMAND, SPDY_OFFERS } from '../sessions/ways.ts'
 import type { Way } from '../sessions/ways.ts'
 import type { Exchange } from './exchange.ts'
-import { NOBODY_THERE, passAnswer, passedOn, transportRefusal } from './forward.ts'
+import { NOBODY_THERE, transportRefusal } from './forward.ts'
 import type { ForwardOutcome, NotAnswered, Outgoing, Tap } from './forward.ts'
+import { passedOn } from './headers.ts'
+import { passAnswer } from './pass-answer.ts'
 import { userOf } from './requester.ts'
 
 /** Runs a session: the intent is durable. Never rejects for what client or API server did. */

@@ -1,4 +1,4 @@
-/** What a request must not carry or ask, so that what is hidden stays hidden and is not written over (broker/masking/writes). */
+/** What a request must not carry, ask or accept, so that what is hidden stays hidden and is not written over (broker/masking/writes). */
 import { mediaType } from '../../shared/kubernetes/body.ts'
 import { STANDARD_MASKING } from '../../shared/policy/masking.ts'
 import type { Masking } from '../../shared/policy/masking.ts'
@@ -8,6 +8,7 @@ import { findPlaceholders } from '../masking/writes/find.ts'
 import { hiddenBy } from '../masking/writes/hidden.ts'
 import { findOracle } from '../masking/writes/oracles.ts'
 import type { Exchange } from './exchange.ts'
+import { acceptRefusal } from './headers.ts'
 
 /** What of the answer is hidden. */
 export function maskingOf({ decision }: Pick<Exchange, 'decision'>): Masking {
@@ -25,7 +26,7 @@ function hiddenRefusal(exchange: Exchange): Refusal | undefined {
   const masking = maskingOf(exchange)
   const written = findPlaceholders(attributes, body.bytes)
   if (written !== undefined && !isRestorable(exchange)) return written
-  return findOracle(attributes, masking, hiddenBy(masking))
+  return findOracle(attributes, masking, hiddenBy(masking)) ?? acceptRefusal(exchange)
 }
 
 /** Subresources whose body is the whole object. */

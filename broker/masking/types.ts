@@ -19,6 +19,8 @@ export interface MaskedAnswer {
   readonly placeholders: Placeholders
   /** `watch`: one event after the other; `object`: one document. */
   readonly shape: 'object' | 'watch'
+  /** The request is for Secrets: what is said of its failure is not believed to name that. */
+  readonly aboutSecrets?: boolean
   /** The request writes: of a Secret in its answer `managedFields` would tell whether a value was guessed. */
   readonly write: boolean
 }
@@ -42,7 +44,7 @@ export interface Placeholders {
   /**
    * Begins an object.
    *
-   * @param uid - of the object; undefined where it is not known, and then no placeholder of it can be restored
+   * @param uid - of the object; undefined where it is not known
    * @returns makes the placeholder of a field; its text has no character that JSON or YAML would escape
    */
   of(uid: string | undefined): (path: string) => string

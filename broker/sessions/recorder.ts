@@ -13,6 +13,7 @@ import type {
   SessionTotals,
 } from '../../shared/recording/session-wire.ts'
 import type { Recording } from '../../shared/policy/decision.ts'
+import { maskText } from '../masking/detectors/masker.ts'
 import { tarStream } from './files/tar-command.ts'
 import { watchTar } from './files/tar.ts'
 import type { FileWatch, TarFile } from './files/tar.ts'
@@ -264,7 +265,7 @@ class Recorder implements SessionRecorder {
       bytesDown: known.down.bytes,
       sha256Up: known.up.hash.digest('hex'),
       sha256Down: known.down.hash.digest('hex'),
-      ...(error === undefined ? {} : { error: error.slice(0, MAX_TEXT_LENGTH) }),
+      ...(error === undefined ? {} : { error: maskText(error).text.slice(0, MAX_TEXT_LENGTH) }),
     })
   }
 

@@ -1,6 +1,7 @@
 /** The `Status` by which a command ends: read for the recording, and made where the session is ended by us. */
 import { z } from 'zod'
 import type { SessionResult } from '../../shared/recording/session-wire.ts'
+import { maskText } from '../masking/detectors/masker.ts'
 
 const MAX_TEXT_LENGTH = 1024
 const EXIT_CODE = /^\d{1,10}$/
@@ -45,8 +46,9 @@ function parse(text: Buffer): z.infer<typeof statusSchema> | undefined {
   }
 }
 
+/** Runtimes repeat the command that they could not run. */
 function short(text: string): string {
-  return text.slice(0, MAX_TEXT_LENGTH)
+  return maskText(text).text.slice(0, MAX_TEXT_LENGTH)
 }
 
 /** A status of ours; kubectl prints its message. */

@@ -100,7 +100,8 @@ interface Open {
 
 /** Outcomes with a reason that the API server saw all the same; every other reason means that nothing was sent. */
 const SENT: ReadonlySet<string> = new Set([
-  ...['upstream_invalid', 'stream_broken', 'broker_restarted', 'revoked', 'approval_revoked'],
+  ...['upstream_invalid', 'answer_unmaskable', 'stream_broken', 'broker_restarted'],
+  ...['revoked', 'approval_revoked'],
 ])
 const READS: ReadonlySet<string> = new Set(['get', 'list', 'watch'])
 const CONNECTS: ReadonlySet<string> = new Set(['exec', 'attach', 'portforward', 'proxy'])

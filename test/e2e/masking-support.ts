@@ -1,5 +1,5 @@
 /** What the tests of masking share: objects with planted secrets, the clients that look at them, and all that those saw. */
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { rmSync } from 'node:fs'
 import { allKubectls } from '../../scripts/cluster.ts'
 import { attempt } from '../../scripts/run.ts'
@@ -249,6 +249,8 @@ export function kept(): readonly Kept[] {
 /** Who looks, and from where. */
 export interface Looker {
   readonly label: string
+  /** Of paths, where kubectl leaves it out. */
+  readonly prefix: string
   /** Runs commands; the word `kubectl` at the beginning of one is this client's own. */
   readonly run: (batch: Batch) => Promise<Readonly<Record<string, Came>>>
   readonly ask: (asks: readonly Ask[]) => Promise<Readonly<Record<string, Answer>>>
@@ -292,7 +294,7 @@ export function fromPod(program: string): Looker {
   const agentOf = <T>(file: string, task: string): Promise<T> =>
     runAgent<T>(name, 'planner', file, [task])
   return {
-    label,
+    ...{ label, prefix: '' },
     run: async (batch) =>
       noting(label, await agentOf<Record<string, Came>>('commands.ts', withOwn(batch, [program]))),
     ask: async (asks) => {
@@ -307,9 +309,9 @@ export function fromPod(program: string): Looker {
 
 /** From this machine, by a kubeconfig that names the broker. */
 export function direct(program: string): Looker {
-  const label = `direct, ${program}`
+  const label = `direct, ${basename(program)}`
   return {
-    label,
+    ...{ label, prefix: `/clusters/${PIPELINE.cluster}` },
     run: async (batch) => {
       const file = await pipelineKubeconfig(PIPELINE, await brokerUrl())
       try {

@@ -1,6 +1,7 @@
 /** Writes beside hidden values: placeholders are refused or restored, what is not touched stays, and no answer tells whether a guess was right. */
 import { expect } from 'chai'
 import { after, before, beforeEach, describe, it } from 'mocha'
+import { eventually } from '../../scripts/run.ts'
 import type { Answer, Ask } from './agents/answers.ts'
 import {
   base64,
@@ -182,8 +183,13 @@ describe('an update where a rule restores', () => {
       colour: Buffer.from('red').toString('base64'),
     })
     expect(metadata.labels).to.deep.equal({ changed: 'yes' })
-    const outcomes = await audit({ namespace: RESTORED, kind: 'outcome' })
-    expect(outcomes.flatMap(({ entry }) => entry['restored'] ?? [])).to.include('data.password')
+    const id = answer.headers['nestgate-request-id']
+    if (typeof id !== 'string') throw new Error('no request id')
+    const outcome = await eventually('the outcome', 10_000, async () => {
+      const events = await audit({ requestId: id })
+      return events.find(({ entry }) => entry['kind'] === 'outcome')
+    })
+    expect(outcome.entry['restored']).to.deep.equal(['data.password'])
   })
 
   it('of an older version is 409', async () => {

@@ -84,7 +84,7 @@ function checkUtf8(bytes: Buffer): void {
 
 /** Over Latin-1, so that positions are those of the bytes. */
 class Reader {
-  /** Behind the last value that is whole, or the last bracket that opens. */
+  /** Behind the last key or value that is whole, or the last bracket that opens. */
   sound = 0
   /** What closes the text there. */
   closers = ''
@@ -128,9 +128,9 @@ class Reader {
     return { type: 'word', text: word, from, to: this.#at }
   }
 
-  #isSound(): void {
+  #isSound(rest = ''): void {
     this.sound = this.#at
-    this.closers = this.#open
+    this.closers = rest + this.#open
   }
 
   #object(from: number, depth: number): ObjectNode {
@@ -138,6 +138,9 @@ class Reader {
     this.#each('}', () => {
       const key = this.#string().text
       if (members.has(key)) throw new NotJson('a key twice')
+      // Readers differ on what half a character is, and so on which keys are equal.
+      if (!key.isWellFormed()) throw new NotJson('half a character in a key')
+      this.#isSound(':null')
       this.#space()
       this.#take(':')
       members.set(key, this.value(depth))

@@ -12,7 +12,7 @@ import { NotJson, readSequence, readSpans } from './json-spans.ts'
 import type { Node, ObjectNode, StringNode } from './json-spans.ts'
 
 /** What may stand in place of the bytes. */
-export type Form = 'placeholder' | 'base64' | 'registries' | 'spans' | 'embedded' | 'empty'
+export type Form = 'placeholder' | 'base64' | 'registries' | 'spans' | 'gone' | 'embedded' | 'empty'
 
 /** Bytes that are replaced. */
 export interface Edit {
@@ -138,14 +138,22 @@ class Walk {
 
   /** What depends on other members of the same object. */
   #member(parent: ObjectNode, key: string, value: Node, place: Place): void {
-    const secret = place.frames.some(({ kind, path }) => kind === 'Secret' && path.length === 2)
-    if (this.#asked.write && secret && place.path.at(-2) === 'metadata' && key === 'managedFields')
-      this.#replace(value, place, ['empty'], value.type !== 'array' || value.items.length === 0)
+    if (this.#asked.write && place.path.at(-2) === 'metadata' && key === 'managedFields') {
+      const secret = place.frames.some(({ kind, path }) => kind === 'Secret' && path.length === 2)
+      const filled = value.type === 'array' && value.items.length > 0
+      // Of kinds in which a profile may hide something, they may go too.
+      this.#replace(value, place, ['empty'], !secret || !filled)
+    }
     if (key !== 'value' || !NAMED_ARRAYS.has(place.path.at(-3) ?? '')) return
     if (place.path.at(-2) !== '[]') return
     const name = textOf(parent.members.get('name'))
+    const keys = [...parent.members.keys()]
+    // What stands before its name may be hidden to be sure.
+    if (keys.indexOf('value') < keys.indexOf('name') || name === undefined)
+      this.#replace(value, place, ['placeholder'], true)
     if (name !== undefined && secretName(name)) this.#hideScalars(value, place, ['placeholder'])
-    else this.#detect(value, place)
+    // Whether the span alone or the whole value goes is left open.
+    else this.#detect(value, place, { whole: true })
   }
 
   #hideScalars(node: Node, place: Place, forms: readonly Form[]): void {
@@ -167,7 +175,7 @@ class Walk {
       if (item.type !== 'string') return
       if (before !== undefined && isSecretOption(before))
         this.#replace(item, below, ['placeholder'], false)
-      else this.#detect(item, below, true)
+      else this.#detect(item, below, { words: true })
     })
   }
 
@@ -180,7 +188,8 @@ class Walk {
     }
     const annotations = place.path.at(-2) === 'annotations' && place.path.at(-3) === 'metadata'
     if (annotations && node.type === 'string') this.#annotation(node, place)
-    if (masking.everywhere) this.#detect(node, place)
+    const isEmbedded = annotations && this.#embedded(textOf(node) ?? '') !== undefined
+    if (masking.everywhere && !isEmbedded) this.#detect(node, place)
   }
 
   #ofKind(node: Node, place: Place, { kind, path, aboutSecrets }: Frame): void {
@@ -233,15 +242,17 @@ class Walk {
   #status(node: Node, place: Place, aboutSecrets: boolean): void {
     if (node.type !== 'string') return
     const spans = quotes(node.text, aboutSecrets)
-    this.#add(node, place, { forms: ['spans'], spans: [...spans, ...detected(node.text)] })
+    // How much of a sentence goes with what it quotes is left open.
+    const forms: Form[] = spans.length === 0 ? ['spans'] : ['spans', 'gone']
+    this.#add(node, place, { forms, spans: [...spans, ...detected(node.text)] })
   }
 
-  #detect(node: Node, place: Place, words = false): void {
+  #detect(node: Node, place: Place, also: { words?: true; whole?: true } = {}): void {
     if (node.type !== 'string') return
     const spans = detected(node.text)
     // In view of the words before it, more may be found.
-    if (words) spans.push({ from: 0, to: Buffer.byteLength(node.text), optional: true })
-    this.#add(node, place, { forms: ['spans'], spans })
+    if (also.words) spans.push({ from: 0, to: Buffer.byteLength(node.text), optional: true })
+    this.#add(node, place, { forms: also.whole ? ['spans', 'placeholder'] : ['spans'], spans })
   }
 
   #replace(node: Node, place: Place, forms: readonly Form[], optional: boolean): void {

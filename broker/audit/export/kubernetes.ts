@@ -48,10 +48,13 @@ function endOf(intent: AuditEvent, outcome: AuditEvent | undefined): object {
 }
 
 function outcomeAnnotations({ seq, entry }: AuditEvent): Readonly<Record<string, string>> {
+  const masked = partOf(entry, 'masked')
   return {
     'outcome-seq': textOf(seq),
     'outcome-reason': textOf(entry['reason']),
     'duration-ms': textOf(entry['durationMs']),
+    'masked-count': textOf(masked['count']),
+    'masked-fields': textsOf(masked['fields']).join(', '),
   }
 }
 

@@ -36,20 +36,20 @@ const MEDIA_TYPE = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+\/[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
  * The header `Accept` for the API server.
  *
  * @param accept - all its lines, joined with commas; undefined where there is none
- * @returns undefined for no header; `not_acceptable` where the client takes nothing that can be masked
+ * @returns `accept` is undefined for no header; `not_acceptable` where the client takes nothing that can be masked
  */
 export function rewriteAccept(
   accept: string | undefined,
   { sort, group, masking }: AcceptTerms,
-): string | undefined | Refusal {
-  if (sort === 'passed' || masking.profiles.length === 0) return accept
+): { readonly accept: string | undefined } | Refusal {
+  if (sort === 'passed' || masking.profiles.length === 0) return { accept }
   if (accept === undefined || accept.trim() === '')
-    return sort === 'objects' ? JSON_TYPE : undefined
+    return { accept: sort === 'objects' ? JSON_TYPE : undefined }
   const ranges = readRanges(accept)
   const fields = masking.fields.filter((field) => field.group === group)
   const kept = sort === 'objects' ? jsonRanges(ranges, fields) : textRanges(ranges)
   if (kept.every(({ weight }) => weight === 0)) return refuse('not_acceptable')
-  return [...new Set(kept.map(rangeText))].join(',')
+  return { accept: [...new Set(kept.map(rangeText))].join(',') }
 }
 
 function jsonRanges(

@@ -3,7 +3,7 @@ import type { RequestInfo } from '../../../shared/kubernetes/request-info.ts'
 
 /**
  * `objects`: Kubernetes objects, in JSON. `log`: what a program printed. `kubelet`: what a node's agent says, in JSON or text.
- * `other`: paths of which nothing is known. `passed`: what has no objects of the cluster in it, and is passed on as it is.
+ * `other`: paths of which nothing is known, and sessions. `passed`: what has no objects of the cluster in it, and is passed on as it is.
  */
 export type AnswerSort = 'objects' | 'log' | 'kubelet' | 'other' | 'passed'
 
@@ -20,6 +20,8 @@ const WITHOUT_OBJECTS: ReadonlySet<string> = new Set([
 ])
 /** What stands behind these is an application, whose answers are its own. */
 const APPLICATIONS: ReadonlySet<string> = new Set(['pods', 'services'])
+/** What is answered with a connection. API servers know of no type that such an answer has, and say 406 to who asks for JSON. */
+const SESSIONS: ReadonlySet<string> = new Set(['exec', 'attach', 'portforward'])
 /** Methods that discovery has. */
 const READING: ReadonlySet<string> = new Set(['get', 'head'])
 
@@ -32,7 +34,9 @@ export function answerSort(info: RequestInfo, segments: readonly string[]): Answ
     if (APPLICATIONS.has(resource)) return 'passed'
     return resource === 'nodes' ? 'kubelet' : 'objects'
   }
-  return resource === 'pods' && subresource === 'log' ? 'log' : 'objects'
+  if (resource !== 'pods') return 'objects'
+  if (SESSIONS.has(subresource)) return 'other'
+  return subresource === 'log' ? 'log' : 'objects'
 }
 
 /** Discovery is `/api`, `/api/v1`, `/apis`, `/apis/GROUP` and `/apis/GROUP/VERSION`: whatever is longer is a resource. */

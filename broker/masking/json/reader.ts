@@ -81,16 +81,15 @@ export class JsonReader {
   /** How far the string that begins the rest was looked at, counted from its begin; 0 where nothing is known. */
   #looked = 0
   #wasEscaped = false
-  #isEmpty = true
 
   constructor(handler: TokenHandler, many: boolean) {
     this.#handler = handler
     this.#many = many
   }
 
-  /** Whether what was read is complete. */
+  /** Whether what was read is complete: of several values there may be none. */
   get isWhole(): boolean {
-    return this.#depth === 0 && (this.#expected === NOTHING || (this.#many && !this.#isEmpty))
+    return this.#depth === 0 && (this.#many || this.#expected === NOTHING)
   }
 
   /** Open containers. */
@@ -191,7 +190,6 @@ export class JsonReader {
   }
 
   #valueEnds(): void {
-    this.#isEmpty = false
     if (this.#depth > 0) this.#expected = AFTER_VALUE
     else this.#expected = this.#many ? VALUE : NOTHING
   }

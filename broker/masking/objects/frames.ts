@@ -64,6 +64,8 @@ export class Frame {
   isDeferring = false
   /** Of a pair: its name. Of words: the last one. */
   before: string | undefined
+  /** A Status that said already that it is about no Secret. */
+  isAboutOthers = false
   /** Of something left out. */
   span: Span | undefined
   /** Values so far. */
@@ -91,6 +93,7 @@ export class Frame {
     this.deferred = undefined
     this.isDeferring = false
     this.before = undefined
+    this.isAboutOthers = false
     this.span = undefined
     this.count = 0
     this.key = 0
@@ -118,9 +121,7 @@ export class Frame {
   }
 }
 
-/** A path as it is shown: `data.password`, `spec.containers[0].env[1].value`. */
-export function pathText(steps: readonly string[]): string {
-  let text = ''
-  for (const step of steps) text += text === '' || step.startsWith('[') ? step : `.${step}`
-  return text
+/** A path and one more step, as it is shown: `data.password`, `spec.containers[0].env[1].value`. */
+export function pathWith(path: string, step: string): string {
+  return step.startsWith('[') ? path + step : `${path}.${step}`
 }

@@ -9,13 +9,13 @@ import type { JsonMasker, MaskedAnswer, MaskedFields, Placeholders } from '../ty
 import { EmbeddedMasker, PLAIN_FROM_BYTES } from './embedded.ts'
 import { Fields, follow, isHidden } from './fields.ts'
 import * as frames from './frames.ts'
-import { Frame, pathText } from './frames.ts'
+import { Frame, pathWith } from './frames.ts'
 import type { Deferred, Role } from './frames.ts'
 import * as keys from './keys.ts'
 import { SECRET_FIELDS } from './names.ts'
 import { Output } from './output.ts'
 import { isPlainKind } from './plain-kinds.ts'
-import { Replacements } from './replacements.ts'
+import { Replacements, SECRET_WORD } from './replacements.ts'
 import type { Place } from './replacements.ts'
 import {
   CONFIG_MAP,
@@ -29,6 +29,8 @@ import {
 import { textOf } from './texts.ts'
 import type { TextToken } from './texts.ts'
 
+/** What an object is called that has not said its kind. */
+const NO_KIND = 'object'
 const LETTER_N = 0x6e
 const NO_BYTES = Buffer.alloc(0)
 const EMPTY_LIST = Buffer.from('[]')
@@ -145,7 +147,7 @@ class ObjectMasker implements JsonMasker, TokenHandler {
 
   text(bytes: Buffer, start: number, end: number, isEscaped: boolean): void {
     const frame = this.#frames[this.#depth - 1]
-    if (frame === undefined) return
+    if (this.#depth === 0 || frame === undefined) throw unmaskable('it is no object')
     if (frame.isArray) frame.count++
     if (frame.role === frames.DROPPED || this.#isOfNoInterest(frame)) return
     const token = { bytes, start, end, isEscaped }
@@ -158,7 +160,7 @@ class ObjectMasker implements JsonMasker, TokenHandler {
 
   plain(bytes: Buffer, start: number, end: number): void {
     const frame = this.#frames[this.#depth - 1]
-    if (frame === undefined) return
+    if (this.#depth === 0 || frame === undefined) throw unmaskable('it is no object')
     if (frame.isArray) frame.count++
     if (frame.role === frames.DROPPED || bytes[start] === LETTER_N) return
     const isField = frame.fields !== undefined && follow(frame.fields, frame.step) === 'hidden'
@@ -175,6 +177,7 @@ class ObjectMasker implements JsonMasker, TokenHandler {
     const frame = (this.#frames[this.#depth] ??= new Frame())
     this.#depth++
     if (parent === undefined) {
+      if (isArray && this.#answer.shape === 'watch') throw unmaskable('an event is no object')
       frame.reset(isArray, frames.PLAIN)
       frame.isObjectPlace = !isArray
       return
@@ -229,7 +232,9 @@ class ObjectMasker implements JsonMasker, TokenHandler {
     if (!isBookkeeping(parent, isArray)) return roleBelow(parent, isArray)
     if (!this.#answer.write) return frames.PLAIN
     const object = this.#frames[this.#depth - 3]
-    return object?.kind === undefined || object.kind === SECRET ? frames.DROPPED : frames.PLAIN
+    const isSecret =
+      object?.kind === SECRET || (object?.kind === undefined && object?.isObjectPlace)
+    return isSecret === true ? frames.DROPPED : frames.PLAIN
   }
 
   // what texts are
@@ -271,16 +276,25 @@ class ObjectMasker implements JsonMasker, TokenHandler {
     } else if (frame.role === frames.PLAIN && !frame.isArray) {
       if (frame.key === keys.KIND) this.#kind(frame, textOf(token))
       else if (frame.key === keys.API_VERSION) this.#apiVersion(frame, textOf(token))
-      else if (this.#isMessage(frame)) return this.#replacements.message(token, this.#where)
+      else if (this.#isMessage(frame)) return this.#message(token)
     }
     return this.#replacements.anywhere(token, this.#where)
   }
 
-  /** Of a Status, at any depth, and of an Event. */
+  /** Of a Status, at any depth, and of an Event; of what has not said yet that it is none. */
   #isMessage(frame: Frame): boolean {
     if (frame.key !== keys.MESSAGE && frame.key !== keys.NOTE) return false
-    if (frame.kind === 'Event') return true
-    return frame.key === keys.MESSAGE && this.#object().kind === 'Status'
+    if (frame.kind === 'Event' || this.#object().kind === undefined) return true
+    return frame.key === keys.MESSAGE && this.#isWithin('Status')
+  }
+
+  /** The causes of a failure say less than its message of what it is about; where that comes later, they are taken for the worst. */
+  #message(token: TextToken): Buffer | undefined {
+    const object = this.#object()
+    const isFirst = object === this.#frames[this.#depth - 1]
+    const ofSecret = this.#answer.aboutSecrets === true || (!isFirst && !object.isAboutOthers)
+    if (isFirst) object.isAboutOthers = !SECRET_WORD.test(textOf(token))
+    return this.#replacements.message(token, ofSecret, this.#where)
   }
 
   #kind(frame: Frame, kind: string): void {
@@ -360,7 +374,7 @@ class ObjectMasker implements JsonMasker, TokenHandler {
     kind: string,
     isField: boolean,
   ): Buffer | undefined {
-    const where = (): Place => ({ ...place, kind: kind === '' ? place.kind : kind })
+    const where = (): Place => (place.kind === NO_KIND ? { ...place, kind } : place)
     if (isField) return this.#replacements.whole(where, false)
     if (kind === SECRET && SECRET_FIELDS.has(member))
       return this.#replacements.whole(where, member === 'data')
@@ -371,13 +385,20 @@ class ObjectMasker implements JsonMasker, TokenHandler {
 
   // where it is
 
+  #isWithin(kind: string): boolean {
+    for (let at = 0; at < this.#depth; at++) if (this.#frames[at]?.kind === kind) return true
+    return false
+  }
+
   /** The object that the present token belongs to. */
   #object(): Frame {
-    for (let at = this.#depth - 1; at > 0; at--) {
-      const frame = this.#frames[at]
-      if (frame?.isObjectPlace === true) return frame
-    }
-    return this.#frames[0] ?? new Frame()
+    return this.#frames[this.#objectAt()] ?? new Frame()
+  }
+
+  #objectAt(): number {
+    for (let at = this.#depth - 1; at > 0; at--)
+      if (this.#frames[at]?.isObjectPlace === true) return at
+    return 0
   }
 
   /** Steps from an open container to the present token. */
@@ -386,10 +407,13 @@ class ObjectMasker implements JsonMasker, TokenHandler {
   }
 
   readonly #where = (): Place => {
-    const object = this.#object()
-    const path = pathText(this.#steps(this.#frames.indexOf(object)))
+    const at = this.#objectAt()
+    const object = this.#frames[at] ?? new Frame()
+    let path = object.step
+    for (let below = at + 1; below < this.#depth; below++)
+      path = pathWith(path, this.#frames[below]?.step ?? '')
     object.placeholder ??= this.#answer.placeholders.of(object.uid)
-    return { kind: object.kind ?? 'object', path, placeholderOf: object.placeholder }
+    return { kind: object.kind ?? NO_KIND, path, placeholderOf: object.placeholder }
   }
 
   readonly #whereEmbedded = (): Place => {

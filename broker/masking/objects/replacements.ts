@@ -38,6 +38,9 @@ const MAX_WORD_BEFORE = 256
 /** Files of registries' credentials: who reads them needs JSON. */
 const REGISTRY_FILE = /(?:^|\.)\.dockerc(?:onfigjson|fg)$/
 
+/** A text that may be about Secrets. */
+export const SECRET_WORD = /secret/i
+
 /** See the head of the file. */
 export class Replacements {
   readonly #maskCopy: MaskCopy
@@ -62,9 +65,9 @@ export class Replacements {
     const placeholder = place.placeholderOf(place.path)
     if (REGISTRY_FILE.test(place.path)) {
       const file = JSON.stringify({ auths: {}, [placeholder]: {} })
-      return isBase64 ? quotedPlain(Buffer.from(file).toString('base64')) : quoted(file)
+      return isBase64 ? quotedPlain(btoa(file)) : quoted(file)
     }
-    return quotedPlain(isBase64 ? Buffer.from(placeholder).toString('base64') : placeholder)
+    return quotedPlain(isBase64 ? btoa(placeholder) : placeholder)
   }
 
   /** Spans that detectors find. */
@@ -133,10 +136,10 @@ export class Replacements {
     return this.#spansOf(bytes, where, context.length)
   }
 
-  /** What an API server says of a failure. */
-  message(token: TextToken, where: Where): Buffer | undefined {
+  /** What an API server says of a failure. @param ofSecret - it says itself that it is about one */
+  message(token: TextToken, ofSecret: boolean, where: Where): Buffer | undefined {
     const text = textOf(token)
-    const masked = maskStatusText(text, /secret/i.test(text))
+    const masked = maskStatusText(text, ofSecret || SECRET_WORD.test(text))
     if (masked === text) return undefined
     const { kind, path } = where()
     this.#tell(kind, path)

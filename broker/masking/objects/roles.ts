@@ -35,15 +35,17 @@ const ITEM_ROLES: ReadonlyMap<Role, Role> = new Map<Role, Role>([
 /** The role of a container that begins as the present member or item of `parent`. */
 export function roleBelow(parent: Frame, isArray: boolean): Role {
   if (INHERITED.has(parent.role)) return parent.role
+  if (parent.isArray) return isArray ? frames.PLAIN : (ITEM_ROLES.get(parent.role) ?? frames.PLAIN)
   switch (parent.role) {
     case frames.PLAIN:
-      return parent.isArray ? frames.PLAIN : roleOfMember(parent, isArray)
-    case frames.OF_METADATA:
-      return parent.key === keys.ANNOTATIONS && !isArray ? frames.OF_ANNOTATIONS : frames.PLAIN
+      return roleOfMember(parent, isArray)
     case frames.PAIR:
       return scalarRole(parent) === frames.HIDDEN ? frames.HIDDEN : frames.PLAIN
+    case frames.OF_METADATA:
+      if (parent.key === keys.ANNOTATIONS && !isArray) return frames.OF_ANNOTATIONS
+      return roleByKey(parent.key, isArray)
     default:
-      return isArray ? frames.PLAIN : (ITEM_ROLES.get(parent.role) ?? frames.PLAIN)
+      return roleByKey(parent.key, isArray)
   }
 }
 
@@ -51,8 +53,12 @@ function roleOfMember(parent: Frame, isArray: boolean): Role {
   if (parent.key === keys.OTHER) return frames.PLAIN
   const role = scalarRole(parent)
   if (role !== frames.PLAIN) return role
-  if (parent.key === keys.ITEMS) return isArray && mayBeList(parent) ? frames.LISTED : frames.PLAIN
-  return (isArray ? ARRAYS : OBJECTS).get(parent.key) ?? frames.PLAIN
+  if (parent.key !== keys.ITEMS) return roleByKey(parent.key, isArray)
+  return isArray && mayBeList(parent) ? frames.LISTED : frames.PLAIN
+}
+
+function roleByKey(key: number, isArray: boolean): Role {
+  return (isArray ? ARRAYS : OBJECTS).get(key) ?? frames.PLAIN
 }
 
 /** The role of the present member's value as far as that does not depend on whether it is a container. */
@@ -87,8 +93,8 @@ export function itemKind(list: string): string | undefined {
   return list.length > LIST.length && list.endsWith(LIST) ? list.slice(0, -LIST.length) : undefined
 }
 
-function mayBeList({ kind, isObjectPlace }: Frame): boolean {
-  return kind === undefined ? isObjectPlace : kind.endsWith(LIST)
+function mayBeList({ kind }: Frame): boolean {
+  return kind === undefined || kind.endsWith(LIST)
 }
 
 /** Whether what is hidden of the present member is base64. */

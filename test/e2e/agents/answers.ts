@@ -37,6 +37,8 @@ export interface Answer {
 
 const { origin, caFile, token, asks } = JSON.parse(process.argv[2] ?? '{}') as Asking
 const LIMIT_MS = 60_000
+/** How long an upgraded connection is listened to. */
+const UPGRADED_MS = 2000
 
 function ask({ method = 'GET', path, headers = {}, body }: Ask): Promise<Answer> {
   const send = origin.startsWith('https:') ? tlsRequest : plainRequest
@@ -52,6 +54,14 @@ function ask({ method = 'GET', path, headers = {}, body }: Ask): Promise<Answer>
         const { statusCode: status = 0, headers: came } = response
         resolve({ status, headers: came, body: Buffer.concat(pieces).toString('base64') })
       })
+    })
+    outgoing.on('upgrade', ({ statusCode: status = 0, headers: came }, socket, first) => {
+      const pieces: Buffer[] = [first]
+      socket.on('data', (piece: Buffer) => pieces.push(piece))
+      socket.on('close', () => {
+        resolve({ status, headers: came, body: Buffer.concat(pieces).toString('base64') })
+      })
+      setTimeout(() => socket.destroy(), UPGRADED_MS)
     })
     outgoing.on('error', reject)
     outgoing.end(body)

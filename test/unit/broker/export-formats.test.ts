@@ -308,6 +308,15 @@ describe('a request as an event of Kubernetes’ audit log', () => {
     expect(kubernetesEvent(broken!)).to.have.nested.property('responseStatus.status', 'Failure')
   })
 
+  it('says what of the answer was hidden', async () => {
+    const masked = { profiles: ['standard'], count: 3, fields: ['Secret data.a', 'Secret data.b'] }
+    const [one] = await exported([intent({ requestId: 'a' }), { ...outcome('a', 200), masked }])
+    expect(kubernetesEvent(one!)).to.have.property('annotations').that.deep.includes({
+      'nestgate.dev/masked-count': '3',
+      'nestgate.dev/masked-fields': 'Secret data.a, Secret data.b',
+    })
+  })
+
   it('is made of a request that could not be read, and of nothing else', async () => {
     const subject = { type: 'serviceAccount', name: 'sa' } as const
     const [refusal, other] = await exported([

@@ -15,7 +15,7 @@ const METADATA = 'application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io'
 
 const rewritten = (accept: string | undefined, terms: Partial<AcceptTerms> = {}): unknown => {
   const result = rewriteAccept(accept, { ...OBJECTS, ...terms })
-  return typeof result === 'object' ? result.refused : result
+  return isRefusal(result) ? result.refused : result.accept
 }
 
 describe('what is asked for in place of what a client accepts', () => {
@@ -110,7 +110,9 @@ describe('what a request asks for', () => {
     ['GET', '/api/v1/watch/secrets', 'objects'],
     ['GET', '/apis/apps/v1/deployments', 'objects'],
     ['GET', '/apis/metrics.k8s.io/v1beta1/nodes', 'objects'],
-    ['POST', `${N}/pods/p/exec`, 'objects'],
+    ['POST', `${N}/pods/p/exec`, 'other'],
+    ['GET', `${N}/pods/p/attach`, 'other'],
+    ['POST', `${N}/pods/p/portforward`, 'other'],
     ['GET', `${N}/pods/p/log`, 'log'],
     ['GET', '/apis/example.com/v1/namespaces/n/pods/p/log', 'objects'],
     ['GET', `${N}/pods/p/proxy/secrets`, 'passed'],

@@ -113,6 +113,34 @@ describe('a captured body', () => {
     })
   })
 
+  it('has no value below a key that promises a secret, nor within a text that is JSON', () => {
+    const note = JSON.stringify({ a: [{ clientSecret: 'hunter2', b: 'kept' }] })
+    const spec = {
+      password: { value: 'hunter2', other: 'kept' },
+      apiKey: { plain: 7, secretKeyRef: { name: 'n' } },
+      note,
+    }
+    expect(read({ kind: 'Custom', spec })).to.deep.equal({
+      kind: 'Custom',
+      spec: {
+        password: { value: '***', other: 'kept' },
+        apiKey: { plain: '***', secretKeyRef: { name: 'n' } },
+        note: '{"a":[{"b":"kept","clientSecret":"***"}]}',
+      },
+    })
+  })
+
+  it('has nothing that detectors find, in commands, configuration and behind base64', () => {
+    const encoded = Buffer.from('password=hunter2-planted').toString('base64')
+    const { text = '' } = capture({
+      kind: 'Pod',
+      spec: { containers: [{ args: ['--password', 'hunter2-planted'], x: encoded }] },
+      data: 'a\nAPI_TOKEN: hunter2-planted\n',
+    })
+    expect(text).not.to.contain('hunter2').and.not.to.contain(encoded)
+    expect(text).to.contain('API_TOKEN: ***')
+  })
+
   it('keeps what only says where a secret is, and what is none', () => {
     const spec = {
       ...{ secretName: 's', secretKeyRef: { name: 's', key: 'k' }, tokenPath: '/t' },

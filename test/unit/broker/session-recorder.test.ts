@@ -222,11 +222,11 @@ describe('the recorder of a session', () => {
     const connection = taken.recorder.opened(8080)
     taken.recorder.fromClient(connection, Buffer.from('GET /'))
     taken.recorder.toClient(connection, Buffer.from('200'))
-    taken.recorder.closed(connection, 'it broke')
+    taken.recorder.closed(connection, 'it broke: token=hunter2-x')
     await taken.recorder.end()
     const hash = (text: string): string => createHash('sha256').update(text).digest('hex')
     expect(taken.of('connectionClosed')[0]?.value).to.deep.include({
-      ...{ connection, bytesUp: 5, bytesDown: 3, error: 'it broke' },
+      ...{ connection, bytesUp: 5, bytesDown: 3, error: 'it broke: token=*********' },
       ...{ sha256Up: hash('GET /'), sha256Down: hash('200') },
     })
     const kept = taken.events().flatMap((event) => ('connection' in event ? [event] : []))

@@ -278,16 +278,14 @@ describe('nestgate reconcile', () => {
     })
 
     it('an answer that broke off, whose status is the API server’s alone', async () => {
-      const asked = sent()
-      const broken = { ...outcome(asked.requestId, 502), reason: 'upstream_invalid' as const }
-      const report = await reconcile(
-        [
-          [MIDDLE, asked],
-          [MIDDLE, broken],
-        ],
-        [event(asked)],
-      )
-      expect(report.code).to.equal(0)
+      for (const reason of ['upstream_invalid', 'answer_unmaskable'] as const) {
+        const asked = sent()
+        const broken = { ...outcome(asked.requestId, 502), reason }
+        const entries = [asked, broken].map((entry) => [MIDDLE, entry] as const)
+        expect((await reconcile(entries, [event(asked)])).code, reason).to.equal(0)
+        // it was sent, so a log without it has lost it
+        expect((await reconcile(entries, [])).code, reason).to.equal(1)
+      }
     })
 
     it('what the audit policy leaves out, and only that', async () => {

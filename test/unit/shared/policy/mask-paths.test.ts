@@ -1,4 +1,5 @@
 import { expect } from 'chai'
+import fc from 'fast-check'
 import { describe, it } from 'mocha'
 import {
   MAX_PATH_LENGTH,
@@ -71,5 +72,31 @@ describe('the path of a hidden field', () => {
     const most = Array.from({ length: MAX_PATH_STEPS }, () => 'a').join('.')
     expect(readMaskPath(most)).to.have.length(MAX_PATH_STEPS)
     expect(readMaskPath('a'.repeat(MAX_PATH_LENGTH))).to.have.length(1)
+  })
+
+  it('is the same in quotes, whatever its names are, and no text is too strange to be refused', () => {
+    const step = fc.oneof(
+      fc.constant('any' as const),
+      fc.record({ name: fc.string({ minLength: 1, maxLength: 8, unit: 'binary' }) }),
+    )
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 6 }), (steps) => {
+        const all = [{ name: 'spec' }, ...steps]
+        const text = all.map((one) => (one === 'any' ? '[*]' : `[${JSON.stringify(one.name)}]`))
+        expect(readMaskPath(text.join(''))).to.deep.equal(all)
+      }),
+    )
+    const piece = fc.constantFrom(
+      ...['.', '*', '[', ']', '"', '\\', 'a', '0', ' ', '$', '[*]', '["a"]', 'spec'],
+    )
+    fc.assert(
+      fc.property(fc.array(piece, { maxLength: 12 }), (pieces) => {
+        const read = readMaskPath(pieces.join(''))
+        expect('problem' in read ? read.problem : read)
+          .to.have.property('length')
+          .above(0)
+      }),
+      { numRuns: 2000 },
+    )
   })
 })
