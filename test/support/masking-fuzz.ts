@@ -114,7 +114,12 @@ export function fuzz(
   const findings: Finding[] = []
   const kinds = new Set<string>()
   let executions = 0
-  for (const input of corpus) features.add(judge(input, false, []).feature)
+  const isNew = (some: readonly string[]): boolean => {
+    const before = features.size
+    for (const feature of some) features.add(feature)
+    return features.size > before
+  }
+  for (const input of corpus) isNew(judge(input, false, []).features)
   while ((executions % 32 !== 0 || goesOn(executions)) && findings.length < MAX_FINDINGS) {
     const base = pool[below(random, pool.length)]
     if (base === undefined) break
@@ -123,14 +128,13 @@ export function fuzz(
     const cuts = Array.from({ length: below(random, 8) }, () =>
       below(random, input.bytes.length + 1),
     )
-    const { what, feature } = judge(input, strict, cuts)
+    const { what, features: some } = judge(input, strict, cuts)
     executions += 1
     if (what !== undefined && !kinds.has(kindOf(what))) {
       kinds.add(kindOf(what))
       findings.push({ input, strict, cuts, what })
     }
-    if (features.has(feature) || what !== undefined) continue
-    features.add(feature)
+    if (what !== undefined || !isNew(some)) continue
     interesting.push(input)
     if (pool.length < MAX_POOL) pool.push(input)
     else pool[corpus.length + below(random, pool.length - corpus.length)] = input
@@ -143,17 +147,17 @@ export function judge(
   input: Input,
   strict: boolean,
   cuts: readonly number[],
-): { readonly what: string | undefined; readonly feature: string } {
+): { readonly what: string | undefined; readonly features: readonly string[] } {
   const { bytes, shape, write } = input
-  const asked: Asked = { masking: strict ? STRICT : FIELDS, shape, write }
+  const asked: Asked = { masking: strict ? STRICT : FIELDS, shape, write, aboutSecrets: true }
   try {
     const made = runMasker([bytes], asked)
     const pieces = runMasker(split(bytes, cuts), asked)
     const what =
       disagreement(bytes, made, asked) ?? splitting(made, pieces) ?? leak(bytes, made, asked)
-    return { what: what ?? leak(bytes, pieces, asked), feature: featureOf(bytes, made, asked) }
+    return { what: what ?? leak(bytes, pieces, asked), features: featuresOf(bytes, made, asked) }
   } catch (error) {
-    return { what: `threw ${String(error)}`, feature: 'threw' }
+    return { what: `threw ${String(error)}`, features: [] }
   }
 }
 
@@ -173,31 +177,31 @@ function leak(bytes: Buffer, made: Made, asked: Asked): string | undefined {
   return `leaks: ${made.bytes.toString().slice(0, 2000)}`
 }
 
-/** What kind of run it was: what came of it, and what was hidden where and how. */
-function featureOf(bytes: Buffer, made: Made, asked: Asked): string {
+/** What kind of run it was: what came of it, what was hidden how, and what kinds of tokens there were next to each other. */
+function featuresOf(bytes: Buffer, made: Made, asked: Asked): readonly string[] {
   const expected = expectMasking(bytes, asked)
-  const told =
-    expected.outcome === 'refused'
-      ? [expected.why.replaceAll(/\d+/g, '0'), shapeOf(bytes.subarray(-24))]
-      : expected.edits.map(
-          ({ path, forms, inner }) =>
-            `${path.split('.').length > 6 ? 'deep' : ''} ${[...forms].join()} ${inner.length > 1}`,
-        )
-  return createHash('sha256')
-    .update(JSON.stringify([made.outcome, asked.shape, [...new Set(told)].sort()]))
-    .digest('hex')
+  const { outcome } = made
+  if (expected.outcome === 'refused') {
+    const why = expected.why.replaceAll(/[0-9]+/g, '0')
+    return [`${outcome} ${why} ${made.bytes.length > 0}`]
+  }
+  return expected.edits.map(({ path, forms, optional, inner }) => {
+    const steps = path.split('.')
+    const last = steps.slice(-3).map((name) => (NAMES.has(name) ? name : 'x'))
+    return [
+      ...[outcome, asked.shape, Math.min(steps.length, MAX_STEPS), ...last],
+      ...[[...forms].join(), optional, inner.length > 0],
+    ].join(' ')
+  })
 }
 
-/** The kinds of tokens. */
-function shapeOf(bytes: Buffer): string {
-  return bytes
-    .toString('latin1')
-    .replaceAll(/[A-Za-z_]+/g, 'a')
-    .replaceAll(/[0-9]+/g, '0')
-    .replaceAll(/[\x80-\xff]+/g, 'x')
-    .replaceAll(/\s+/g, ' ')
-    .slice(0, 3)
-}
+/** Deeper places are all alike. */
+const MAX_STEPS = 8
+/** Names that decide. */
+const NAMES = new Set([
+  ...['data', 'stringData', 'items', '[]', 'object', 'annotations', 'env', 'args', 'value'],
+  ...['binaryData', 'message', 'token', 'metadata', 'spec', 'auth', 'rows', 'causes'],
+])
 
 /** Findings that read alike are one. */
 function kindOf(what: string): string {

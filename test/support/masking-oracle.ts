@@ -47,12 +47,15 @@ export interface Asked {
   readonly masking: Masking
   readonly shape: 'object' | 'watch'
   readonly write: boolean
+  /** The request was for Secrets. */
+  readonly aboutSecrets?: boolean
 }
 
 /** Says what is to become of an answer. */
 export function expectMasking(bytes: Buffer, asked: Asked): Expected {
   try {
     const roots = asked.shape === 'watch' ? readSequence(bytes) : [readSpans(bytes)]
+    if (roots.some((root) => !isAnswer(root, asked.shape))) throw new NotJson('no object')
     const edits = roots.flatMap((root) => new Walk(asked).document(root, asked.shape === 'watch'))
     return { outcome: 'masked', edits: edits.sort((a, b) => a.from - b.from) }
   } catch (error) {
@@ -61,13 +64,16 @@ export function expectMasking(bytes: Buffer, asked: Asked): Expected {
   }
 }
 
+/** Lists without a kind of their own are none of Kubernetes', and yet may come from servers of extensions. */
+function isAnswer({ type }: Node, shape: Asked['shape']): boolean {
+  return type === 'object' || (type === 'array' && shape === 'object')
+}
+
 /** An object that encloses a place, and the way to it from there; `[]` is any item. */
 interface Frame {
   readonly kind: string
   readonly group: string
   readonly path: readonly string[]
-  /** A Status whose details are of Secrets. */
-  readonly aboutSecrets: boolean
 }
 
 /** Where the walk is. */
@@ -125,8 +131,7 @@ class Walk {
     const frames = [...place.frames]
     const group = groupOf(textOf(node.members.get('apiVersion')) ?? '')
     const kind = own ?? dueKind(node, place.due)
-    if (kind !== undefined)
-      frames.push({ kind, group, path: [], aboutSecrets: isAboutSecrets(node) })
+    if (kind !== undefined) frames.push({ kind, group, path: [] })
     const here = { ...place, frames }
     for (const [key, value] of node.members) {
       const due = dueMember(here, key, event)
@@ -192,35 +197,37 @@ class Walk {
     if (masking.everywhere && !isEmbedded) this.#detect(node, place)
   }
 
-  #ofKind(node: Node, place: Place, { kind, path, aboutSecrets }: Frame): void {
+  #ofKind(node: Node, place: Place, { kind, group, path }: Frame): void {
     const [first, second, third, fourth] = path
     const null_ = node.type === 'word' && node.text === 'null'
     if (kind === 'Secret' && first !== undefined && SECRET_DATA.has(first))
       this.#replace(node, place, secretForms(path), null_)
     if (kind === 'ConfigMap') this.#configMap(node, place, path)
+    // A kind of that name in another group is no credential of the cluster's.
+    const foreign = group !== '' && group !== 'authentication.k8s.io'
     if (kind === 'TokenRequest' && first === 'status' && second === 'token')
-      this.#replace(node, place, ['placeholder'], node.type === 'word')
+      this.#replace(node, place, ['placeholder'], foreign || node.type === 'word')
     if (kind === 'TokenReview' && first === 'spec' && second === 'token')
-      this.#replace(node, place, ['placeholder'], node.type === 'word')
+      this.#replace(node, place, ['placeholder'], foreign || node.type === 'word')
     if (kind === 'Event' && path.length === 1 && (first === 'message' || first === 'note'))
       this.#detect(node, place)
     if (kind !== 'Status') return
     const cause = first === 'details' && second === 'causes' && third === '[]'
     if ((first === 'message' && path.length === 1) || (cause && fourth === 'message'))
-      this.#status(node, place, aboutSecrets)
+      this.#status(node, place)
   }
 
   #configMap(node: Node, place: Place, [first, ...rest]: readonly string[]): void {
     if (node.type !== 'string' || rest.length === 0) return
     if (first === 'data') {
       if (isCompressed(node.text) !== false)
-        this.#replace(node, place, ['placeholder', 'base64'], isCompressed(node.text) === 'maybe')
+        this.#replace(node, place, ANYTHING, isCompressed(node.text) === 'maybe')
       this.#detect(node, place)
     }
     if (first !== 'binaryData') return
     const bytes = Buffer.from(node.text, 'base64')
     const found = findSecrets(bytes).length > 0 || isCompressed(node.text) === true
-    this.#replace(node, place, ['base64'], !found)
+    this.#replace(node, place, ['base64', 'registries'], !found)
   }
 
   #annotation(node: StringNode, place: Place): void {
@@ -239,9 +246,9 @@ class Walk {
     return found.outcome === 'masked' ? found.edits : undefined
   }
 
-  #status(node: Node, place: Place, aboutSecrets: boolean): void {
+  #status(node: Node, place: Place): void {
     if (node.type !== 'string') return
-    const spans = quotes(node.text, aboutSecrets)
+    const spans = quotes(node.text, this.#asked.aboutSecrets === true)
     // How much of a sentence goes with what it quotes is left open.
     const forms: Form[] = spans.length === 0 ? ['spans'] : ['spans', 'gone']
     this.#add(node, place, { forms, spans: [...spans, ...detected(node.text)] })
@@ -322,12 +329,6 @@ function dueKind(node: ObjectNode, due: string | undefined): string | undefined 
   return [...SECRET_DATA].some((key) => node.members.has(key)) ? 'Secret' : undefined
 }
 
-function isAboutSecrets(status: ObjectNode): boolean {
-  const details = status.members.get('details')
-  if (details?.type !== 'object') return false
-  return /^secrets?$/i.test(textOf(details.members.get('kind')) ?? '')
-}
-
 function groupOf(apiVersion: string): string {
   return apiVersion.includes('/') ? apiVersion.slice(0, apiVersion.indexOf('/')) : ''
 }
@@ -366,11 +367,10 @@ function quotes(text: string, secret: boolean): Span[] {
       if (end > start) spans.push({ from: start, to: end, optional })
     }
   }
-  if (/error found in #\d+ byte of/.test(text)) {
-    add(/\.\.\.\|(.*?)\|\.\.\./dgs, false)
-    add(/\.\.\.\|(.*)\|\.\.\./dgs, true)
-  }
-  if (secret) add(/Invalid value: "((?:[^"\\]|\\.)*)"/dgs, false)
+  if (/error found in #\d+ byte of/.test(text)) add(/\.\.\.\|(.*?)\|\.\.\./dgs, false)
+  add(/\.\.\.\|(.*)\|\.\.\./dgs, true)
+  // Of another request a value may be secret by the name of its field.
+  add(/Invalid value: "((?:[^"\\]|\\.)*)"/dgs, !secret)
   return spans
 }
 

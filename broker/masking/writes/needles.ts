@@ -8,6 +8,8 @@ const BYTE_BITS = 8
 const CHAR_BITS = 6
 /** Shortest text that can hold a placeholder: the prefix itself. */
 const MIN_LENGTH = PLACEHOLDER_PREFIX.length
+/** Shortest base64 of base64 that can hold one. */
+const MIN_TWICE = Math.floor((MIN_LENGTH * BYTE_BITS * BYTE_BITS) / (CHAR_BITS * CHAR_BITS))
 /** What stands between the characters of base64 that was broken into lines: line ends, and the indent of the text around it. */
 const BREAKS = /[\r\n\t ]+/g
 /** A text that is base64 as a whole, in either alphabet. */
@@ -27,7 +29,7 @@ export function hasPlaceholder(text: string): boolean {
   const whole = text.replaceAll(BREAKS, '')
   if (whole.length < text.length && NEEDLE.test(whole)) return true
   // base64 of base64 that was broken into lines: the inner line ends are in no needle
-  return BASE64.test(whole) && hasBrokenInside(whole)
+  return whole.length >= MIN_TWICE && BASE64.test(whole) && hasBrokenInside(whole)
 }
 
 /** The same of bytes that are not looked into: protobuf and CBOR have texts and bytes as they are. */
