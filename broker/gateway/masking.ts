@@ -33,12 +33,15 @@ export function isMasked(exchange: Exchange): boolean {
 export function answerMasking(exchange: Exchange, key: MaskingKey): AnswerMasking | undefined {
   if (!isMasked(exchange)) return undefined
   const { method, info, read, longRunning } = exchange.parsed
+  const terms = maskingTerms(exchange)
   return createAnswerMasking({
-    ...maskingTerms(exchange),
+    ...terms,
     placeholders: key.placeholders(exchange.cluster.name),
     isPart: info.subresource !== '',
     ...{ method, longRunning, write: !read },
     isWatch: info.isResourceRequest && info.verb === 'watch',
-    ofSecrets: info.apiGroup === '' && info.resource === 'secrets',
+    ofSecrets:
+      info.resource === 'secrets' ||
+      terms.masking.fields.some(({ group }) => group === terms.group),
   })
 }
