@@ -39,7 +39,12 @@ export interface Span {
 
 /** What becomes of an answer. */
 export type Expected =
-  | { readonly outcome: 'masked'; readonly edits: readonly Edit[] }
+  | {
+      readonly outcome: 'masked'
+      readonly edits: readonly Edit[]
+      /** It may be refused as well. */
+      readonly ambiguous: boolean
+    }
   | { readonly outcome: 'refused'; readonly why: string }
 
 /** What it depends on. */
@@ -49,6 +54,8 @@ export interface Asked {
   readonly write: boolean
   /** The request was for Secrets. */
   readonly aboutSecrets?: boolean
+  /** Texts of annotations around it. */
+  readonly level?: number
 }
 
 /** Says what is to become of an answer. */
@@ -56,8 +63,15 @@ export function expectMasking(bytes: Buffer, asked: Asked): Expected {
   try {
     const roots = asked.shape === 'watch' ? readSequence(bytes) : [readSpans(bytes)]
     if (roots.some((root) => !isAnswer(root, asked.shape))) throw new NotJson('no object')
-    const edits = roots.flatMap((root) => new Walk(asked).document(root, asked.shape === 'watch'))
-    return { outcome: 'masked', edits: edits.sort((a, b) => a.from - b.from) }
+    const walks = roots.map(() => new Walk(asked))
+    const edits = roots.flatMap(
+      (root, at) => walks[at]?.document(root, asked.shape === 'watch') ?? [],
+    )
+    return {
+      outcome: 'masked',
+      edits: edits.sort((a, b) => a.from - b.from),
+      ambiguous: walks.some(({ isAmbiguous }) => isAmbiguous),
+    }
   } catch (error) {
     if (!(error instanceof NotJson)) throw error
     return { outcome: 'refused', why: error.message }
@@ -73,6 +87,8 @@ function isAnswer({ type }: Node, shape: Asked['shape']): boolean {
 interface Frame {
   readonly kind: string
   readonly group: string
+  /** It says of what group it is. */
+  readonly versioned: boolean
   readonly path: readonly string[]
 }
 
@@ -86,7 +102,13 @@ interface Place {
 }
 
 const SECRET_DATA = new Set(['data', 'stringData'])
+/** Of items in lists of which it is not clear that they are any. */
+const UNKNOWN = '?'
+const KINDS_WITH_DATA = new Set(['ConfigMap', 'ControllerRevision'])
 const REGISTRIES = new Set(['.dockerconfigjson', '.dockercfg'])
+/** Copies in copies in copies: deeper ones may be hidden whole. */
+const MAX_SURE_LEVELS = 2
+const MESSAGES = new Set(['message', 'note'])
 const WORD_ARRAYS = new Set(['args', 'command'])
 const NAMED_ARRAYS = new Set(['env', 'httpHeaders'])
 const ANYTHING: readonly Form[] = ['placeholder', 'base64', 'registries']
@@ -97,6 +119,8 @@ const textOf = (node: Node | undefined): string | undefined =>
 class Walk {
   readonly #asked: Asked
   readonly #edits = new Map<number, Edit>()
+  /** An item is of another kind than its list: that may be refused. */
+  isAmbiguous = false
 
   constructor(asked: Asked) {
     this.#asked = asked
@@ -122,16 +146,22 @@ class Walk {
     const last = path.at(-1)
     if (last !== 'items') return undefined
     if (path.length === 1 && frames.length === 0) return ''
-    const list = frames.findLast((frame) => frame.path.length === 1)
+    const list = frames.findLast(({ kind, path: { length } }) => kind !== UNKNOWN && length === 1)
     return list?.kind.endsWith('List') === true ? list.kind.slice(0, -'List'.length) : undefined
   }
 
   #object(node: ObjectNode, place: Place, event: boolean): void {
     const own = textOf(node.members.get('kind'))
     const frames = [...place.frames]
-    const group = groupOf(textOf(node.members.get('apiVersion')) ?? '')
+    const apiVersion = textOf(node.members.get('apiVersion'))
+    const of = { group: groupOf(apiVersion ?? ''), versioned: apiVersion !== undefined, path: [] }
     const kind = own ?? dueKind(node, place.due)
-    if (kind !== undefined) frames.push({ kind, group, path: [] })
+    if (kind !== undefined) frames.push({ kind, ...of })
+    else if (isItem(place)) frames.push({ kind: UNKNOWN, ...of })
+    if (own !== undefined && place.due && own !== place.due) this.isAmbiguous = true
+    // What stands in lists may be hidden for what the list says, too.
+    if (own !== undefined && isItem(place) && !KINDS_WITH_DATA.has(own))
+      frames.push({ kind: UNKNOWN, ...of })
     const here = { ...place, frames }
     for (const [key, value] of node.members) {
       const due = dueMember(here, key, event)
@@ -155,21 +185,22 @@ class Walk {
     const keys = [...parent.members.keys()]
     // What stands before its name may be hidden to be sure.
     if (keys.indexOf('value') < keys.indexOf('name') || name === undefined)
-      this.#replace(value, place, ['placeholder'], true)
+      this.#hideScalars(value, place, ['placeholder'], true)
     if (name !== undefined && secretName(name)) this.#hideScalars(value, place, ['placeholder'])
     // Whether the span alone or the whole value goes is left open.
     else this.#detect(value, place, { whole: true })
   }
 
-  #hideScalars(node: Node, place: Place, forms: readonly Form[]): void {
+  #hideScalars(node: Node, place: Place, forms: readonly Form[], optional = false): void {
     if (node.type === 'object')
-      for (const [key, value] of node.members) this.#hideScalars(value, step(place, key), forms)
+      for (const [key, value] of node.members)
+        this.#hideScalars(value, step(place, key), forms, optional)
     else if (node.type === 'array')
       node.items.forEach((item) => {
-        this.#hideScalars(item, step(place, '[]'), forms)
+        this.#hideScalars(item, step(place, '[]'), forms, optional)
       })
     // Whether a null that is there is a value is left open.
-    else this.#replace(node, place, forms, node.type === 'word' && node.text === 'null')
+    else this.#replace(node, place, forms, optional || isNull(node))
   }
 
   #words(items: readonly Node[], place: Place): void {
@@ -194,17 +225,23 @@ class Walk {
     const annotations = place.path.at(-2) === 'annotations' && place.path.at(-3) === 'metadata'
     if (annotations && node.type === 'string') this.#annotation(node, place)
     const isEmbedded = annotations && this.#embedded(textOf(node) ?? '') !== undefined
+    // Of objects that have not said their kind yet, messages are looked at to be sure.
+    if (MESSAGES.has(place.path.at(-1) ?? '')) this.#message(node, place)
+    // Lists in lists of words are none.
+    if (WORD_ARRAYS.has(place.path.findLast((name) => name !== '[]') ?? ''))
+      this.#detect(node, place, { words: true, optional: true })
     if (masking.everywhere && !isEmbedded) this.#detect(node, place)
   }
 
-  #ofKind(node: Node, place: Place, { kind, group, path }: Frame): void {
+  #ofKind(node: Node, place: Place, { kind, group, versioned, path }: Frame): void {
     const [first, second, third, fourth] = path
-    const null_ = node.type === 'word' && node.text === 'null'
     if (kind === 'Secret' && first !== undefined && SECRET_DATA.has(first))
-      this.#replace(node, place, secretForms(path), null_)
+      this.#replace(node, place, secretForms(path), isNull(node))
+    if (kind === UNKNOWN && first !== undefined && SECRET_DATA.has(first))
+      this.#replace(node, place, ANYTHING, true)
     if (kind === 'ConfigMap') this.#configMap(node, place, path)
     // A kind of that name in another group is no credential of the cluster's.
-    const foreign = group !== '' && group !== 'authentication.k8s.io'
+    const foreign = versioned && group !== 'authentication.k8s.io'
     if (kind === 'TokenRequest' && first === 'status' && second === 'token')
       this.#replace(node, place, ['placeholder'], foreign || node.type === 'word')
     if (kind === 'TokenReview' && first === 'spec' && second === 'token')
@@ -235,12 +272,20 @@ class Walk {
     const inner = this.#embedded(node.text)
     if (inner === undefined && applied) this.#replace(node, place, ['placeholder'], false)
     else if (inner === undefined) this.#detect(node, place)
-    else this.#add(node, place, { forms: ['embedded'], inner, optional: false })
+    else {
+      const forms: Form[] = ['embedded']
+      if ((this.#asked.level ?? 0) >= MAX_SURE_LEVELS) forms.push('placeholder')
+      // Detectors may be asked about the text as a whole, too.
+      if (detected(node.text).length > 0) forms.push('gone')
+      const optional = inner.every((edit) => edit.optional)
+      if (inner.length > 0 || forms.length > 1) this.#add(node, place, { forms, inner, optional })
+    }
   }
 
   /** What is hidden in a text that is JSON; undefined for other texts. */
   #embedded(text: string): readonly Edit[] | undefined {
-    const asked: Asked = { ...this.#asked, shape: 'object' }
+    const level = (this.#asked.level ?? 0) + 1
+    const asked: Asked = { ...this.#asked, shape: 'object', level }
     if (!/^\s*[{[]/.test(text)) return undefined
     const found = expectMasking(Buffer.from(text), asked)
     return found.outcome === 'masked' ? found.edits : undefined
@@ -254,9 +299,19 @@ class Walk {
     this.#add(node, place, { forms, spans: [...spans, ...detected(node.text)] })
   }
 
-  #detect(node: Node, place: Place, also: { words?: true; whole?: true } = {}): void {
+  #message(node: Node, place: Place): void {
     if (node.type !== 'string') return
-    const spans = detected(node.text)
+    const spans = [{ from: 0, to: Buffer.byteLength(node.text), optional: true }]
+    this.#add(node, place, { forms: ['spans', 'gone'], spans })
+  }
+
+  #detect(
+    node: Node,
+    place: Place,
+    also: { words?: true; whole?: true; optional?: true } = {},
+  ): void {
+    if (node.type !== 'string') return
+    const spans = detected(node.text).map((span) => ({ ...span, optional: also.optional === true }))
     // In view of the words before it, more may be found.
     if (also.words) spans.push({ from: 0, to: Buffer.byteLength(node.text), optional: true })
     this.#add(node, place, { forms: also.whole ? ['spans', 'placeholder'] : ['spans'], spans })
@@ -281,7 +336,7 @@ class Walk {
     const inner = more.inner ?? []
     const nothing =
       (more.forms[0] === 'spans' && spans.length === 0) ||
-      (more.forms[0] === 'embedded' && inner.length === 0)
+      (more.forms[0] === 'embedded' && more.forms.length === 1 && inner.length === 0)
     if (nothing) return
     const edit: Edit = {
       ...{ from: node.from, to: node.to, path: path.join('.'), text, spans, inner },
@@ -321,6 +376,14 @@ function dueMember({ frames, path }: Place, key: string, event: boolean): string
   const table = frames.findLast((frame) => frame.kind === 'Table')
   const row = table?.path.join('.') === 'rows.[]' && path.at(-1) === '[]'
   return row && key === 'object' ? '' : undefined
+}
+
+function isNull(node: Node): boolean {
+  return node.type === 'word' && node.text === 'null'
+}
+
+function isItem({ path }: Place): boolean {
+  return path.length === 0 || path.includes('items') || path.includes('object')
 }
 
 /** The kind of an object that does not say it; of one of which nothing says it, Secret where it has what Secrets have. */
@@ -368,7 +431,7 @@ function quotes(text: string, secret: boolean): Span[] {
     }
   }
   if (/error found in #\d+ byte of/.test(text)) add(/\.\.\.\|(.*?)\|\.\.\./dgs, false)
-  add(/\.\.\.\|(.*)\|\.\.\./dgs, true)
+  add(/\.\.\.\|(.*)/dgs, true)
   // Of another request a value may be secret by the name of its field.
   add(/Invalid value: "((?:[^"\\]|\\.)*)"/dgs, !secret)
   return spans
