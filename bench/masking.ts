@@ -225,10 +225,13 @@ function ratio(some: readonly number[], others: readonly number[]): string {
   return spread(values, 2)
 }
 
-function size({ bytes }: Body): string {
+function isLarge({ bytes }: Body): boolean {
   return bytes.length > 1e5
-    ? `${(bytes.length / 1e6).toFixed(1)} MB`
-    : `${(bytes.length / 1e3).toFixed(1)} kB`
+}
+
+function size(body: Body): string {
+  const { length } = body.bytes
+  return isLarge(body) ? `${(length / 1e6).toFixed(1)} MB` : `${(length / 1e3).toFixed(1)} kB`
 }
 
 function aloneTable(figures: Figures, bodies: readonly Body[]): string {
@@ -248,7 +251,7 @@ function aloneTable(figures: Figures, bodies: readonly Body[]): string {
 }
 
 function throughTable(figures: Figures, bodies: readonly Body[]): string {
-  const rows = bodies.map((body) => {
+  const rows = bodies.filter(isLarge).map((body) => {
     const get = (what: string, way: MaskingWay): readonly number[] =>
       of(figures, what, body.name, way)
     return [
@@ -267,6 +270,27 @@ function throughTable(figures: Figures, bodies: readonly Body[]): string {
     ...WAYS.slice(1).map((way) => `${way}, CPU ms/MB`),
   ]
   return table(headings, rows)
+}
+
+/** Of an answer so small that its bytes are not what costs. */
+function smallTable(figures: Figures, bodies: readonly Body[]): string {
+  const rows = bodies
+    .filter((body) => !isLarge(body))
+    .flatMap((body) =>
+      WAYS.map((way) => {
+        const megabytes = body.bytes.length / 1e6
+        const each = (what: string, factor: number): readonly number[] =>
+          of(figures, what, body.name, way).map((value) => value * factor)
+        return [
+          `${body.name}, ${size(body)}`,
+          way,
+          spread(each('rate', 1 / megabytes), 0),
+          spread(each('p50', 1), 2),
+          way === 'direct' ? '' : spread(each('cpu', megabytes), 2),
+        ]
+      }),
+    )
+  return table(['answer', 'way', 'requests/s', 'p50 ms', 'CPU ms of the broker'], rows)
 }
 
 function memoryTable(figures: Figures): string {
@@ -319,6 +343,8 @@ Through a broker with TLS on both sides, one request at a time for ${seconds} s:
 for an API server itself. All of them and the client share the machine. CPU is the broker's.
 
 ${throughTable(figures, bodies)}
+
+${smallTable(figures, bodies)}
 
 Resident memory of a broker that was just started, while a list of Secrets of ${STREAM_BYTES / 1e6} MB goes through, and while ${EVENTS} events of a watch do; and how long after its sending an event was there.
 

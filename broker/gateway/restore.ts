@@ -14,7 +14,8 @@ import { askerOf, questionEntries } from './asking.ts'
 import { MAX_BODY_BYTES } from './body.ts'
 import { refusedCredential } from './credential.ts'
 import type { Exchange } from './exchange.ts'
-import { isRestorable, maskingOf } from './writes.ts'
+import { maskingOf } from './masking.ts'
+import { isRestorable } from './writes.ts'
 
 /** What restoring needs. */
 export interface RestoreDeps {

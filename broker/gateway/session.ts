@@ -222,7 +222,7 @@ function factsOf(
   }
 }
 
-/** Longest command in a session's facts, in characters; the intent in the ledger has all of it. */
+/** Longest command in a session's facts, in characters; the intent in the ledger has all of it, masked alike. */
 const MAX_COMMAND_LENGTH = 4096
 /** … and its words. */
 const MAX_COMMAND_WORDS = 256

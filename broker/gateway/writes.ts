@@ -1,7 +1,5 @@
 /** What a request must not carry, ask or accept, so that what is hidden stays hidden and is not written over (broker/masking/writes). */
 import { mediaType } from '../../shared/kubernetes/body.ts'
-import { STANDARD_MASKING } from '../../shared/policy/masking.ts'
-import type { Masking } from '../../shared/policy/masking.ts'
 import { refuse } from '../../shared/reasons.ts'
 import type { Refusal } from '../../shared/reasons.ts'
 import { findPlaceholders } from '../masking/writes/find.ts'
@@ -9,11 +7,7 @@ import { hiddenBy } from '../masking/writes/hidden.ts'
 import { findOracle } from '../masking/writes/oracles.ts'
 import type { Exchange } from './exchange.ts'
 import { acceptRefusal } from './headers.ts'
-
-/** What of the answer is hidden. */
-export function maskingOf({ decision }: Pick<Exchange, 'decision'>): Masking {
-  return decision.obligations.mask ?? STANDARD_MASKING
-}
+import { maskingOf } from './masking.ts'
 
 /** Why a request does not go ahead, whether or not people approve it: by policy, or for what it carries or asks. */
 export function refusalOf(exchange: Exchange): Refusal | undefined {

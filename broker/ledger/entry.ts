@@ -27,6 +27,7 @@ export interface SubjectRecord {
 /** The request, as it was decided on. */
 export interface RequestRecord extends RequestInfo {
   readonly method: string
+  /** Path and query as they were sent, with secrets masked (broker/gateway/shown-request.ts). */
   readonly path: string
   readonly query: string
   readonly contentType: string

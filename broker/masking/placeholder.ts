@@ -13,7 +13,6 @@ export const PLACEHOLDER = /nestgate-masked-1-[0-9a-f]{18}/
 /** Hex digits of the tag that name the object, and those that name the field in it. */
 const OBJECT_DIGITS = 10
 const FIELD_DIGITS = 8
-const ABOVE_32_BITS = 0x1_0000_0000
 
 /**
  * Placeholders under a key.
@@ -36,9 +35,14 @@ export function createPlaceholders(key: Buffer, cluster: string): Placeholders {
   }
 }
 
+/** Of each byte, its two hex digits. */
+const HEX = Array.from({ length: 256 }, (_none, byte) => byte.toString(16).padStart(2, '0'))
+
 /** Eight hex digits of a number of 32 bits. */
 function hexDigits(value: number): string {
-  return (ABOVE_32_BITS + value).toString(16).slice(1)
+  const [high = '', second = ''] = [HEX[value >>> 24], HEX[(value >>> 16) & 0xff]]
+  const [third = '', low = ''] = [HEX[(value >>> 8) & 0xff], HEX[value & 0xff]]
+  return high + second + third + low
 }
 
 /** FNV-1a, 32 bits: tells fields of one object apart. Nothing is proved by it, so it need not be hard to invert. */

@@ -29,8 +29,16 @@ rules:
 - {id: read, match: {verbs: [get, list, watch], resources: ['*']}, effect: allow}
 - {id: paths, match: {verbs: ['*'], nonResourceURLs: ['/*']}, effect: allow}
 - {id: write, match: {verbs: [create, update, patch, delete], resources: [secrets]}, effect: allow}
-- {id: plain, match: {verbs: [get], resources: [configmaps]}, effect: allow, mask: none}
 - {id: connect, match: {verbs: [connect], resources: [pods/exec, pods/proxy, services/proxy, nodes/proxy]}, effect: allow}
+`
+/** A profile of an operator's, and a rule that shows all. */
+const OWN_POLICY = `apiVersion: nestgate.dev/v1alpha1
+kind: Policy
+masks:
+- {name: specs, fields: [{group: apps, kind: Deployment, paths: [spec.note]}]}
+rules:
+- {id: shown, match: {verbs: [get, list], resources: [secrets]}, effect: allow, mask: none}
+- {id: own, match: {verbs: [get], resources: [deployments], apiGroups: [apps]}, effect: allow, mask: specs}
 `
 const SECRET = {
   ...{ kind: 'Secret', apiVersion: 'v1', metadata: { name: 's', uid: 'u-1' } },
@@ -367,7 +375,7 @@ describe('masked answers', function () {
     more(`${KEY.slice(8)} used\n`)
     await until('used\n')
     more('waiting for AKIA')
-    expect(await until('AKIA')).to.be.lessThan(400)
+    expect(await until('waiting for AKIA')).to.be.lessThan(400)
     end()
     await new Promise((resolve) => body.once('end', resolve))
     expect(got).to.equal(`begun\nid AKIA${'*'.repeat(KEY.length - 4)} used\nwaiting for AKIA`)
@@ -390,6 +398,15 @@ describe('masked answers', function () {
       expect(one.text).to.contain('is not known')
     }
     expect(plain.headers.warning).to.match(/^299 nestgate "masked 1 field: text /)
+  })
+
+  it('of errors about Secrets say no value, whatever kind they name', async () => {
+    const message = `data: Invalid value: "${PASSWORD}": must be something else`
+    answer(JSON.stringify({ kind: 'Status', apiVersion: 'v1', message }), JSON_TYPE, 422)
+    const { status, text } = await get(`${N}/secrets/s`)
+    expect(status).to.equal(422)
+    expectHidden(text)
+    expect(text).to.contain('must be something else')
   })
 
   it('of a node are masked where they can be, and else refused', async () => {
@@ -439,5 +456,58 @@ describe('masked answers', function () {
       if (expected === '403')
         expect(all).to.contain('is not allowed').and.to.contain('masked 1 field')
     }
+  })
+
+  describe('under rules that say how', () => {
+    let own: SessionWorld
+    let caller: Agent
+    let headers: Readonly<Record<string, string>>
+
+    before(async () => {
+      own = await startSessionWorld(OWN_POLICY)
+      caller = new Agent({ connect: { ca: own.ca } })
+      headers = await own.as('repo:shop')
+    })
+    after(async () => {
+      await caller.destroy()
+      await own.close()
+    })
+    const ask = (path: string, accept: string) =>
+      request(`https://127.0.0.1:${own.port}/clusters/test${path}`, {
+        ...{ dispatcher: caller, headers: { ...headers, accept, 'accept-encoding': 'gzip' } },
+      })
+
+    it('are shown as they are where they say mask: none', async () => {
+      own.upstream.onRequest = (_request, response) => {
+        response.writeHead(200, { 'content-type': PROTOBUF, etag: '"a"' }).end(`k8s\0${ENCODED}`)
+      }
+      const shown = await ask(`${N}/secrets/s`, PROTOBUF)
+      expect(await shown.body.text()).to.equal(`k8s\0${ENCODED}`)
+      expect(shown.headers).to.include({ 'content-type': PROTOBUF, etag: '"a"' })
+      expect(own.upstream.seen.at(-1)?.headers).to.include({
+        ...{ accept: PROTOBUF, 'accept-encoding': 'gzip' },
+      })
+    })
+
+    it('are asked for as objects where fields of the group are hidden', async () => {
+      const object = { apiVersion: 'apps/v1', kind: 'Deployment', spec: { note: PASSWORD } }
+      own.upstream.onRequest = (_request, response) => {
+        response.writeHead(200, JSON_TYPE).end(JSON.stringify(object))
+      }
+      const table = 'application/json;as=Table;v=v1;g=meta.k8s.io,application/json'
+      const path = '/apis/apps/v1/namespaces/agents/deployments/d'
+      const hidden = await ask(path, table)
+      expect(await hidden.body.text())
+        .to.contain('Deployment')
+        .and.to.not.contain(PASSWORD)
+      expect(hidden.headers['warning']).to.contain('Deployment spec.note')
+      expect(own.upstream.seen.at(-1)?.headers.accept).to.equal('application/json')
+      const message = `spec.note: Invalid value: "${PASSWORD}": is not good`
+      own.upstream.onRequest = (_request, response) => {
+        response.writeHead(422, JSON_TYPE).end(JSON.stringify({ kind: 'Status', message }))
+      }
+      const refused = await (await ask(path, table)).body.text()
+      expect(refused).to.contain('is not good').and.to.not.contain(PASSWORD)
+    })
   })
 })

@@ -30,11 +30,12 @@ const DRY_RUN = 'dryRun=All'
 const base64 = (text: string): string => Buffer.from(text).toString('base64')
 const N = '/api/v1/namespaces/agents'
 const JSON_TYPE = 'application/json'
+/** What answers show is no matter here: even to whom all is shown, nothing may be kept. */
 const POLICY = `apiVersion: nestgate.dev/v1alpha1
 kind: Policy
 rules:
 - {id: read, match: {verbs: [get, list], resources: ['*']}, effect: allow}
-- {id: write, match: {verbs: [create, update, patch, delete], resources: [secrets, configmaps, pods]}, effect: hold, capture: {}}
+- {id: write, match: {verbs: [create, update, patch, delete], resources: [secrets, configmaps, pods]}, effect: hold, capture: {}, mask: none}
 - {id: exec, match: {verbs: [connect], resources: [pods/exec]}, effect: hold}
 - {id: proxy, match: {verbs: [connect], resources: [services/proxy]}, effect: hold}
 `
@@ -285,6 +286,16 @@ describe('a planted secret', () => {
     )
     expectNowhere(printed, 'the recording')
   }).timeout(SLOW_MS)
+
+  it('is masked in answers, of which the ledger says what was hidden and not what it was', async () => {
+    const { headers = {}, port } = world.address('')
+    for (const path of ['secrets/s', 'pods/p']) {
+      const url = `https://127.0.0.1:${port}/clusters/test${N}/${path}`
+      const reply = await request(url, { dispatcher: client, headers })
+      expect(reply.statusCode).to.equal(200)
+      expectNowhere(await reply.body.text(), `the answer to ${path}`)
+    }
+  })
 
   it('is in no file of the broker, database and journal included', () => {
     const names = readdirSync(world.dataDir, { recursive: true, withFileTypes: true })

@@ -548,7 +548,11 @@ describe('bad input in sessions', () => {
         'HTTP/1.1 302 Found\r\nLocation: https://evil.example/\r\nContent-Length: 0\r\n\r\n',
         502,
       ],
-      'a plain 200': ['HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello', 200],
+      'a plain 200': [
+        'HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello',
+        200,
+      ],
+      'a 200 of no kind': ['HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello', 502],
       'a 403': ['HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno', 403],
       'a huge header': [`HTTP/1.1 101 Switching\r\nX-A: ${'a'.repeat(MIB)}\r\n\r\n`, 502],
       'no HTTP': ['hello there\r\n\r\n', 502],

@@ -13,7 +13,7 @@ import {
   prepareMasking,
 } from './masking-support.ts'
 import type { Looker } from './masking-support.ts'
-import { audit, closeBroker, facts, inPod, RESTRICTED } from './support.ts'
+import { admin, audit, closeBroker, facts, inPod, RESTRICTED } from './support.ts'
 
 const api = `/api/v1/namespaces/${MASKED}`
 const PROTOBUF = 'application/vnd.kubernetes.protobuf'
@@ -228,6 +228,27 @@ describe('what a direct client is answered', () => {
     expect(token?.status, bodyOf(token)).to.equal(201)
     const { status } = JSON.parse(bodyOf(token)) as { status: { token: string } }
     expect(status.token).to.match(/^nestgate-masked-1-[0-9a-f]{18}$/)
+  })
+})
+
+describe('what a kubelet says through the API server', () => {
+  before(prepareMasking)
+  after(closeBroker)
+
+  it('has no planted secret: its pods, a log, its settings', async () => {
+    const nodes = await admin(['get', 'nodes', '-o', 'jsonpath={.items[*].metadata.name}'])
+    const node = `/api/v1/nodes/${nodes.split(' ')[0]}/proxy`
+    const answers = await direct('http').ask([
+      { name: 'pods', path: `${node}/pods` },
+      { name: 'log', path: `${node}/containerLogs/${MASKED}/shop/web` },
+      { name: 'configz', path: `${node}/configz` },
+    ])
+    for (const [name, answer] of Object.entries(answers)) {
+      expect(answer.status, `${name}: ${bodyOf(answer)}`).to.equal(200)
+      expect(needles.in(Buffer.from(answer.body, 'base64')), name).to.deep.equal([])
+    }
+    expect(bodyOf(answers['pods'])).to.include('"DB_PASSWORD"').and.include('nestgate-masked-1-')
+    expect(bodyOf(answers['log'])).to.match(/^connecting with password=/)
   })
 })
 

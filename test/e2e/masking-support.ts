@@ -150,6 +150,11 @@ const configMap = {
   },
   binaryData: { release: Buffer.from(text(PLANTED.helm), 'base64').toString('base64') },
 }
+/** Nothing secret is in it. */
+const colours = {
+  ...{ apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'colours', namespace: MASKED } },
+  data: { colour: 'green' },
+}
 const pod = {
   apiVersion: 'v1',
   kind: 'Pod',
@@ -214,7 +219,7 @@ async function bringUp(): Promise<void> {
     ...namespaces.map(editors),
     ...reader,
   )
-  await apply(APPLIED, deployment, configMap)
+  await apply(APPLIED, deployment, configMap, colours)
   // by other means than apply, which would write all of it a second time, into an annotation
   const others = [
     ...[planted, pod, keptSecret(MASKED), keptSecret(RESTORED)],

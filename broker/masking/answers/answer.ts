@@ -26,7 +26,7 @@ export interface AnswerTerms {
   /** Nothing may be kept from the client, as it may be all that comes for a while. */
   readonly longRunning: boolean
   readonly write: boolean
-  /** It is for Secrets, by what the request says. */
+  /** It is for Secrets, or for a group of whose kinds fields are hidden, by what the request says. */
   readonly ofSecrets: boolean
   /** In place of the real one, for tests. */
   readonly createJson?: (answer: MaskedAnswer) => JsonMasker

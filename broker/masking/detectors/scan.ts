@@ -92,9 +92,11 @@ export class Scanner {
 
   /** See {@link Scan}. */
   scan(scanned: Scanned): Scan {
-    const { bytes, from } = scanned
-    const pass = new Pass(scanned)
+    const { bytes, from, ending } = scanned
     let at = this.#filter.next(bytes, from)
+    // most short texts: nothing in them, and nothing behind them
+    if (at === -1 && ending === 'end') return { regions: [], opens: [], hold: bytes.length }
+    const pass = new Pass(scanned)
     while (at !== -1) {
       for (const candidate of this.#filter.at(bytes, at))
         if (candidate.fourth[bytes[at + candidate.fourthAt] ?? 0] === 1)

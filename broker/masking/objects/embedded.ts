@@ -5,6 +5,7 @@
  * read so far is well-formed, and a list of Kubernetes' own is written by its own encoder.
  */
 import { unmaskable, MAX_TOKEN_BYTES } from '../json/reader.ts'
+import type { Instead } from './output.ts'
 import type { TextToken } from './texts.ts'
 
 /** So much of a list is read in full before. */
@@ -18,12 +19,12 @@ const END = /^[^]?[^"]*\]\s*\}\s*$/
 
 /** See the head of the file. */
 export class EmbeddedMasker {
-  readonly #mask: (token: TextToken) => Buffer | undefined
+  readonly #mask: (token: TextToken) => Instead | undefined
   /** From the last quote on: it may begin a string. */
   #rest: Buffer = NOTHING
 
   /** @param mask - what stands in place of a text; undefined where it may stay */
-  constructor(mask: (token: TextToken) => Buffer | undefined) {
+  constructor(mask: (token: TextToken) => Instead | undefined) {
     this.#mask = mask
   }
 
@@ -40,7 +41,7 @@ export class EmbeddedMasker {
       if (end === -1) return this.#keep(out, bytes, at, start)
       const instead = this.#mask({ bytes, start, end, isEscaped: true })
       if (instead !== undefined) {
-        out.push(bytes.subarray(at, start), instead)
+        out.push(bytes.subarray(at, start), Buffer.from(instead))
         at = end
       }
       found = bytes.indexOf(BACKSLASH, end)
@@ -58,7 +59,7 @@ export class EmbeddedMasker {
     if (keepFrom > from) out.push(bytes.subarray(from, keepFrom))
     this.#rest = bytes.subarray(keepFrom)
     if (this.#rest.length > MAX_TOKEN_BYTES) throw unmaskable('a value is too long')
-    return out
+    return out.length > 1 ? [Buffer.concat(out)] : out
   }
 }
 

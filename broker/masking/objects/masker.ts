@@ -14,6 +14,7 @@ import type { Deferred, Role } from './frames.ts'
 import * as keys from './keys.ts'
 import { SECRET_FIELDS } from './names.ts'
 import { Output } from './output.ts'
+import type { Instead } from './output.ts'
 import { isPlainKind } from './plain-kinds.ts'
 import { Replacements, SECRET_WORD } from './replacements.ts'
 import type { Place } from './replacements.ts'
@@ -33,7 +34,7 @@ import type { TextToken } from './texts.ts'
 const NO_KIND = 'object'
 const LETTER_N = 0x6e
 const NO_BYTES = Buffer.alloc(0)
-const EMPTY_LIST = Buffer.from('[]')
+const EMPTY_LIST = '[]'
 /** How deep copies of objects within annotations are looked into; what is deeper is hidden. */
 const MAX_COPIES = 4
 
@@ -245,7 +246,7 @@ class ObjectMasker implements JsonMasker, TokenHandler {
     return frame.role === frames.PLAIN && (frame.isArray || frame.key === keys.OTHER)
   }
 
-  #textIn(frame: Frame, token: TextToken): Buffer | undefined {
+  #textIn(frame: Frame, token: TextToken): Instead | undefined {
     const where = this.#where
     switch (scalarRole(frame)) {
       case frames.HIDDEN:
@@ -266,7 +267,7 @@ class ObjectMasker implements JsonMasker, TokenHandler {
     }
   }
 
-  #member(frame: Frame, token: TextToken): Buffer | undefined {
+  #member(frame: Frame, token: TextToken): Instead | undefined {
     if (frame.role === frames.PAIR) {
       if (frame.key === keys.NAME) frame.before = textOf(token)
       if (frame.key === keys.VALUE) return this.#replacements.spans(token, this.#where)
@@ -289,7 +290,7 @@ class ObjectMasker implements JsonMasker, TokenHandler {
   }
 
   /** The causes of a failure say less than its message of what it is about; where that comes later, they are taken for the worst. */
-  #message(token: TextToken): Buffer | undefined {
+  #message(token: TextToken): Instead | undefined {
     const object = this.#object()
     const isFirst = object === this.#frames[this.#depth - 1]
     const ofSecret = this.#answer.aboutSecrets === true || (!isFirst && !object.isAboutOthers)
@@ -342,7 +343,7 @@ class ObjectMasker implements JsonMasker, TokenHandler {
     token: TextToken | undefined,
     start: number,
     end: number,
-    instead: Buffer | undefined,
+    instead: Instead | undefined,
   ): void {
     const from = this.#base + start
     if (this.#deferring === 0) {
@@ -373,7 +374,7 @@ class ObjectMasker implements JsonMasker, TokenHandler {
     { token, path: [member = ''], place }: Deferred,
     kind: string,
     isField: boolean,
-  ): Buffer | undefined {
+  ): Instead | undefined {
     const where = (): Place => (place.kind === NO_KIND ? { ...place, kind } : place)
     if (isField) return this.#replacements.whole(where, false)
     if (kind === SECRET && SECRET_FIELDS.has(member))

@@ -13,6 +13,10 @@ export const WORD_LISTS: ReadonlySet<string> = new Set(['args', 'command'])
 /** Longest name that is looked at, in UTF-16 code units; a longer one is no name, and counts as secret. */
 const MAX_NAME_LENGTH = 1024
 
+/** Names that are remembered. */
+const MAX_KNOWN_NAMES = 2000
+const knownNames = new Map<string, boolean>()
+
 /** Words that promise a secret wherever they stand in a name, in lower case with `_` between the words of camel case. */
 const ANYWHERE =
   /passw|passphrase|passcode|secret|token|credential|private|authoriz|bearer|cookie|signature|mnemonic|connection[_.-]?str|database[_.-]?ur[il]/
@@ -25,6 +29,16 @@ const ABOUT_SECRET =
 /** Whether a variable, header or option of this name holds a secret: `DB_PASSWORD`, `apiKey`, `Authorization`; not `PASSWORD_FILE`. */
 export function secretName(name: string): boolean {
   if (name.length > MAX_NAME_LENGTH) return true
+  const known = knownNames.get(name)
+  if (known !== undefined) return known
+  // names of variables are few, and each stands in many objects
+  if (knownNames.size === MAX_KNOWN_NAMES) knownNames.clear()
+  const isSecret = promisesSecret(name)
+  knownNames.set(name, isSecret)
+  return isSecret
+}
+
+function promisesSecret(name: string): boolean {
   const words = lowerWords(name)
   return (ANYWHERE.test(words) || AT_WORD_END.test(words)) && !ABOUT_SECRET.test(words)
 }

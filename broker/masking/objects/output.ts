@@ -4,12 +4,15 @@ import { unmaskable } from '../json/reader.ts'
 /** Most bytes that wait for a decision. */
 export const MAX_WAITING_BYTES = 8 * 1024 * 1024
 
+/** What stands in place of a span. */
+export type Instead = string | Buffer
+
 /** A span of the answer, counted from its begin. */
 export interface Span {
   readonly start: number
   end: number
-  /** What goes out instead; undefined: the bytes themselves. */
-  instead: Buffer | undefined
+  /** What goes out instead, of ASCII alone where it is a string; undefined: the bytes themselves. */
+  instead: Instead | undefined
   /** Decisions that are still owed. */
   waits: number
 }
@@ -34,46 +37,63 @@ export class Output {
   }
 
   /** Replaces a span; spans come in order. */
-  replace(start: number, end: number, instead: Buffer): void {
+  replace(start: number, end: number, instead: Instead): void {
     this.#spans.push({ start, end, instead, waits: 0 })
   }
 
   /** A span that is decided on later. */
-  defer(start: number, end: number, instead: Buffer | undefined, waits: number): Span {
+  defer(start: number, end: number, instead: Instead | undefined, waits: number): Span {
     const span: Span = { start, end, instead, waits }
     this.#spans.push(span)
     return span
   }
 
-  /** Gives out what is decided. @param upTo - bytes behind it are not read yet @throws Fault `answer_unmaskable` where too much waits */
+  /** Gives out what is decided, in one piece. @param upTo - bytes behind it are not read yet @throws Fault `answer_unmaskable` where too much waits */
   take(upTo: number): readonly Buffer[] {
-    const out: Buffer[] = []
-    let at = this.#begin
+    const spans = this.#spans
     let taken = 0
-    let limit = upTo
-    for (const span of this.#spans) {
-      if (span.waits > 0) {
-        limit = span.start
-        break
-      }
-      this.#copy(out, at, span.start)
-      if (span.instead === undefined) this.#copy(out, span.start, span.end)
-      else if (span.instead.length > 0) out.push(span.instead)
-      at = span.end
+    let growth = 0
+    for (const { start, end, instead, waits } of spans) {
+      if (waits > 0) break
       taken++
+      if (instead !== undefined) growth += instead.length - (end - start)
     }
-    if (taken > 0) this.#spans = this.#spans.slice(taken)
-    if (limit > at) {
-      this.#copy(out, at, limit)
-      at = limit
-    }
-    this.#held = this.#held.subarray(at - this.#begin)
-    this.#begin = at
-    if (upTo - at > MAX_WAITING_BYTES) throw unmaskable('a kind comes too late')
-    return out
+    const limit = spans[taken]?.start ?? upTo
+    const begin = this.#begin
+    if (upTo - limit > MAX_WAITING_BYTES) throw unmaskable('a kind comes too late')
+    const from = this.#held
+    this.#held = from.subarray(limit - begin)
+    this.#begin = limit
+    if (limit === begin) return []
+    if (taken === 0) return [from.subarray(0, limit - begin)]
+    this.#spans = spans.slice(taken)
+    return [spliced(from, begin, limit, growth, spans, taken)]
   }
+}
 
-  #copy(out: Buffer[], start: number, end: number): void {
-    if (end > start) out.push(this.#held.subarray(start - this.#begin, end - this.#begin))
+/** The bytes from `begin` to `limit`, with what stands in place of the first spans. */
+function spliced(
+  from: Buffer,
+  begin: number,
+  limit: number,
+  growth: number,
+  spans: readonly Span[],
+  taken: number,
+): Buffer {
+  const to = Buffer.allocUnsafe(limit - begin + growth)
+  let read = begin
+  let written = 0
+  for (let index = 0; index < taken; index++) {
+    const span = spans[index]
+    if (span?.instead === undefined) continue
+    const { start, end, instead } = span
+    to.set(from.subarray(read - begin, start - begin), written)
+    written += start - read
+    if (typeof instead === 'string') to.write(instead, written, 'latin1')
+    else to.set(instead, written)
+    written += instead.length
+    read = end
   }
+  to.set(from.subarray(read - begin, limit - begin), written)
+  return to
 }

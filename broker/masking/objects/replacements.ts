@@ -3,13 +3,13 @@ import { findSecrets } from '../detectors/masker.ts'
 import { MAX_NAMED_FIELDS } from '../types.ts'
 import type { MaskedAnswer, MaskedFields } from '../types.ts'
 import { isLastApplied, isSecretOption } from './names.ts'
+import type { Instead } from './output.ts'
 import { maskStatusText } from './status-text.ts'
 import {
   bytesOf,
   isCompressed,
   isCompressedBase64,
   quoted,
-  quotedPlain,
   textOf,
   withoutSecrets,
 } from './texts.ts'
@@ -38,6 +38,12 @@ const MAX_WORD_BEFORE = 256
 /** Files of registries' credentials: who reads them needs JSON. */
 const REGISTRY_FILE = /(?:^|\.)\.dockerc(?:onfigjson|fg)$/
 
+function isRegistryFile(path: string): boolean {
+  return path.includes('.dockerc') && REGISTRY_FILE.test(path)
+}
+
+/** A text that is no copy of an object. */
+const NO_COPY = Symbol('no copy')
 /** A text that may be about Secrets. */
 export const SECRET_WORD = /secret/i
 
@@ -45,7 +51,9 @@ export const SECRET_WORD = /secret/i
 export class Replacements {
   readonly #maskCopy: MaskCopy
   readonly #everywhere: boolean
-  readonly #names = new Set<string>()
+  /** By kind, the paths that are named. */
+  readonly #paths = new Map<string, Set<string>>()
+  readonly #names: string[] = []
   #count = 0
   #more = false
 
@@ -59,85 +67,85 @@ export class Replacements {
   }
 
   /** A scalar that is secret whatever it says. */
-  whole(where: Where, isBase64: boolean): Buffer {
+  whole(where: Where, isBase64: boolean): Instead {
     const place = where()
     this.#tell(place.kind, place.path)
     const placeholder = place.placeholderOf(place.path)
-    if (REGISTRY_FILE.test(place.path)) {
+    if (isRegistryFile(place.path)) {
       const file = JSON.stringify({ auths: {}, [placeholder]: {} })
-      return isBase64 ? quotedPlain(btoa(file)) : quoted(file)
+      return isBase64 ? `"${btoa(file)}"` : quoted(file)
     }
-    return quotedPlain(isBase64 ? btoa(placeholder) : placeholder)
+    return isBase64 ? `"${btoa(placeholder)}"` : `"${placeholder}"`
   }
 
   /** Spans that detectors find. */
-  spans(token: TextToken, where: Where): Buffer | undefined {
+  spans(token: TextToken, where: Where): Instead | undefined {
     return this.#spansOf(bytesOf(token), where)
   }
 
   /** … where the profile wants all texts looked at. */
-  anywhere(token: TextToken, where: Where): Buffer | undefined {
+  anywhere(token: TextToken, where: Where): Instead | undefined {
     return this.#everywhere ? this.spans(token, where) : undefined
   }
 
   /** A value of a ConfigMap. */
-  config(token: TextToken, where: Where): Buffer | undefined {
+  config(token: TextToken, where: Where): Instead | undefined {
     const bytes = bytesOf(token)
     return isCompressedBase64(bytes) ? this.whole(where, false) : this.#spansOf(bytes, where)
   }
 
   /** A value of a ConfigMap's `binaryData`. */
-  binary(token: TextToken, where: Where): Buffer | undefined {
+  binary(token: TextToken, where: Where): Instead | undefined {
     const bytes = Buffer.from(textOf(token), 'base64')
     const isSecret = isCompressed(bytes) || findSecrets(bytes).length > 0
     return isSecret ? this.whole(where, true) : undefined
   }
 
   /** The value of an annotation: a copy of an object by what that is, what should be one and is none whole, the rest by detectors. */
-  annotation(token: TextToken, name: string, where: Where): Buffer | undefined {
+  annotation(token: TextToken, name: string, where: Where): Instead | undefined {
     const bytes = bytesOf(token)
     const copy = this.#copy(bytes, where)
-    if (copy === 'none') {
+    if (copy === NO_COPY) {
       return isLastApplied(name) ? this.whole(where, false) : this.#spansOf(bytes, where)
     }
     return copy ?? (isLastApplied(name) ? undefined : this.#spansOf(bytes, where))
   }
 
   /** A text of which nothing is known but that it has escapes. */
-  embedded(token: TextToken, where: Where): Buffer | undefined {
+  embedded(token: TextToken, where: Where): Instead | undefined {
     const bytes = bytesOf(token)
     const copy = this.#copy(bytes, where)
-    return copy === 'none' ? this.#spansOf(bytes, where) : copy
+    return copy === NO_COPY ? this.#spansOf(bytes, where) : copy
   }
 
-  #copy(bytes: Buffer, where: Where): Buffer | 'none' | undefined {
-    if (!looksLikeJson(bytes)) return 'none'
+  #copy(bytes: Buffer, where: Where): Instead | typeof NO_COPY | undefined {
+    if (!looksLikeJson(bytes)) return NO_COPY
     let copy: ReturnType<MaskCopy>
     try {
       copy = this.#maskCopy(bytes, where)
     } catch {
       // whatever it is, it is no object that somebody could read as one
-      return 'none'
+      return NO_COPY
     }
     if (copy === undefined) return undefined
     const { kind, path } = where()
-    for (const field of copy.masked.fields) this.#name(`${kind} ${shown(path)}: ${field}`)
+    for (const field of copy.masked.fields) this.#name(kind, `${shown(path)}: ${field}`)
     this.#count += copy.masked.count
     this.#more ||= copy.masked.more
     return quoted(copy.bytes.toString())
   }
 
   /** One word of a command. @param before - the word before it */
-  word(token: TextToken, before: string | undefined, where: Where): Buffer | undefined {
+  word(token: TextToken, before: string | undefined, where: Where): Instead | undefined {
     if (before === undefined) return this.spans(token, where)
     if (isSecretOption(before)) return this.whole(where, false)
-    const context = Buffer.from(`${before.slice(-MAX_WORD_BEFORE)} `)
-    const bytes = Buffer.concat([context, bytesOf(token)])
-    return this.#spansOf(bytes, where, context.length)
+    const context = `${before.slice(-MAX_WORD_BEFORE)} `
+    const bytes = Buffer.from(context + textOf(token))
+    return this.#spansOf(bytes, where, Buffer.byteLength(context))
   }
 
   /** What an API server says of a failure. @param ofSecret - it says itself that it is about one */
-  message(token: TextToken, ofSecret: boolean, where: Where): Buffer | undefined {
+  message(token: TextToken, ofSecret: boolean, where: Where): Instead | undefined {
     const text = textOf(token)
     const masked = maskStatusText(text, ofSecret || SECRET_WORD.test(text))
     if (masked === text) return undefined
@@ -146,7 +154,7 @@ export class Replacements {
     return quoted(masked)
   }
 
-  #spansOf(bytes: Buffer, where: Where, before = 0): Buffer | undefined {
+  #spansOf(bytes: Buffer, where: Where, before = 0): Instead | undefined {
     let place: Place | undefined
     const placeholder = (): string => {
       place ??= where()
@@ -160,13 +168,19 @@ export class Replacements {
 
   #tell(kind: string, path: string): void {
     this.#count++
-    this.#name(`${kind} ${shown(path)}`)
+    this.#name(kind, shown(path))
   }
 
-  #name(name: string): void {
-    if (this.#names.has(name)) return
-    if (this.#names.size === MAX_NAMED_FIELDS) this.#more = true
-    else this.#names.add(name)
+  #name(kind: string, path: string): void {
+    let paths = this.#paths.get(kind)
+    if (paths?.has(path) === true) return
+    if (this.#names.length === MAX_NAMED_FIELDS) {
+      this.#more = true
+      return
+    }
+    this.#names.push(`${kind} ${path}`)
+    if (paths === undefined) this.#paths.set(kind, (paths = new Set()))
+    paths.add(path)
   }
 }
 

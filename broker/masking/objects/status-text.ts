@@ -10,7 +10,7 @@ import { maskText } from '../detectors/masker.ts'
 import { secretMember, secretName } from './names.ts'
 
 /** Stands for what was quoted. */
-export const NOT_QUOTED = '…'
+const NOT_QUOTED = '…'
 
 /** Hides what an error's text quotes. */
 type Step = (text: string, secret: boolean) => string

@@ -27,11 +27,6 @@ export function quoted(text: string): Buffer {
   return Buffer.from(JSON.stringify(text))
 }
 
-/** A text of ASCII letters and digits, of which nothing has to be escaped. */
-export function quotedPlain(text: string): Buffer {
-  return Buffer.from(`"${text}"`, 'latin1')
-}
-
 /**
  * Replaces the secrets that detectors find in a text.
  *

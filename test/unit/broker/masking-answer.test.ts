@@ -3,6 +3,7 @@ import { describe, it } from 'mocha'
 import type { IncomingHttpHeaders } from 'node:http'
 import type { Dispatcher } from 'undici'
 import { gzipSync } from 'node:zlib'
+import { fateOf } from '../../../broker/gateway/perform.ts'
 import {
   createAnswerMasking,
   MAX_ERROR_TEXT_BYTES,
@@ -190,6 +191,15 @@ describe('a text that is masked', () => {
     const second = [...text.push(Buffer.from('BKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj\n')), ...text.end()]
     expect(Buffer.concat([...first, ...second]).toString()).to.not.match(/MIIE|BKcw/)
     expect(text.masked.count).to.equal(1)
+  })
+})
+
+describe('an approved request whose answer was not shown', () => {
+  it('is one of which nothing is known, as it may have been carried out', () => {
+    const bytes = { bytesToClient: 0, bytesToServer: 0 }
+    expect(fateOf({ ...bytes, status: 502, reason: 'answer_unmaskable' })).to.equal('UNKNOWN')
+    expect(fateOf({ ...bytes, status: 406, reason: 'not_acceptable' })).to.equal('FAILED')
+    expect(fateOf({ ...bytes, status: 201 })).to.equal('SUCCEEDED')
   })
 })
 
