@@ -79,9 +79,12 @@ export function captureBody(
   }
 }
 
-/** Values that are secret wherever they stand: private keys (RFC 7468), signed tokens (RFC 7519), passwords in URLs (RFC 3986, 3.2.1). */
+/**
+ * Values that are secret wherever they stand: private keys (RFC 7468), signed tokens (RFC 7519), passwords in URLs (RFC 3986, 3.2.1).
+ * Bounded, and begun where a word begins: no text takes longer than its length.
+ */
 const SECRET_VALUE =
-  /-----BEGIN [A-Z ]*PRIVATE KEY|eyJ[\w-]{8,}\.[\w-]{8,}\.|[a-z][a-z0-9+.-]*:\/\/[^\s/?#@]*:[^\s/?#@]+@/i
+  /-----BEGIN [A-Z ]{0,40}PRIVATE KEY|(?<![\w-])eyJ[\w-]{8,4096}\.[\w-]{8,4096}\.|(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,31}:\/\/[^\s/?#@:]{0,256}:[^\s/?#@]{1,1024}@/i
 
 /** @param secrets - the request is about Secrets: a list of them does not say so of its items */
 function maskMore(node: Json, secrets: boolean, depth = 0): Json {
