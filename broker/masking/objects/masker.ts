@@ -282,11 +282,10 @@ class ObjectMasker implements JsonMasker, TokenHandler {
     return this.#replacements.anywhere(token, this.#where)
   }
 
-  /** Of a Status, at any depth, and of an Event; of what has not said yet that it is none. */
-  #isMessage(frame: Frame): boolean {
-    if (frame.key !== keys.MESSAGE && frame.key !== keys.NOTE) return false
-    if (frame.kind === 'Event' || this.#object().kind === undefined) return true
-    return frame.key === keys.MESSAGE && this.#isWithin('Status')
+  /** What programs say of what went wrong: of failures, conditions, events. */
+  #isMessage({ key, kind }: Frame): boolean {
+    if (key === keys.MESSAGE) return true
+    return key === keys.NOTE && (kind === undefined || kind === 'Event')
   }
 
   /** The causes of a failure say less than its message of what it is about; where that comes later, they are taken for the worst. */
@@ -385,11 +384,6 @@ class ObjectMasker implements JsonMasker, TokenHandler {
   }
 
   // where it is
-
-  #isWithin(kind: string): boolean {
-    for (let at = 0; at < this.#depth; at++) if (this.#frames[at]?.kind === kind) return true
-    return false
-  }
 
   /** The object that the present token belongs to. */
   #object(): Frame {

@@ -327,6 +327,11 @@ describe('masking of objects', () => {
         hides(document, fields)
       })
 
+    it('hides what conditions say', () => {
+      const conditions = [{ type: 'Ready', message: `dial: password=${SECRET}` }]
+      hides({ kind: 'X', status: { conditions } }, ['X status.conditions[].message'])
+    })
+
     it('hides compressed values of ConfigMaps: nobody can look into them', () => {
       const release = gzipSync(SECRET).toString('base64')
       const twice = Buffer.from(release).toString('base64')
