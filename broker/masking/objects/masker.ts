@@ -283,14 +283,17 @@ class ObjectMasker implements JsonMasker, TokenHandler {
   }
 
   /** What programs say of what went wrong: of failures, conditions, events. */
-  #isMessage({ key, kind }: Frame): boolean {
+  #isMessage({ key }: Frame): boolean {
     if (key === keys.MESSAGE) return true
+    const { kind } = this.#object()
     return key === keys.NOTE && (kind === undefined || kind === 'Event')
   }
 
-  /** The causes of a failure say less than its message of what it is about; where that comes later, they are taken for the worst. */
+  /** Of a failure, what stands in quotes, too. Its causes say less than its message of what it is about; where that comes later, they are taken for the worst. */
   #message(token: TextToken): Instead | undefined {
     const object = this.#object()
+    if (object.kind !== undefined && !this.#isWithin('Status'))
+      return this.#replacements.spans(token, this.#where)
     const isFirst = object === this.#frames[this.#depth - 1]
     const ofSecret = this.#answer.aboutSecrets === true || (!isFirst && !object.isAboutOthers)
     if (isFirst) object.isAboutOthers = !SECRET_WORD.test(textOf(token))
@@ -384,6 +387,11 @@ class ObjectMasker implements JsonMasker, TokenHandler {
   }
 
   // where it is
+
+  #isWithin(kind: string): boolean {
+    for (let at = 0; at < this.#depth; at++) if (this.#frames[at]?.kind === kind) return true
+    return false
+  }
 
   /** The object that the present token belongs to. */
   #object(): Frame {
