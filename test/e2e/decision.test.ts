@@ -169,12 +169,12 @@ describe('the decision', () => {
 
       it('holds a server-side apply of what exists, and applies exactly that', async () => {
         const name = unique('applied')
-        await workMap(name, { key: 'old' })
+        await workMap(name, { colour: 'old' })
         const input = JSON.stringify({
           apiVersion: 'v1',
           kind: 'ConfigMap',
           metadata: { name, namespace: WORK_NAMESPACE },
-          data: { key: 'new' },
+          data: { colour: 'new' },
         })
         const command = [
           program,
@@ -187,7 +187,7 @@ describe('the decision', () => {
         ]
         const { report } = start(command, { input })
         const { id } = await pending((item) => item.name === name)
-        expect((await show(id)).preview?.text).to.match(/-.*key: old[\s\S]*\+.*key: new/)
+        expect((await show(id)).preview?.text).to.match(/-.*colour: old[\s\S]*\+.*colour: new/)
         await approve(id)
         const { code, stderr } = await report
         expect(code, stderr).to.equal(0)
@@ -197,7 +197,7 @@ describe('the decision', () => {
           'configmap',
           name,
           '-o',
-          'jsonpath={.data.key}',
+          'jsonpath={.data.colour}',
         ])
         expect(value).to.equal('new')
       })

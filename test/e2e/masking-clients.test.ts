@@ -258,8 +258,8 @@ describe('what libraries see', () => {
   const args = [MASKED, 'planted', 'shop', 'shop', 'shop']
 
   for (const [name, program] of [
-    ['Python', ['python3', '/agents/secrets.py']],
-    ['JavaScript', ['node', '/agents/secrets.ts']],
+    ['Python', ['python3', '/agents/see-secrets.py']],
+    ['JavaScript', ['node', '/agents/see-secrets.ts']],
   ] as const)
     it(`has no planted secret: ${name}`, async () => {
       const ran = await inPod(RESTRICTED.name, 'scanner', [...program, ...args])

@@ -155,10 +155,8 @@ describe('what kubectl prints straight from the API server', () => {
     const results = await straight({
       commands: [...named({ ...LOOKS, ...rawLooks('') }), watching],
     })
-    for (const [name, came] of Object.entries(results)) {
-      // kubectl itself shows no more than lengths of Secrets in describe, but all of the others
+    for (const [name, came] of Object.entries(results))
       expect(found(came), name).not.to.deep.equal([])
-    }
     const shown = Object.values(results).flatMap(found)
     // that is in a session, and that in another namespace
     const elsewhere = ['execArgument', 'restored']
@@ -293,9 +291,9 @@ describe('what is left of planted secrets', () => {
     await prepareMasking()
     const words = ['sh', '-c', 'sleep 1; echo done', 'sh', PLANTED.execArgument.value.toString()]
     const exec = ['kubectl', ...inNamespace, 'exec', 'shop', '--', ...words]
-    for (const looker of [fromPod('kubectl-old'), fromPod('kubectl-new'), lookers.at(-1)]) {
-      const ran = await looker?.run({ commands: [{ name: 'exec', command: exec }] })
-      expect(ran?.['exec']?.stdout, ran?.['exec']?.stderr).to.equal('done\n')
+    for (const looker of [...lookers.slice(0, 2), ...lookers.slice(-1)]) {
+      const ran = await looker.run({ commands: [{ name: 'exec', command: exec }] })
+      expect(ran['exec']?.stdout, ran['exec']?.stderr).to.equal('done\n')
     }
     // what a session shows is its user's own: of it the recording is masked, so what the client saw is not kept
     const command = ['kubectl-new', ...inNamespace, 'exec', 'shop', '--', 'printenv', 'GREETING']

@@ -109,7 +109,7 @@ export function createAnswerMasking(terms: AnswerTerms): AnswerMasking {
 
 type Form =
   | { readonly as: 'json'; readonly shape: MaskedAnswer['shape'] }
-  | { readonly as: 'text'; readonly maxBytes: number }
+  | { readonly as: 'text'; readonly isError: boolean }
   | { readonly as: 'nothing' }
   | { readonly as: 'unmaskable'; readonly problem: string }
 
@@ -123,8 +123,7 @@ function formOf(terms: AnswerTerms, status: number, headers: IncomingHttpHeaders
     return { as: 'json', shape: isWatch ? 'watch' : 'object' }
   }
   if (CHARSETS.has(charset) && mayBeText(terms, status, type)) {
-    const isError = status >= FIRST_ERROR
-    return { as: 'text', maxBytes: isError ? MAX_ERROR_TEXT_BYTES : Infinity }
+    return { as: 'text', isError: status >= FIRST_ERROR }
   }
   return { as: 'unmaskable', problem: 'neither JSON nor text' }
 }
@@ -170,7 +169,7 @@ function mediaType(header: string | readonly string[] | undefined): {
 
 function isAtOnce({ longRunning }: AnswerTerms, form: Form): boolean {
   if (form.as === 'json') return form.shape === 'watch'
-  return form.as === 'text' && form.maxBytes === Infinity && longRunning
+  return form.as === 'text' && !form.isError && longRunning
 }
 
 type Body = Pick<MaskedBody, 'push' | 'end' | 'flush' | 'held'> & { readonly masked: MaskedFields }
@@ -180,7 +179,9 @@ function bodyOf(terms: AnswerTerms, form: Form): Body {
     case 'json':
       return jsonBody(terms, form.shape)
     case 'text':
-      return bounded(createTextAnswer(terms.sort === 'log' ? 'log' : 'text'), form.maxBytes)
+      return form.isError
+        ? errorBody(terms)
+        : createTextAnswer(terms.sort === 'log' ? 'log' : 'text')
     case 'nothing':
       return noBody('an answer that has none has a body')
     case 'unmaskable':
@@ -204,21 +205,30 @@ function jsonBody(
   }
 }
 
-function bounded(body: Body, maxBytes: number): Body {
+/** The text of an error, as a whole: what looks like JSON in it is read as JSON, whatever it says it is. */
+function errorBody(terms: AnswerTerms): Body {
+  const pieces: Buffer[] = []
   let bytes = 0
+  let masked = NOTHING
   return {
     push: (chunk) => {
       bytes += chunk.length
-      if (bytes > maxBytes) throw unmaskable('an error text that is too long')
-      return body.push(chunk)
+      if (bytes > MAX_ERROR_TEXT_BYTES) throw unmaskable('an error text that is too long')
+      pieces.push(chunk)
+      return []
     },
-    end: () => body.end(),
-    flush: () => body.flush(),
-    get held() {
-      return body.held
+    end: () => {
+      const text = Buffer.concat(pieces)
+      const isJson = /^[\s\ufeff]*[{[]/.test(text.toString())
+      const body = isJson ? jsonBody(terms, 'object') : createTextAnswer('text')
+      const out = [...body.push(text), ...body.end()]
+      ;({ masked } = body)
+      return out
     },
+    flush: () => [],
+    held: 0,
     get masked() {
-      return body.masked
+      return masked
     },
   }
 }

@@ -4,13 +4,15 @@
  * and the search for one costs next to nothing. Where a string begins is told by the quote before: what was
  * read so far is well-formed, and a list of Kubernetes' own is written by its own encoder.
  */
-import { unmaskable, MAX_TOKEN_BYTES } from '../json/reader.ts'
+import { unmaskable } from '../json/reader.ts'
 import type { Instead } from './output.ts'
 import type { TextToken } from './texts.ts'
 
 /** So much of a list is read in full before. */
 export const PLAIN_FROM_BYTES = 64 * 1024
 
+/** Longest string, in bytes as it is written: annotations of one object have 256 KiB (apimachinery, TotalAnnotationSizeLimitB). */
+const MAX_STRING_BYTES = 2 * 1024 * 1024
 const QUOTE = 0x22
 const BACKSLASH = 0x5c
 const NOTHING = Buffer.alloc(0)
@@ -58,7 +60,7 @@ export class EmbeddedMasker {
   #keep(out: Buffer[], bytes: Buffer, from: number, keepFrom: number): readonly Buffer[] {
     if (keepFrom > from) out.push(bytes.subarray(from, keepFrom))
     this.#rest = bytes.subarray(keepFrom)
-    if (this.#rest.length > MAX_TOKEN_BYTES) throw unmaskable('a value is too long')
+    if (this.#rest.length > MAX_STRING_BYTES) throw unmaskable('a value is too long')
     return out.length > 1 ? [Buffer.concat(out)] : out
   }
 }

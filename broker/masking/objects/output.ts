@@ -23,13 +23,35 @@ export class Output {
   #spans: Span[] = []
   /** Bytes that are not out. */
   #held: Buffer = Buffer.alloc(0)
+  /** What they are kept in, where they came in more than one piece. */
+  #room: { readonly bytes: Buffer; used: number } | undefined
   /** Where they begin, counted from the begin of the answer. */
   #begin = 0
 
   /** Takes a piece. @returns all bytes that are not out; the first of them has the number `begin` */
   add(chunk: Buffer): Buffer {
-    this.#held = this.#held.length === 0 ? chunk : Buffer.concat([this.#held, chunk])
+    if (this.#held.length === 0) {
+      this.#held = chunk
+      this.#room = undefined
+    } else if (chunk.length > 0) this.#append(chunk)
     return this.#held
+  }
+
+  /** Behind what is held, where there is room. What was given out is never written over. */
+  #append(chunk: Buffer): void {
+    const held = this.#held.length
+    const needed = held + chunk.length
+    let room = this.#room
+    if (room === undefined || room.used + chunk.length > room.bytes.length) {
+      // what waits long grows by doubling, so that no piece is copied often
+      const size = held > chunk.length ? 2 * needed : needed
+      room = { bytes: Buffer.allocUnsafe(size), used: held }
+      room.bytes.set(this.#held)
+      this.#room = room
+    }
+    room.bytes.set(chunk, room.used)
+    room.used += chunk.length
+    this.#held = room.bytes.subarray(room.used - needed, room.used)
   }
 
   get begin(): number {

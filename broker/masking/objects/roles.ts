@@ -9,13 +9,9 @@ export const CONFIG_MAP = 'ConfigMap'
 const LIST = 'List'
 
 /** Roles that whatever is below has as well. */
-const INHERITED: ReadonlySet<Role> = new Set([
-  frames.HIDDEN,
-  frames.OF_CONFIG,
-  frames.OF_BINARY_CONFIG,
-  frames.DROPPED,
-  frames.WORDS,
-])
+const INHERITED: ReadonlySet<Role> = new Set<Role>([frames.HIDDEN, frames.DROPPED])
+/** … unless it says something else of itself. */
+const USUAL: ReadonlySet<Role> = new Set<Role>([frames.OF_CONFIG, frames.OF_BINARY_CONFIG])
 /** Of members of objects: what an object, and what an array is there. */
 const OBJECTS: ReadonlyMap<number, Role> = new Map([[keys.METADATA, frames.OF_METADATA]])
 const ARRAYS: ReadonlyMap<number, Role> = new Map<number, Role>([
@@ -35,18 +31,30 @@ const ITEM_ROLES: ReadonlyMap<Role, Role> = new Map<Role, Role>([
 /** The role of a container that begins as the present member or item of `parent`. */
 export function roleBelow(parent: Frame, isArray: boolean): Role {
   if (INHERITED.has(parent.role)) return parent.role
-  if (parent.isArray) return isArray ? frames.PLAIN : (ITEM_ROLES.get(parent.role) ?? frames.PLAIN)
+  if (parent.isArray) return roleOfItem(parent.role, isArray)
   switch (parent.role) {
     case frames.PLAIN:
       return roleOfMember(parent, isArray)
+    case frames.OF_ANNOTATIONS:
+      // only texts stand there
+      return frames.HIDDEN
     case frames.PAIR:
-      return scalarRole(parent) === frames.HIDDEN ? frames.HIDDEN : frames.PLAIN
+      if (scalarRole(parent) === frames.HIDDEN) return frames.HIDDEN
+      return roleByKey(parent.key, isArray)
     case frames.OF_METADATA:
       if (parent.key === keys.ANNOTATIONS && !isArray) return frames.OF_ANNOTATIONS
       return roleByKey(parent.key, isArray)
-    default:
-      return roleByKey(parent.key, isArray)
+    default: {
+      const role = roleByKey(parent.key, isArray)
+      return role === frames.PLAIN && USUAL.has(parent.role) ? parent.role : role
+    }
   }
+}
+
+function roleOfItem(role: Role, isArray: boolean): Role {
+  if (USUAL.has(role)) return role
+  if (isArray) return role === frames.WORDS ? role : frames.PLAIN
+  return ITEM_ROLES.get(role) ?? frames.PLAIN
 }
 
 function roleOfMember(parent: Frame, isArray: boolean): Role {

@@ -5,11 +5,12 @@
  */
 import type { RequestAttributes } from '../../../shared/kubernetes/attributes.ts'
 import { fieldOf, hasAt, textOf } from '../../../shared/kubernetes/json-fields.ts'
+import { MAX_JSON_DEPTH } from '../../../shared/kubernetes/strict-json.ts'
 import { kindKey } from '../../../shared/kubernetes/workloads.ts'
 import type { Masking } from '../../../shared/policy/masking.ts'
 import { NAMED_PAIRS, SECRET_FIELDS } from '../objects/names.ts'
 import { hasPlaceholder } from './needles.ts'
-import { pointerSteps } from './paths.ts'
+import { pointerSteps, printable } from './paths.ts'
 
 /** The fields that a profile hides in an object, as `KIND path`; one or more where that cannot be told. */
 export type HiddenIn = (object: unknown) => readonly string[]
@@ -43,7 +44,7 @@ export function guessOracle(
     parameters.patchType === 'json'
       ? guessInOperations(body.value, attributes, masking, hiddenIn)
       : guessIn(body.value, attributes, masking, hiddenIn)
-  return field === undefined ? undefined : `${why} of ${field}`
+  return field === undefined ? undefined : printable(`${why} of ${field}`)
 }
 
 /** By what a request tells whether what it writes is there already; undefined where by nothing. */
@@ -121,6 +122,8 @@ function guessInOperations(
     if (op !== 'add' && op !== 'replace') continue
     // the name of the variable, which may promise a secret, is in another place
     if (steps.at(-1) === 'value' && NAMED_PAIRS.has(steps.at(-3) ?? '')) return path
+    // no object is so deep that the API server would take it
+    if (steps.length > MAX_JSON_DEPTH) return path
     const object = nested(steps, fieldOf(operation, 'value'))
     if (guessIn(object, attributes, masking, hiddenIn) !== undefined) return path
   }

@@ -134,6 +134,8 @@ describe('placeholders in a request', () => {
     for (const type of ['application/vnd.kubernetes.protobuf', 'application/cbor']) {
       const body = Buffer.from(`k8s\0\x12\x24${PLACEHOLDER}\xff`, 'latin1')
       expect(fields(found('PUT', `${N}/secrets/s`, body, type))).to.deep.equal(['(body)'])
+      const lines = Buffer.from(`k8s\0${wrapped('.'.repeat(50) + PLACEHOLDER)}\xff`, 'latin1')
+      expect(fields(found('PUT', `${N}/secrets/s`, lines, type))).to.deep.equal(['(body)'])
     }
   })
 
