@@ -207,7 +207,8 @@ const NAMES = new Set([
 function kindOf(what: string): string {
   const cause = what.slice(0, 400).replaceAll(/[0-9]+|«[^]*/g, '')
   const allowed = /allowed: [a-z0-9,]*/.exec(what)?.[0] ?? ''
-  return /^[^"]*/.exec(cause.replace(/^[^ ]*\.(?=[^.])/, ''))?.[0].slice(0, 60) + allowed
+  const [sentence = ''] = /^[^"]*/.exec(cause.replace(/^[^ ]*\.(?=[^.])/, '')) ?? []
+  return `${sentence.slice(0, 60)} ${allowed}`
 }
 
 function below(random: () => number, limit: number): number {

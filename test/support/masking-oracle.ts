@@ -157,7 +157,7 @@ class Walk {
     const of = { group: groupOf(apiVersion ?? ''), versioned: apiVersion !== undefined, path: [] }
     const kind = own ?? dueKind(node, place.due)
     if (kind !== undefined) frames.push({ kind, ...of })
-    else if (isItem(place)) frames.push({ kind: UNKNOWN, ...of })
+    else if (isItem(place) || node.members.has('kind')) frames.push({ kind: UNKNOWN, ...of })
     if (own !== undefined && place.due && own !== place.due) this.isAmbiguous = true
     // What stands in lists may be hidden for what the list says, too.
     if (own !== undefined && isItem(place) && !KINDS_WITH_DATA.has(own))
@@ -433,7 +433,7 @@ function quotes(text: string, secret: boolean): Span[] {
   if (/error found in #\d+ byte of/.test(text)) add(/\.\.\.\|(.*?)\|\.\.\./dgs, false)
   add(/\.\.\.\|(.*)/dgs, true)
   // Of another request a value may be secret by the name of its field.
-  add(/Invalid value: "((?:[^"\\]|\\.)*)"/dgs, !secret)
+  add(/\bInvalid value: "((?:[^"\\]|\\.)*)"/dgs, !secret)
   return spans
 }
 
