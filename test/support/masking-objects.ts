@@ -381,6 +381,23 @@ const tokenReview = (depth: number): fc.Arbitrary<Members> =>
     planted.map((token) => members(['token', token])),
   ])
 
+/** What stands where no object is due says its kind first; that of Secrets and ConfigMaps is waited for everywhere. */
+function kindFirst(object: Members): Members {
+  const inner = object.members.map(([key, value]) => [key, valueKindFirst(value)] as const)
+  const kind = inner.find(([key]) => key === 'kind')
+  if (kind === undefined || kind[1] === 'Secret' || kind[1] === 'ConfigMap')
+    return { members: inner }
+  const isHead = (key: string): boolean => key === 'kind' || key === 'apiVersion'
+  return {
+    members: [...inner.filter(([key]) => isHead(key)), ...inner.filter(([key]) => !isHead(key))],
+  }
+}
+
+function valueKindFirst(value: Value): Value {
+  if (typeof value === 'string' || 'raw' in value) return value
+  return 'members' in value ? kindFirst(value) : value.map(valueKindFirst)
+}
+
 const custom = (depth: number): fc.Arbitrary<Members> =>
   typed(
     'example.com/v1',
@@ -389,7 +406,7 @@ const custom = (depth: number): fc.Arbitrary<Members> =>
     [
       'spec',
       fc
-        .tuple(template(depth - 1), anObject(depth - 1), words)
+        .tuple(template(depth - 1), anObject(depth - 1).map(kindFirst), words)
         .map(([pod, inner, args]) =>
           members(
             ['kind', 'vault'],

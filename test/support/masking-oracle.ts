@@ -89,6 +89,8 @@ interface Frame {
   readonly group: string
   /** It says of what group it is. */
   readonly versioned: boolean
+  /** Members that stand before the kind, of an object where none is due: only data of Secrets and ConfigMaps waits there. */
+  readonly late: ReadonlySet<string>
   readonly path: readonly string[]
 }
 
@@ -154,7 +156,10 @@ class Walk {
     const own = textOf(node.members.get('kind'))
     const frames = [...place.frames]
     const apiVersion = textOf(node.members.get('apiVersion'))
-    const of = { group: groupOf(apiVersion ?? ''), versioned: apiVersion !== undefined, path: [] }
+    const of = {
+      ...{ group: groupOf(apiVersion ?? ''), versioned: apiVersion !== undefined, path: [] },
+      late: place.due === undefined ? keysBefore(node, ['kind', 'apiVersion']) : new Set<string>(),
+    }
     const kind = own ?? dueKind(node, place.due)
     if (kind !== undefined) frames.push({ kind, ...of })
     else if (isItem(place) || node.members.has('kind')) frames.push({ kind: UNKNOWN, ...of })
@@ -177,7 +182,9 @@ class Walk {
       const secret = place.frames.some(({ kind, path }) => kind === 'Secret' && path.length === 2)
       const filled = value.type === 'array' && value.items.length > 0
       // Of kinds in which a profile may hide something, they may go too.
-      this.#replace(value, place, ['empty'], !secret || !filled)
+      // A copy in an annotation is as old as its annotation, and tells nothing.
+      const isCopy = this.#asked.level !== undefined
+      this.#replace(value, place, ['empty'], !secret || !filled || isCopy)
     }
     if (key !== 'value' || !NAMED_ARRAYS.has(place.path.at(-3) ?? '')) return
     if (place.path.at(-2) !== '[]') return
@@ -220,7 +227,12 @@ class Walk {
     for (const frame of place.frames) {
       this.#ofKind(node, place, frame)
       if (masking.fields.some((field) => covers(field, frame)))
-        this.#replace(node, place, ['placeholder', 'base64'], node.type === 'word')
+        this.#replace(
+          node,
+          place,
+          ['placeholder', 'base64'],
+          node.type === 'word' || frame.late.has(frame.path[0] ?? ''),
+        )
     }
     const annotations = place.path.at(-2) === 'annotations' && place.path.at(-3) === 'metadata'
     if (annotations && node.type === 'string') this.#annotation(node, place)
@@ -230,28 +242,35 @@ class Walk {
     // Lists in lists of words are none.
     if (WORD_ARRAYS.has(place.path.findLast((name) => name !== '[]') ?? ''))
       this.#detect(node, place, { words: true, optional: true })
+    // Nor are lists in annotations texts.
+    if (place.path.at(-1) === '[]' && place.path.includes('annotations'))
+      this.#replace(node, place, ANYTHING, true)
     if (masking.everywhere && !isEmbedded) this.#detect(node, place)
   }
 
-  #ofKind(node: Node, place: Place, { kind, group, versioned, path }: Frame): void {
+  #ofKind(node: Node, place: Place, { kind, group, versioned, path, late }: Frame): void {
+    const isLate = late.has(path[0] ?? '')
     const [first, second, third, fourth] = path
     if (kind === 'Secret' && first !== undefined && SECRET_DATA.has(first))
-      this.#replace(node, place, secretForms(path), isNull(node))
+      this.#replace(node, place, secretForms(path, place), isNull(node))
     if (kind === UNKNOWN && first !== undefined && SECRET_DATA.has(first))
       this.#replace(node, place, ANYTHING, true)
     if (kind === 'ConfigMap') this.#configMap(node, place, path)
     // A kind of that name in another group is no credential of the cluster's.
     const foreign = versioned && group !== 'authentication.k8s.io'
     if (kind === 'TokenRequest' && first === 'status' && second === 'token')
-      this.#replace(node, place, ['placeholder'], foreign || node.type === 'word')
+      this.#replace(node, place, ['placeholder'], foreign || isLate || node.type === 'word')
     if (kind === 'TokenReview' && first === 'spec' && second === 'token')
-      this.#replace(node, place, ['placeholder'], foreign || node.type === 'word')
+      this.#replace(node, place, ['placeholder'], foreign || isLate || node.type === 'word')
     if (kind === 'Event' && path.length === 1 && (first === 'message' || first === 'note'))
       this.#detect(node, place)
     if (kind !== 'Status') return
     const cause = first === 'details' && second === 'causes' && third === '[]'
-    if ((first === 'message' && path.length === 1) || (cause && fourth === 'message'))
-      this.#status(node, place)
+    if (
+      (first === 'message' && path.length === 1) ||
+      (cause && fourth === 'message' && path.length === 4)
+    )
+      this.#status(node, place, isLate)
   }
 
   #configMap(node: Node, place: Place, [first, ...rest]: readonly string[]): void {
@@ -291,8 +310,9 @@ class Walk {
     return found.outcome === 'masked' ? found.edits : undefined
   }
 
-  #status(node: Node, place: Place): void {
-    if (node.type !== 'string') return
+  #status(node: Node, place: Place, isLate: boolean): void {
+    // An embedded Status says too late what it is; at places of answers it is waited for.
+    if (node.type !== 'string' || isLate) return
     const spans = quotes(node.text, this.#asked.aboutSecrets === true)
     // How much of a sentence goes with what it quotes is left open.
     const forms: Form[] = spans.length === 0 ? ['spans'] : ['spans', 'gone']
@@ -378,6 +398,12 @@ function dueMember({ frames, path }: Place, key: string, event: boolean): string
   return row && key === 'object' ? '' : undefined
 }
 
+/** Keys that stand before the last of these. */
+function keysBefore({ members }: ObjectNode, names: readonly string[]): ReadonlySet<string> {
+  const keys = [...members.keys()]
+  return new Set(keys.slice(0, Math.max(0, ...names.map((name) => keys.indexOf(name)))))
+}
+
 function isNull(node: Node): boolean {
   return node.type === 'word' && node.text === 'null'
 }
@@ -396,7 +422,9 @@ function groupOf(apiVersion: string): string {
   return apiVersion.includes('/') ? apiVersion.slice(0, apiVersion.indexOf('/')) : ''
 }
 
-function secretForms(path: readonly string[]): readonly Form[] {
+function secretForms(path: readonly string[], place: Place): readonly Form[] {
+  // Annotations are texts, and an object there is none.
+  if (place.path.includes('annotations')) return ANYTHING
   const [first, second = ''] = path
   if (path.length === 2 && REGISTRIES.has(second)) return ['registries']
   if (path.length > 2) return ANYTHING
