@@ -179,7 +179,9 @@ class Walk {
   /** What depends on other members of the same object. */
   #member(parent: ObjectNode, key: string, value: Node, place: Place): void {
     if (this.#asked.write && place.path.at(-2) === 'metadata' && key === 'managedFields') {
-      const secret = place.frames.some(({ kind, path }) => kind === 'Secret' && path.length === 2)
+      const secret = place.frames.some(
+        ({ kind, path, late }) => kind === 'Secret' && path.length === 2 && !late.has('metadata'),
+      )
       const filled = value.type === 'array' && value.items.length > 0
       // Of kinds in which a profile may hide something, they may go too.
       // A copy in an annotation is as old as its annotation, and tells nothing.
