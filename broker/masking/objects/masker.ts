@@ -328,11 +328,18 @@ class ObjectMasker implements JsonMasker, TokenHandler {
 
   #beginUndecided(frame: Frame, key: number): void {
     const isData = key === keys.DATA || key === keys.STRING_DATA || key === keys.BINARY_DATA
-    const mayBeField = frame.isObjectPlace && this.#fields.mayBegin(frame.keyName)
-    if (!isData && !mayBeField) return
+    if (!isData && !this.#mayBeField(frame)) return
     frame.isDeferring = true
     frame.deferred ??= []
     this.#deferring++
+  }
+
+  /** Within other objects only what comes before the kind in order of keys: looking at every member of what is no object at all would cost too much. */
+  #mayBeField(frame: Frame): boolean {
+    if (frame.isObjectPlace) return this.#fields.mayBegin(frame.keyName)
+    if (!this.#fields.mayBeginEarly) return false
+    const { keyName } = frame
+    return keyName < 'kind' && this.#fields.mayBegin(keyName)
   }
 
   #endMember(frame: Frame): void {
