@@ -273,7 +273,10 @@ class ObjectMasker implements JsonMasker, TokenHandler {
       if (frame.key === keys.VALUE) return this.#replacements.spans(token, this.#where)
     } else if (frame.role === frames.OF_METADATA) {
       const object = this.#frames[this.#depth - 2]
-      if (frame.key === keys.UID && object !== undefined) object.uid = textOf(token)
+      if (frame.key === keys.UID && object !== undefined) {
+        object.uid = textOf(token)
+        object.placeholder = undefined
+      }
     } else if (frame.role === frames.PLAIN && !frame.isArray) {
       if (frame.key === keys.KIND) this.#kind(frame, textOf(token))
       else if (frame.key === keys.API_VERSION) this.#apiVersion(frame, textOf(token))
