@@ -30,6 +30,8 @@ export class Fields {
   /** First members of all paths. */
   readonly #first = new Set<string>()
   #isAnyFirst = false
+  /** Some path begins with a member that comes before `kind` where keys are in order. */
+  #isEarly = false
 
   constructor(masks: readonly FieldMask[]) {
     for (const { group, kind, path } of [...ALWAYS, ...masks]) {
@@ -48,8 +50,11 @@ export class Fields {
       }
       node.isEnd = true
       const [first] = path
-      if (first === 'any') this.#isAnyFirst = true
-      else if (first !== undefined) this.#first.add(first.name)
+      if (first === 'any') this.#isAnyFirst = this.#isEarly = true
+      else if (first !== undefined) {
+        this.#first.add(first.name)
+        this.#isEarly ||= first.name < 'kind'
+      }
     }
   }
 
@@ -60,6 +65,10 @@ export class Fields {
     if (group === undefined) return [...groups.values()]
     const root = groups.get(group)
     return root === undefined ? undefined : [root]
+  }
+
+  get mayBeginEarly(): boolean {
+    return this.#isEarly
   }
 
   /** Whether an object could be of a kind with a hidden field that begins with this member. */

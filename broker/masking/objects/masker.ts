@@ -273,7 +273,10 @@ class ObjectMasker implements JsonMasker, TokenHandler {
       if (frame.key === keys.VALUE) return this.#replacements.spans(token, this.#where)
     } else if (frame.role === frames.OF_METADATA) {
       const object = this.#frames[this.#depth - 2]
-      if (frame.key === keys.UID && object !== undefined) object.uid = textOf(token)
+      if (frame.key === keys.UID && object !== undefined) {
+        object.uid = textOf(token)
+        object.placeholder = undefined
+      }
     } else if (frame.role === frames.PLAIN && !frame.isArray) {
       if (frame.key === keys.KIND) this.#kind(frame, textOf(token))
       else if (frame.key === keys.API_VERSION) this.#apiVersion(frame, textOf(token))
@@ -328,11 +331,18 @@ class ObjectMasker implements JsonMasker, TokenHandler {
 
   #beginUndecided(frame: Frame, key: number): void {
     const isData = key === keys.DATA || key === keys.STRING_DATA || key === keys.BINARY_DATA
-    const mayBeField = frame.isObjectPlace && this.#fields.mayBegin(frame.keyName)
-    if (!isData && !mayBeField) return
+    if (!isData && !this.#mayBeField(frame)) return
     frame.isDeferring = true
     frame.deferred ??= []
     this.#deferring++
+  }
+
+  /** Within other objects only what comes before the kind in order of keys: looking at every member of what is no object at all would cost too much. */
+  #mayBeField(frame: Frame): boolean {
+    if (frame.isObjectPlace) return this.#fields.mayBegin(frame.keyName)
+    if (!this.#fields.mayBeginEarly) return false
+    const { keyName } = frame
+    return keyName < 'kind' && this.#fields.mayBegin(keyName)
   }
 
   #endMember(frame: Frame): void {

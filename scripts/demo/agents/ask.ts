@@ -19,6 +19,8 @@ export async function ask(
   })
   const text = await answer.text()
   process.stdout.write(`${what}: ${summary(answer.status, text)}\n`)
+  const warning = answer.headers.get('warning')
+  if (warning !== null) process.stdout.write(`${what}: ${warning.replace(/^299 \S+ /, '')}\n`)
   return answer.status
 }
 

@@ -398,6 +398,11 @@ describe('masking of objects', () => {
       stays({ ...store(), apiVersion: 'other.com/v1' }, masking(fields))
     })
 
+    it('are hidden within other objects, where keys are in order', () => {
+      const late = { apiVersion: 'example.com/v1', data: { a: SECRET }, kind: 'Store' }
+      hides({ kind: 'X', spec: { template: late } }, ['X spec.template.data.a'], masking(fields))
+    })
+
     it('strict: detectors look at every text', () => {
       const spec = { kind: 'X', spec: { note: `password=${SECRET}` } }
       stays(spec)
