@@ -145,15 +145,15 @@ describe('the masker of answers', () => {
     )
   })
 
-    it('agrees with the oracle on what mutations make of the corpus', () => {
-      const until = Date.now() + FUZZ_MS
-      const { findings, executions } = fuzz(readCorpus(), SEED, () => Date.now() < until)
-      const told = findings.map(
-        ({ input, what }) => `${JSON.stringify(input.bytes.toString())}: ${what}`,
-      )
-      expect(told.join('\n'), `seed ${SEED}`).to.equal('')
-      expect(executions).to.be.greaterThan(100)
-    }).timeout(60_000)
+  it('agrees with the oracle on what mutations make of the corpus', () => {
+    const until = Date.now() + FUZZ_MS
+    const { findings, executions } = fuzz(readCorpus(), SEED, () => Date.now() < until)
+    const told = findings.map(
+      ({ input, what }) => `${JSON.stringify(input.bytes.toString())}: ${what}`,
+    )
+    expect(told.join('\n'), `seed ${SEED}`).to.equal('')
+    expect(executions).to.be.greaterThan(100)
+  }).timeout(60_000)
 
   for (const { name, bytes, ...answer } of readAnswers()) {
     const asked = askedOf(answer)

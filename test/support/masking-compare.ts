@@ -229,13 +229,13 @@ export function replacedByOracle(input: Buffer, edits: readonly Edit[], all: boo
 function replacement({ forms, text, spans, inner }: Edit, all: boolean): string {
   const placeholder = FIXED_PLACEHOLDERS.of(undefined)('')
   const base64 = (of: string): string => Buffer.from(of).toString('base64')
+  const bytes = Buffer.from(text)
   if (forms.has('empty')) return '[]'
+  if (forms.has('embedded')) return JSON.stringify(replacedByOracle(bytes, inner, all).toString())
   if (forms.has('placeholder')) return JSON.stringify(placeholder)
   if (forms.has('base64')) return JSON.stringify(base64(placeholder))
   if (forms.has('registries'))
     return JSON.stringify(base64(JSON.stringify({ auths: { [placeholder]: {} } })))
-  const bytes = Buffer.from(text)
-  if (forms.has('embedded')) return JSON.stringify(replacedByOracle(bytes, inner, all).toString())
   for (const { from, to, optional } of spans) if (all || !optional) bytes.fill('*', from, to)
   return JSON.stringify(bytes.toString())
 }

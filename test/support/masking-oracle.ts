@@ -233,7 +233,7 @@ class Walk {
           node,
           place,
           ['placeholder', 'base64'],
-          node.type === 'word' || frame.late.has(frame.path[0] ?? ''),
+          node.type === 'word' || !frame.versioned || frame.late.has(frame.path[0] ?? ''),
         )
     }
     const annotations = place.path.at(-2) === 'annotations' && place.path.at(-3) === 'metadata'
@@ -434,7 +434,9 @@ function secretForms(path: readonly string[], place: Place): readonly Form[] {
 }
 
 function covers(field: Masking['fields'][number], frame: Frame): boolean {
-  if (field.kind !== frame.kind || field.group !== frame.group) return false
+  // Of an object that does not say its group, it may be any.
+  if (field.kind !== frame.kind) return false
+  if (frame.versioned && field.group !== frame.group) return false
   return field.path.every((name, index) => {
     const at = frame.path[index]
     return at !== undefined && (name === 'any' || name.name === at)
