@@ -244,12 +244,13 @@ describe('what a kubelet says through the API server', () => {
       { name: 'configz', path: `${node}/configz` },
     ])
     for (const [name, answer] of Object.entries(answers)) {
-      // a kubelet does not say of a log that it is text
-      expect(answer.status, `${name}: ${bodyOf(answer)}`).to.equal(name === 'log' ? 502 : 200)
+      // a kubelet does not say of what type a log is: its server guesses by the first bytes, and now and then there are none yet
+      const right = name === 'log' ? [200, 502] : [200]
+      expect(answer.status, `${name}: ${bodyOf(answer)}`).to.be.oneOf(right)
       expect(needles.in(Buffer.from(answer.body, 'base64')), name).to.deep.equal([])
     }
     expect(bodyOf(answers['pods'])).to.include('"DB_PASSWORD"').and.include('nestgate-masked-1-')
-    expect(bodyOf(answers['log'])).to.include('answer_unmaskable')
+    expect(bodyOf(answers['log'])).to.match(/^connecting with password=|answer_unmaskable/)
   })
 })
 

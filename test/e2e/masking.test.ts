@@ -295,6 +295,10 @@ describe('what is left of planted secrets', () => {
       const ran = await looker.run({ commands: [{ name: 'exec', command: exec }] })
       expect(ran['exec']?.stdout, ran['exec']?.stderr).to.equal('done\n')
     }
+    // enough to look through, also where these tests run alone
+    const looker = fromPod('kubectl-new')
+    await looker.run({ commands: named({ ...LOOKS, ...rawLooks('') }) })
+    await looker.run({ ...changes(newMarker()), inOrder: true })
     // what a session shows is its user's own: of it the recording is masked, so what the client saw is not kept
     const command = ['kubectl-new', ...inNamespace, 'exec', 'shop', '--', 'printenv', 'GREETING']
     const report = await agentRuns(RESTRICTED.name, 'planner', { command })
