@@ -91,6 +91,8 @@ async function bringImages(cluster: Cluster): Promise<void> {
   mkdirSync(join(context, 'kubectls'), { recursive: true })
   for (const { file, minor } of allKubectls().slice(1, -1))
     cpSync(file, join(context, 'kubectls', `kubectl-1.${minor}`), { dereference: true })
+  // what an earlier run brought there may be called otherwise now
+  rmSync(join(context, 'agents'), { recursive: true, force: true })
   cpSync(join(ROOT, 'test', 'e2e', 'agents'), join(context, 'agents'), { recursive: true })
   cpSync(
     join(ROOT, 'test', 'support', 'socket-agent.py'),

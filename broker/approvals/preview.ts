@@ -4,6 +4,8 @@
  * kube-apiserver serves itself: an aggregated server that knows no dry run would do the thing. What is secret is
  * hidden before anything is compared (conceal.ts).
  */
+import { BUILT_IN_GROUPS } from '../../shared/kubernetes/built-in-groups.ts'
+import type { RequestInfo } from '../../shared/kubernetes/request-info.ts'
 import type { RequestAttributes } from '../../shared/kubernetes/attributes.ts'
 import { isConnect } from '../../shared/kubernetes/request-info.ts'
 import { maskStatusText } from '../masking/objects/status-text.ts'
@@ -46,28 +48,10 @@ const MAX_LISTED = 200
 /** Metadata alone: no content of theirs comes near the broker. */
 const NAMES_ONLY = 'application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1'
 
-/** Groups that kube-apiserver serves itself, in all of which `dryRun` is known since 1.13. */
-const DRY_RUN_GROUPS: ReadonlySet<string> = new Set([
-  '',
-  'admissionregistration.k8s.io',
-  'apiextensions.k8s.io',
-  'apiregistration.k8s.io',
-  'apps',
-  'autoscaling',
-  'batch',
-  'certificates.k8s.io',
-  'coordination.k8s.io',
-  'discovery.k8s.io',
-  'events.k8s.io',
-  'extensions',
-  'flowcontrol.apiserver.k8s.io',
-  'networking.k8s.io',
-  'node.k8s.io',
-  'policy',
-  'rbac.authorization.k8s.io',
-  'resource.k8s.io',
-  'scheduling.k8s.io',
-  'storage.k8s.io',
+/** Of the groups that kube-apiserver serves itself, those that store nothing: of all others `dryRun` is known since 1.13. */
+const REVIEW_GROUPS: ReadonlySet<string> = new Set([
+  'authentication.k8s.io',
+  'authorization.k8s.io',
 ])
 /** Subresources that keep to a dry run; token requests, which would hand out a token, are not among them. */
 const DRY_RUN_SUBRESOURCES: ReadonlySet<string> = new Set([
@@ -78,6 +62,11 @@ const DRY_RUN_SUBRESOURCES: ReadonlySet<string> = new Set([
   'scale',
   'status',
 ])
+
+function isDryRunKnown({ apiGroup, subresource }: RequestInfo): boolean {
+  if (!BUILT_IN_GROUPS.has(apiGroup) || REVIEW_GROUPS.has(apiGroup)) return false
+  return DRY_RUN_SUBRESOURCES.has(subresource)
+}
 const DRY_RUN_VERBS: ReadonlySet<string> = new Set(['create', 'update', 'patch'])
 
 /** @param now - milliseconds since the epoch */
@@ -107,7 +96,7 @@ function previewOf(asker: Asker, request: CallerRequest, seen: Sight): Preview |
 }
 
 function canDryRun({ info }: RequestAttributes): boolean {
-  if (!DRY_RUN_GROUPS.has(info.apiGroup) || !DRY_RUN_SUBRESOURCES.has(info.subresource)) {
+  if (!isDryRunKnown(info)) {
     return false
   }
   return !(info.apiGroup === '' && info.resource === 'bindings')

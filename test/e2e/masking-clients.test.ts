@@ -244,11 +244,12 @@ describe('what a kubelet says through the API server', () => {
       { name: 'configz', path: `${node}/configz` },
     ])
     for (const [name, answer] of Object.entries(answers)) {
-      expect(answer.status, `${name}: ${bodyOf(answer)}`).to.equal(200)
+      // a kubelet does not say of a log that it is text
+      expect(answer.status, `${name}: ${bodyOf(answer)}`).to.equal(name === 'log' ? 502 : 200)
       expect(needles.in(Buffer.from(answer.body, 'base64')), name).to.deep.equal([])
     }
     expect(bodyOf(answers['pods'])).to.include('"DB_PASSWORD"').and.include('nestgate-masked-1-')
-    expect(bodyOf(answers['log'])).to.match(/^connecting with password=/)
+    expect(bodyOf(answers['log'])).to.include('answer_unmaskable')
   })
 })
 
