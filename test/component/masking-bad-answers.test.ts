@@ -232,8 +232,8 @@ describe('bad answers', () => {
     await expectHarmless('two')
   })
 
-  it('masks errors that are a Secret', async () => {
-    for (const type of [JSON_TYPE])
+  it('masks or refuses errors that are a Secret, whatever their type', async () => {
+    for (const type of [JSON_TYPE, 'Content-Type: text/plain', 'Content-Type: text/html', 'X: y'])
       for (const status of [400, 404, 500]) {
         server.answer([
           Buffer.concat([head(status, `Content-Length: ${TINY.length}`, type), Buffer.from(TINY)]),

@@ -95,8 +95,8 @@ export async function startLyingServer(policy: string): Promise<LyingServer> {
       for (let waits = 0; waits < MAX_WAITS; waits++) {
         const [outcome] = await gateway.store.events({ kind: 'outcome' }, 1)
         const [intent] = await gateway.store.events({ kind: 'intent' }, 1)
-        if (outcome !== undefined && intent !== undefined && outcome.seq > intent.seq)
-          return outcome.entry as unknown as OutcomeEntry
+        const found = outcome?.entry as unknown as OutcomeEntry | undefined
+        if (found !== undefined && found.requestId === intent?.entry['requestId']) return found
         await sleep(WAIT_MS)
       }
       throw new Error('no outcome')
