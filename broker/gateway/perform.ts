@@ -22,7 +22,7 @@ import { answerReview } from './self-review.ts'
 import type { ReviewDeps } from './self-review.ts'
 import type { MaskingKey } from '../masking/key.ts'
 import type { RunningSessionDeps } from '../sessions/relay.ts'
-import { restoredOf } from './restore.ts'
+import { lookedAt } from './restore.ts'
 import { debugFacts, forwardSession, logTerms, tapLogs } from './session.ts'
 
 /** By what an approved request goes ahead. */
@@ -93,21 +93,21 @@ async function performWith(
       })
     }
   }
-  const result = await sendRestored(deps, exchange, outgoing, evidence, grant)
+  const result = await sendLookedAt(deps, exchange, outgoing, evidence, grant)
   const outcome = 'notAnswered' in result ? answerInstead(exchange, result) : result
   await recordOutcome(deps, exchange, outcome)
   return outcome
 }
 
-/** Sends a request with what its placeholders stand for, where policy wants them put back. */
-async function sendRestored(
+/** Sends a request with what its placeholders stand for, where policy wants them put back, and no guess at what is immutable. */
+async function sendLookedAt(
   deps: PerformDeps,
   exchange: Exchange,
   outgoing: Outgoing,
   evidence: Promise<unknown>,
   grant: Grant | undefined,
 ): Promise<ForwardOutcome | NotAnswered> {
-  const restored = await restoredOf(deps, exchange)
+  const restored = await lookedAt(deps, exchange)
   if (restored === undefined) return send(deps, exchange, outgoing, evidence, grant)
   if (isRefusal(restored)) return { notAnswered: restored, bytesToServer: 0 }
   const { body, fields } = restored

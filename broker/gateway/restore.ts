@@ -1,4 +1,5 @@
-/** Placeholders of an update that is about to go upstream, put back where policy wants that (broker/masking/writes/restore.ts). */
+/** Writes that are about to go upstream, for which the object has to be looked at: placeholders are put back where policy wants that (broker/masking/writes/restore.ts), guesses at what is immutable are refused. */
+import { z } from 'zod'
 import { Fault } from '../../shared/errors.ts'
 import type { Logger } from '../../shared/log.ts'
 import { isRefusal, refuse } from '../../shared/reasons.ts'
@@ -7,6 +8,8 @@ import { createAsker } from '../approvals/as-caller.ts'
 import { objectPath } from '../approvals/target.ts'
 import type { MaskingKey } from '../masking/key.ts'
 import { findPlaceholders } from '../masking/writes/find.ts'
+import { isGuessWhereImmutable } from '../masking/writes/guesses.ts'
+import { hiddenBy } from '../masking/writes/hidden.ts'
 import { restoreBody } from '../masking/writes/restore.ts'
 import type { Restored } from '../masking/writes/restore.ts'
 import type { Store } from '../store/store.ts'
@@ -27,29 +30,39 @@ export interface RestoreDeps {
 }
 
 /**
- * Puts back what the placeholders of an update stand for; its intent is durable. The object is read as the caller, and the
- * question stands in the ledger before anything of it goes upstream.
+ * Looks at the object of a write whose intent is durable, as the caller, where that is needed. The question stands in the ledger before
+ * anything of the write goes upstream.
  *
- * @returns undefined where there is nothing to put back
+ * @returns the body in which placeholders are put back; `mask_oracle` for a value that could be a guess at what is `immutable`: it
+ *   succeeds only where it is the one that is there; undefined where the request can go as it is
  */
-export async function restoredOf(
+export async function lookedAt(
   deps: RestoreDeps,
   exchange: Exchange,
 ): Promise<Restored | Refusal | undefined> {
-  if (!isRestorable(exchange)) return undefined
-  const written = findPlaceholders(exchange.attributes, exchange.body.bytes)
-  if (written === undefined) return undefined
-  const current = await currentObject(deps, exchange, written)
+  const { attributes, body } = exchange
+  const masking = maskingOf(exchange)
+  const written = isRestorable(exchange) ? findPlaceholders(attributes, body.bytes) : undefined
+  const mayGuess = isGuessWhereImmutable(attributes, masking, hiddenBy(masking))
+  if (written === undefined && !mayGuess) return undefined
+  const current = await currentObject(deps, exchange)
   if (isRefusal(current)) return current
+  if ('missing' in current) return unread(written, current.missing)
+  if (mayGuess && mayBeImmutable(current.bytes))
+    return refuse('mask_oracle', 'a change of what is immutable')
+  return written === undefined ? undefined : restored(deps, exchange, current.bytes)
+}
+
+function restored(deps: RestoreDeps, exchange: Exchange, current: Buffer): Restored | Refusal {
   try {
-    const restored = restoreBody({
+    const result = restoreBody({
       body: exchange.body.bytes,
       current,
       masking: maskingOf(exchange),
       placeholders: deps.masking.placeholders(exchange.cluster.name),
     })
-    const tooLarge = !isRefusal(restored) && restored.body.length > MAX_BODY_BYTES
-    return tooLarge ? refuse('body_too_large', 'with the values that were put back') : restored
+    const tooLarge = !isRefusal(result) && result.body.length > MAX_BODY_BYTES
+    return tooLarge ? refuse('body_too_large', 'with the values that were put back') : result
   } catch (error) {
     if (error instanceof Fault && error.code === 'answer_unmaskable')
       return refuse('answer_unmaskable')
@@ -57,14 +70,39 @@ export async function restoredOf(
   }
 }
 
-/** The object that an update is about, whole. @param written - what is refused where there is none, or none for the caller */
-async function currentObject(
-  deps: RestoreDeps,
-  exchange: Exchange,
-  written: Refusal,
-): Promise<Buffer | Refusal> {
+/** What of an object says whether it can change. */
+const immutableSchema = z.looseObject({ immutable: z.boolean().optional() })
+
+function mayBeImmutable(bytes: Buffer): boolean {
+  try {
+    const read = immutableSchema.safeParse(JSON.parse(bytes.toString()))
+    return !read.success || read.data.immutable === true
+  } catch {
+    return true
+  }
+}
+
+const NOT_FOUND = 404
+
+/** What becomes of a write whose object is not known. @param written - what is refused in any case */
+function unread(written: Refusal | undefined, status: number): Refusal | undefined {
+  if (written === undefined)
+    return status === NOT_FOUND
+      ? undefined
+      : refuse('mask_oracle', `the object cannot be read (${status}): it may be immutable`)
+  if (status === 0) return written
+  return {
+    ...written,
+    detail: `the object cannot be read (${status}): ${written.detail ?? ''}`,
+  }
+}
+
+/** The object that a request is about, or the status because of which it is not known: 404, 403, or 0 where nobody can be asked. */
+type Current = { readonly bytes: Buffer } | { readonly missing: number } | Refusal
+
+async function currentObject(deps: RestoreDeps, exchange: Exchange): Promise<Current> {
   const path = objectPath(exchange.attributes)
-  if (path === undefined) return written
+  if (path === undefined) return { missing: 0 }
   const asker = createAsker(askerOf(exchange), deps.now)
   const said = await asker
     .ask({ purpose: 'restore', method: 'GET', path })
@@ -77,12 +115,9 @@ async function currentObject(
   }
   if ('silent' in said)
     return refuse('upstream_unavailable', `the object was not read: ${said.silent}`)
-  if (said.status === 404 || said.status === 403)
-    return {
-      ...written,
-      detail: `the object cannot be read (${said.status}): ${written.detail ?? ''}`,
-    }
-  return said.status === 200
-    ? said.bytes
-    : refuse('upstream_invalid', `status ${said.status} where the object was read`)
+  const { status, bytes } = said
+  if (status === 404 || status === 403) return { missing: status }
+  return status === 200
+    ? { bytes }
+    : refuse('upstream_invalid', `status ${status} where the object was read`)
 }

@@ -233,8 +233,24 @@ describe('what writes carry', () => {
       expect(upstream.seen.filter(({ method }) => method === 'PUT')).to.deep.equal([])
     })
 
-    it('reads nothing where there is nothing to put back', async () => {
+    it('looks first whether what is written could be a guess at what is immutable', async () => {
       expect(await send('PUT', path, secret('7'))).to.include({ status: 200 })
+      expect(upstream.seen.map(({ method }) => method)).to.deep.equal(['GET', 'PUT'])
+      for (const [answer, status] of [
+        [[200, { ...secret('7'), immutable: true }], 403],
+        [[200, { ...secret('7'), immutable: 'yes' }], 403],
+        [[403, {}], 403],
+        [[500, {}], 502],
+      ] as const) {
+        current = [...answer]
+        expect(await send('PUT', path, secret('7'))).to.include({ status })
+      }
+      expect(upstream.seen.filter(({ method }) => method !== 'GET')).to.have.length(1)
+    })
+
+    it('looks at nothing where no hidden value is written', async () => {
+      const plain = { kind: 'Secret', apiVersion: 'v1', metadata: { name: 's' } }
+      expect(await send('PUT', path, plain)).to.include({ status: 200 })
       expect(upstream.seen.map(({ method }) => method)).to.deep.equal(['PUT'])
     })
   })

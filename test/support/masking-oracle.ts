@@ -6,7 +6,12 @@
  */
 import { gunzipSync } from 'node:zlib'
 import { findSecrets } from '../../broker/masking/detectors/masker.ts'
-import { isLastApplied, isSecretOption, secretName } from '../../broker/masking/objects/names.ts'
+import {
+  isLastApplied,
+  isSecretOption,
+  secretMember,
+  secretName,
+} from '../../broker/masking/objects/names.ts'
 import type { Masking } from '../../shared/policy/masking.ts'
 import { NotJson, readSequence, readSpans } from './json-spans.ts'
 import type { Node, ObjectNode, StringNode } from './json-spans.ts'
@@ -277,6 +282,10 @@ class Walk {
 
   #configMap(node: Node, place: Place, [first, ...rest]: readonly string[]): void {
     if (node.type !== 'string' || rest.length === 0) return
+    if ((first === 'data' || first === 'binaryData') && secretMember(rest.at(-1) ?? '')) {
+      this.#replace(node, place, ANYTHING, false)
+      return
+    }
     if (first === 'data') {
       if (isCompressed(node.text) !== false)
         this.#replace(node, place, ANYTHING, isCompressed(node.text) === 'maybe')

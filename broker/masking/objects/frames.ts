@@ -97,6 +97,7 @@ export class Frame {
     this.span = undefined
     this.count = 0
     this.key = 0
+    this.#keyBytes = undefined
   }
 
   /** A member begins. The bytes are kept until the next one, never changed. */

@@ -23,6 +23,7 @@ import {
   isBase64In,
   isBookkeeping,
   itemKind,
+  mayHaveKind,
   roleBelow,
   scalarRole,
   SECRET,
@@ -141,7 +142,7 @@ class ObjectMasker implements JsonMasker, TokenHandler {
     const key = keys.keyId(bytes, start, end, isEscaped, hash)
     this.#endMember(frame)
     frame.member(key, bytes, start, end, isEscaped)
-    if (frame.role !== frames.PLAIN || key === keys.KIND || key === keys.API_VERSION) return
+    if (!mayHaveKind(frame) || key === keys.KIND || key === keys.API_VERSION) return
     if (frame.kind === undefined) this.#beginUndecided(frame, key)
     else if (key !== keys.METADATA) frame.isDecided = true
   }
@@ -252,9 +253,9 @@ class ObjectMasker implements JsonMasker, TokenHandler {
       case frames.HIDDEN:
         return this.#replacements.whole(where, isBase64In(frame))
       case frames.OF_CONFIG:
-        return this.#replacements.config(token, where)
+        return this.#replacements.config(token, frame.keyName, where)
       case frames.OF_BINARY_CONFIG:
-        return this.#replacements.binary(token, where)
+        return this.#replacements.binary(token, frame.keyName, where)
       case frames.OF_ANNOTATIONS:
         return this.#replacements.annotation(token, frame.keyName, where)
       case frames.WORDS: {
@@ -277,7 +278,8 @@ class ObjectMasker implements JsonMasker, TokenHandler {
         object.uid = textOf(token)
         object.placeholder = undefined
       }
-    } else if (frame.role === frames.PLAIN && !frame.isArray) {
+    }
+    if (mayHaveKind(frame)) {
       if (frame.key === keys.KIND) this.#kind(frame, textOf(token))
       else if (frame.key === keys.API_VERSION) this.#apiVersion(frame, textOf(token))
       else if (this.#isMessage(frame)) return this.#message(token)
@@ -382,18 +384,16 @@ class ObjectMasker implements JsonMasker, TokenHandler {
     }
   }
 
-  #decided(
-    { token, path: [member = ''], place }: Deferred,
-    kind: string,
-    isField: boolean,
-  ): Instead | undefined {
+  #decided({ token, path, place }: Deferred, kind: string, isField: boolean): Instead | undefined {
+    const [member = ''] = path
     const where = (): Place => (place.kind === NO_KIND ? { ...place, kind } : place)
     if (isField) return this.#replacements.whole(where, false)
     if (kind === SECRET && SECRET_FIELDS.has(member))
       return this.#replacements.whole(where, member === 'data')
     if (kind !== CONFIG_MAP || token === undefined) return undefined
-    if (member === 'data') return this.#replacements.config(token, where)
-    return member === 'binaryData' ? this.#replacements.binary(token, where) : undefined
+    const name = path.at(-1) ?? ''
+    if (member === 'data') return this.#replacements.config(token, name, where)
+    return member === 'binaryData' ? this.#replacements.binary(token, name, where) : undefined
   }
 
   // where it is

@@ -2,7 +2,7 @@
 import { findSecrets } from '../detectors/masker.ts'
 import { MAX_NAMED_FIELDS } from '../types.ts'
 import type { MaskedAnswer, MaskedFields } from '../types.ts'
-import { isLastApplied, isSecretOption } from './names.ts'
+import { isLastApplied, isSecretOption, secretMember } from './names.ts'
 import type { Instead } from './output.ts'
 import { maskStatusText } from './status-text.ts'
 import {
@@ -88,14 +88,17 @@ export class Replacements {
     return this.#everywhere ? this.spans(token, where) : undefined
   }
 
-  /** A value of a ConfigMap. */
-  config(token: TextToken, where: Where): Instead | undefined {
+  /** A value of a ConfigMap. @param name - its key */
+  config(token: TextToken, name: string, where: Where): Instead | undefined {
     const bytes = bytesOf(token)
-    return isCompressedBase64(bytes) ? this.whole(where, false) : this.#spansOf(bytes, where)
+    return secretMember(name) || isCompressedBase64(bytes)
+      ? this.whole(where, false)
+      : this.#spansOf(bytes, where)
   }
 
   /** A value of a ConfigMap's `binaryData`. */
-  binary(token: TextToken, where: Where): Instead | undefined {
+  binary(token: TextToken, name: string, where: Where): Instead | undefined {
+    if (secretMember(name)) return this.whole(where, true)
     const bytes = Buffer.from(textOf(token), 'base64')
     const isSecret = isCompressed(bytes) || findSecrets(bytes).length > 0
     return isSecret ? this.whole(where, true) : undefined

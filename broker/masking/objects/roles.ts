@@ -22,6 +22,11 @@ const ARRAYS: ReadonlyMap<number, Role> = new Map<number, Role>([
   [keys.COMMAND, frames.WORDS],
 ])
 
+/** Members of ConfigMaps. */
+const CONFIG_ROLES: ReadonlyMap<number, Role> = new Map<number, Role>([
+  [keys.DATA, frames.OF_CONFIG],
+  [keys.BINARY_DATA, frames.OF_BINARY_CONFIG],
+])
 /** Of arrays: what their objects are. */
 const ITEM_ROLES: ReadonlyMap<Role, Role> = new Map<Role, Role>([
   [frames.PAIRS, frames.PAIR],
@@ -43,7 +48,7 @@ export function roleBelow(parent: Frame, isArray: boolean): Role {
       return roleByKey(parent.key, isArray)
     case frames.OF_METADATA:
       if (parent.key === keys.ANNOTATIONS && !isArray) return frames.OF_ANNOTATIONS
-      return roleByKey(parent.key, isArray)
+      return roleInObject(parent, isArray)
     default: {
       const role = roleByKey(parent.key, isArray)
       return role === frames.PLAIN && USUAL.has(parent.role) ? parent.role : role
@@ -59,10 +64,13 @@ function roleOfItem(role: Role, isArray: boolean): Role {
 
 function roleOfMember(parent: Frame, isArray: boolean): Role {
   if (parent.key === keys.OTHER) return frames.PLAIN
-  const role = scalarRole(parent)
-  if (role !== frames.PLAIN) return role
-  if (parent.key !== keys.ITEMS) return roleByKey(parent.key, isArray)
+  if (parent.key !== keys.ITEMS) return roleInObject(parent, isArray)
   return isArray && mayBeList(parent) ? frames.LISTED : frames.PLAIN
+}
+
+function roleInObject(parent: Frame, isArray: boolean): Role {
+  const role = scalarRole(parent)
+  return role === parent.role ? roleByKey(parent.key, isArray) : role
 }
 
 function roleByKey(key: number, isArray: boolean): Role {
@@ -72,23 +80,23 @@ function roleByKey(key: number, isArray: boolean): Role {
 /** The role of the present member's value as far as that does not depend on whether it is a container. */
 export function scalarRole(frame: Frame): Role {
   if (frame.role === frames.PAIR) return roleInPair(frame)
-  if (frame.role !== frames.PLAIN || frame.isArray || frame.key === keys.OTHER) return frame.role
+  if (frame.key === keys.OTHER || !mayHaveKind(frame)) return frame.role
   if (frame.kind === SECRET) {
     const isSecret = frame.key === keys.DATA || frame.key === keys.STRING_DATA
-    return isSecret ? frames.HIDDEN : frames.PLAIN
+    return isSecret ? frames.HIDDEN : frame.role
   }
-  return frame.kind === CONFIG_MAP ? roleInConfig(frame.key) : frames.PLAIN
+  return frame.kind === CONFIG_MAP ? (CONFIG_ROLES.get(frame.key) ?? frame.role) : frame.role
+}
+
+/** Whether a container is an object that may say of which kind it is, whatever it is called. */
+export function mayHaveKind({ isArray, role }: Frame): boolean {
+  return !isArray && (role === frames.PLAIN || role === frames.OF_METADATA)
 }
 
 function roleInPair({ key, before }: Frame): Role {
   if (key !== keys.VALUE) return frames.PAIR
   // a value before its name is taken for the worst
   return before === undefined || secretName(before) ? frames.HIDDEN : frames.PAIR
-}
-
-function roleInConfig(key: number): Role {
-  if (key === keys.DATA) return frames.OF_CONFIG
-  return key === keys.BINARY_DATA ? frames.OF_BINARY_CONFIG : frames.PLAIN
 }
 
 /** Whether it is `managedFields`. */
@@ -108,5 +116,5 @@ function mayBeList({ kind }: Frame): boolean {
 /** Whether what is hidden of the present member is base64. */
 export function isBase64In(frame: Frame): boolean {
   if (frame.role === frames.HIDDEN) return frame.isBase64
-  return frame.role === frames.PLAIN && frame.kind === SECRET && frame.key === keys.DATA
+  return mayHaveKind(frame) && frame.kind === SECRET && frame.key === keys.DATA
 }

@@ -35,16 +35,41 @@ export function guessOracle(
   masking: Masking,
   hiddenIn: HiddenIn,
 ): string | undefined {
-  const { info, parameters, body } = attributes
+  const { info, body } = attributes
   if (!WRITES.has(info.verb) || body.state === 'none') return undefined
   const why = tellsBy(attributes)
   if (why === undefined) return undefined
   if (body.state === 'opaque') return `${why} of a body that cannot be looked into`
-  const field =
-    parameters.patchType === 'json'
-      ? guessInOperations(body.value, attributes, masking, hiddenIn)
-      : guessIn(body.value, attributes, masking, hiddenIn)
+  const field = fieldOfGuess(body.value, attributes, masking, hiddenIn)
   return field === undefined ? undefined : printable(`${why} of ${field}`)
+}
+
+/**
+ * Whether a request writes to a hidden place of an object that may be `immutable`: then it succeeds only where the value is the one that is
+ * there, and the object has to be looked at first.
+ */
+export function isGuessWhereImmutable(
+  attributes: RequestAttributes,
+  masking: Masking,
+  hiddenIn: HiddenIn,
+): boolean {
+  const { info, body } = attributes
+  if (!WRITES.has(info.verb) || !KINDS.has(kindKey(info)) || body.state === 'none') return false
+  if (masking.profiles.length === 0) return false
+  return (
+    body.state === 'opaque' || fieldOfGuess(body.value, attributes, masking, hiddenIn) !== undefined
+  )
+}
+
+function fieldOfGuess(
+  value: unknown,
+  attributes: RequestAttributes,
+  masking: Masking,
+  hiddenIn: HiddenIn,
+): string | undefined {
+  return attributes.parameters.patchType === 'json'
+    ? guessInOperations(value, attributes, masking, hiddenIn)
+    : guessIn(value, attributes, masking, hiddenIn)
 }
 
 /** By what a request tells whether what it writes is there already; undefined where by nothing. */
