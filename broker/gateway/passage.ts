@@ -3,6 +3,7 @@
  * wait, so that one that cannot be masked is refused and not cut off, and its warning has the true count.
  */
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http'
+import { countPassed } from '../../shared/young-garbage.ts'
 import type { MaskedRecord } from '../ledger/entry.ts'
 import type { AnswerMasking, MaskedBody } from '../masking/answers/answer.ts'
 import { passedOn } from './headers.ts'
@@ -60,6 +61,7 @@ export class Passage {
 
   /** @returns false where the client has to read first */
   push(chunk: Buffer): boolean {
+    countPassed(chunk.length)
     if (this.#body === undefined) return this.#write([chunk])
     const hasRoom = this.#give(this.#body.push(chunk))
     this.#watchHeld(this.#body)

@@ -4,7 +4,7 @@ import { unmaskable } from './reader.ts'
 /** More keys than these are looked up in a set. */
 const FEW = 24
 /** How many keys there is room for at first. */
-const FIRST_SIZE = 1024
+const FIRST_SIZE = 128
 
 /** The keys of all objects that are open, one behind the other. */
 export class DuplicateKeys {

@@ -24,8 +24,18 @@ const ALWAYS: readonly FieldMask[] = [
   },
 ]
 
+/** Those of each profile in force: there are few, and each answer and each copy in one asks for them. */
+const known = new WeakMap<readonly FieldMask[], Fields>()
+
+/** The hidden fields of a profile, and those of every one. */
+export function fieldsOf(masks: readonly FieldMask[]): Fields {
+  const found = known.get(masks) ?? new Fields(masks)
+  known.set(masks, found)
+  return found
+}
+
 /** All hidden fields, by kind. */
-export class Fields {
+class Fields {
   readonly #byKind = new Map<string, Map<string, FieldNode>>()
   /** First members of all paths. */
   readonly #first = new Set<string>()
@@ -97,6 +107,9 @@ export function follow(
   }
   return next
 }
+
+/** See {@link fieldsOf}. */
+export type { Fields }
 
 /** Whether a whole path is hidden. */
 export function isHidden(roots: readonly FieldNode[], path: readonly string[]): boolean {

@@ -7,7 +7,8 @@ import { Utf8Check } from '../json/utf8.ts'
 import type { TokenHandler } from '../json/reader.ts'
 import type { JsonMasker, MaskedAnswer, MaskedFields, Placeholders } from '../types.ts'
 import { EmbeddedMasker, PLAIN_FROM_BYTES } from './embedded.ts'
-import { Fields, follow, isHidden } from './fields.ts'
+import { fieldsOf, follow, isHidden } from './fields.ts'
+import type { Fields } from './fields.ts'
 import * as frames from './frames.ts'
 import { Frame, pathWith } from './frames.ts'
 import type { Deferred, Role } from './frames.ts'
@@ -75,7 +76,7 @@ class ObjectMasker implements JsonMasker, TokenHandler {
 
   constructor(answer: MaskedAnswer, copies: number) {
     this.#answer = answer
-    this.#fields = new Fields(answer.masking.fields)
+    this.#fields = fieldsOf(answer.masking.fields)
     this.#reader = new JsonReader(this, answer.shape === 'watch')
     this.#replacements = new Replacements(answer, (text, where) => {
       if (copies === 0) throw unmaskable('copies of objects are nested too deeply')

@@ -114,10 +114,11 @@ export class Replacements {
     return copy ?? (isLastApplied(name) ? undefined : this.#spansOf(bytes, where))
   }
 
-  /** A text of which nothing is known but that it has escapes. */
+  /** A text of which nothing is known but that it has escapes. What does not say its kind is no copy of an object. */
   embedded(token: TextToken, where: Where): Instead | undefined {
     const bytes = bytesOf(token)
-    const copy = this.#copy(bytes, where)
+    const copy =
+      bytes.includes('kind') || bytes.includes('\\u') ? this.#copy(bytes, where) : NO_COPY
     return copy === NO_COPY ? this.#spansOf(bytes, where) : copy
   }
 
