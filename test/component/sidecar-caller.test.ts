@@ -38,6 +38,8 @@ printf '%s' "$answer"`
 const CURL_TIMED_OUT = 28
 /** How often a port is tried to be used again: another program of the machine may get it first. */
 const MAX_TRIES = 5
+/** Longest that one of them takes. */
+const TRY_MS = 15_000
 
 interface Echo {
   readonly url: string
@@ -147,7 +149,9 @@ describe('sidecar: the calling process', () => {
       ['sock_diag', createDiagSocketTable(loadNative().openDiagSocket())],
       ['/proc/net', createProcSocketTable('/proc')],
     ] as const)
-      it(`does not take a process for the one whose port it uses again, by ${way}`, async () => {
+      it(`does not take a process for the one whose port it uses again, by ${way}`, async function () {
+        // another program may get the port, and each try waits for it
+        this.timeout(MAX_TRIES * TRY_MS)
         const callers = createCallers({
           procRoot: '/proc',
           table,
