@@ -24,6 +24,8 @@ export class EmbeddedMasker {
   readonly #mask: (token: TextToken) => Instead | undefined
   /** From the last quote on: it may begin a string. */
   #rest: Buffer = NOTHING
+  /** It is one, with an escape. */
+  #isWithinString = false
 
   /** @param mask - what stands in place of a text; undefined where it may stay */
   constructor(mask: (token: TextToken) => Instead | undefined) {
@@ -32,6 +34,21 @@ export class EmbeddedMasker {
 
   /** Takes a piece, of which the first begins outside of any string. @throws Fault `answer_unmaskable` */
   push(chunk: Buffer): readonly Buffer[] {
+    return this.#passOn(chunk) ?? this.#search(chunk)
+  }
+
+  /** Without a copy, where no string has an escape, and what was kept is no string that had one. */
+  #passOn(chunk: Buffer): readonly Buffer[] | undefined {
+    if (this.#isWithinString || chunk.includes(BACKSLASH)) return undefined
+    const last = chunk.lastIndexOf(QUOTE)
+    if (last === -1) return undefined
+    const out = [this.#rest, chunk.subarray(0, last)]
+    this.#rest = chunk.subarray(last)
+    return out.filter(({ length }) => length > 0)
+  }
+
+  #search(chunk: Buffer): readonly Buffer[] {
+    this.#isWithinString = false
     const bytes = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk])
     const out: Buffer[] = []
     let at = 0
@@ -40,7 +57,10 @@ export class EmbeddedMasker {
       const start = bytes.lastIndexOf(QUOTE, found)
       if (start < at) throw unmaskable('a backslash stands outside of a string')
       const end = stringEnd(bytes, found)
-      if (end === -1) return this.#keep(out, bytes, at, start)
+      if (end === -1) {
+        this.#isWithinString = true
+        return this.#keep(out, bytes, at, start)
+      }
       const instead = this.#mask({ bytes, start, end, isEscaped: true })
       if (instead !== undefined) {
         out.push(bytes.subarray(at, start), Buffer.from(instead))
