@@ -9,6 +9,8 @@ import { Fault } from './errors.ts'
 
 /** Read and write for others, and write for the group: with `fsGroup`, Kubernetes lets the group read. */
 const NOT_ALLOWED = 0o027
+const GROUP = 0o070
+const GROUP_WRITE = 0o020
 /** Bits of a mode that are shown. */
 const PERMISSIONS = 0o7777
 /** Largest file that can be a key or a token, in bytes. */
@@ -31,6 +33,23 @@ interface Stats {
 export async function readPrivateFile(path: string): Promise<string> {
   const file = await open(path, FLAGS)
   try {
+    check(path, await file.stat())
+    return await file.readFile('utf8')
+  } finally {
+    await file.close()
+  }
+}
+
+/**
+ * As {@link readPrivateFile}, for a file that the process has made itself: what its group may is taken back first. A volume with `fsGroup`
+ * gives it to every file at each mount (Kubernetes, pkg/volume/volume_linux.go), so that a key would be refused after the first restart.
+ */
+export async function readOwnFile(path: string): Promise<string> {
+  const file = await open(path, FLAGS)
+  try {
+    const { mode } = await file.stat()
+    // somebody else's file, or one on a volume that cannot be written, is judged as it is
+    if ((mode & GROUP_WRITE) !== 0) await file.chmod(mode & ~GROUP).catch(() => undefined)
     check(path, await file.stat())
     return await file.readFile('utf8')
   } finally {

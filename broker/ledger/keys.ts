@@ -9,7 +9,7 @@ import { mkdir, readdir, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { Fault } from '../../shared/errors.ts'
-import { readPrivateFile } from '../../shared/private-file.ts'
+import { readOwnFile } from '../../shared/private-file.ts'
 import { keySigner } from '../../shared/transparency/note.ts'
 import type { NoteSigner } from '../../shared/transparency/note.ts'
 import type { Store } from '../store/store.ts'
@@ -150,7 +150,7 @@ async function readSigners(dir: string, name: string): Promise<readonly NoteSign
   const files = (await readdir(dir)).filter((file) => file.endsWith('.pem')).sort()
   return Promise.all(
     files.map(async (file) => {
-      const key = createPrivateKey(await readPrivateFile(join(dir, file)))
+      const key = createPrivateKey(await readOwnFile(join(dir, file)))
       if (key.asymmetricKeyType !== 'ed25519')
         throw new Fault('ledger_key_missing', `${file} is no Ed25519 key`)
       return keySigner(name, key)

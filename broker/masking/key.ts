@@ -1,10 +1,10 @@
 /** The key of placeholders: a broker, and those that share its key, can put back what it has hidden. */
 import { randomBytes } from 'node:crypto'
-import { chmod, link, rm, stat, writeFile } from 'node:fs/promises'
+import { link, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { codeOf, Fault } from '../../shared/errors.ts'
-import { readPrivateFile } from '../../shared/private-file.ts'
+import { readOwnFile, readPrivateFile } from '../../shared/private-file.ts'
 import { createPlaceholders } from './placeholder.ts'
 import type { Placeholders } from './types.ts'
 
@@ -23,8 +23,6 @@ export interface MaskingKey {
 /** Shortest key, in bytes of its text. */
 const MIN_KEY_BYTES = 32
 const KEY_MODE = 0o600
-/** Permissions of the group, which a volume with `fsGroup` gives to every file at each mount (manifests/base/broker). */
-const GROUP = 0o070
 /** In the broker's own folder. */
 const KEY_FILE = 'masking.key'
 
@@ -39,7 +37,8 @@ export async function openMaskingKey(
 ): Promise<MaskingKey> {
   const path = keyFile ?? join(dataDir, KEY_FILE)
   if (keyFile === undefined) await makeKey(dataDir, path)
-  const key = Buffer.from((await readPrivateFile(path)).trim())
+  const read = keyFile === undefined ? readOwnFile : readPrivateFile
+  const key = Buffer.from((await read(path)).trim())
   if (key.length < MIN_KEY_BYTES)
     throw new Fault('config_invalid', `${path} is no key: it has less than ${MIN_KEY_BYTES} bytes`)
   return maskingKey(key)
@@ -62,5 +61,4 @@ async function makeKey(dataDir: string, path: string): Promise<void> {
   } finally {
     await rm(unfinished)
   }
-  if (((await stat(path)).mode & GROUP) !== 0) await chmod(path, KEY_MODE)
 }

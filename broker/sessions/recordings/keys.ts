@@ -8,7 +8,7 @@ import { link, mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { codeOf, Fault } from '../../../shared/errors.ts'
-import { readPrivateFile } from '../../../shared/private-file.ts'
+import { readOwnFile } from '../../../shared/private-file.ts'
 import { createVaultClient } from '../../credentials/vault-client.ts'
 import type { VaultSettings } from '../../credentials/vault-client.ts'
 
@@ -89,7 +89,7 @@ async function makeFirst(dir: string): Promise<void> {
 }
 
 async function readKey(path: string, name: string): Promise<Buffer> {
-  const key = Buffer.from((await readPrivateFile(path)).trim(), 'base64')
+  const key = Buffer.from((await readOwnFile(path)).trim(), 'base64')
   if (key.length !== KEY_BYTES || name.includes(':'))
     throw failed(`${path} is no key: it has to be ${KEY_BYTES} bytes in base64`)
   return key

@@ -1,11 +1,19 @@
 import { execFileSync } from 'node:child_process'
-import { chmodSync, mkdtempSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  mkdtempSync,
+  mkdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect } from 'chai'
 import { afterEach, beforeEach, describe, it } from 'mocha'
 import { codeOf, messageOf } from '../../../shared/errors.ts'
-import { readPrivateFile, readPrivateFileSync } from '../../../shared/private-file.ts'
+import { readOwnFile, readPrivateFile, readPrivateFileSync } from '../../../shared/private-file.ts'
 
 const SECRET = 'the-secret-itself'
 
@@ -78,5 +86,27 @@ describe('a private file', () => {
 
   it('that is not there is the system’s error', async () => {
     expect(codeOf(await read(join(dir, 'none')))).to.equal('ENOENT')
+  })
+
+  describe('that is the process’s own', () => {
+    for (const [mode, kept] of [
+      [0o660, 0o600],
+      [0o620, 0o600],
+      [0o440, 0o440],
+      [0o600, 0o600],
+    ] as const)
+      it(`is read with mode ${mode.toString(8)}, which a volume with fsGroup makes of it, and has ${kept.toString(8)} then`, async () => {
+        chmodSync(file, mode)
+        expect(await readOwnFile(file)).to.equal(SECRET)
+        expect(statSync(file).mode & 0o777).to.equal(kept)
+      })
+
+    for (const mode of [0o664, 0o604, 0o666])
+      it(`is refused with mode ${mode.toString(8)} all the same`, async () => {
+        chmodSync(file, mode)
+        expect(codeOf(await readOwnFile(file).catch((error: unknown) => error))).to.equal(
+          'file_not_private',
+        )
+      })
   })
 })
