@@ -3,9 +3,10 @@
  * the master key's file. What the broker says of a recording can so be compared with what is there.
  */
 import { createDecipheriv, createHash } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { codeOf } from '../../shared/errors.ts'
 
 /** Types of events, by 0009. */
 export const TYPE = {
@@ -180,13 +181,21 @@ function sealedOf(dataDir: string, id: string): Buffer {
   const segments = new Map<string, Buffer>()
   // in the direction in which they move: none is missed between two looks
   for (const folder of ['recordings', 'archive']) {
-    const path = join(dataDir, folder, id)
-    if (!existsSync(path)) continue
-    for (const name of readdirSync(path).filter((file) => file.endsWith('.seg')))
+    for (const name of segmentsIn(join(dataDir, folder, id)))
       segments.set(name, readSegment(dataDir, id, name))
   }
   const names = [...segments.keys()].sort()
   return Buffer.concat(names.map((name) => segments.get(name)!))
+}
+
+/** The folder goes when its last segment has moved, at any time. */
+function segmentsIn(path: string): readonly string[] {
+  try {
+    return readdirSync(path).filter((file) => file.endsWith('.seg'))
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return []
+    throw error
+  }
 }
 
 function decode(bytes: Buffer): readonly ReadEvent[] {
